@@ -1,0 +1,1 @@
+"""Onefold turns the tables of a data warehouse into customer profiles."""
