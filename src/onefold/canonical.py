@@ -8,7 +8,12 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from typing import Any
+
+
+# Control characters are written with capital digits, as DuckDB writes them.
+_CONTROL = re.compile(r"((?<!\\)(?:\\\\)*\\u)(00[01][0-9a-f])")
 
 
 class InvalidValue(ValueError):
@@ -21,8 +26,9 @@ def encode(value: Any) -> str:
         text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     except ValueError as error:
         raise InvalidValue("NaN and Infinity are not JSON") from error
-    if ".0" in text or "\\u0000" in text:
+    if ".0" in text or "\\u00" in text:
         text = json.dumps(_plain(value), ensure_ascii=False, separators=(",", ":"))
+        text = _CONTROL.sub(lambda found: found[1] + found[2].upper(), text)
     try:
         text.encode()
     except UnicodeEncodeError as error:

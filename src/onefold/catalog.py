@@ -1,0 +1,191 @@
+"""The catalog: the applied configuration, write keys and the index of runs. SQLite through SQLAlchemy.
+
+What a run did to profiles stands in the space; the catalog says only where to look, and how the run ended.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from onefold.errors import NotFound, StoreError
+
+# The newest step in migrations/versions.
+HEAD = "0001"
+
+METADATA = sa.MetaData()
+CONFIGURATION = sa.Table(
+    "configuration",
+    METADATA,
+    sa.Column("version", sa.Integer, primary_key=True),
+    sa.Column("applied_at", sa.BigInteger, nullable=False),  # µs since the epoch
+    sa.Column("data", sa.JSON, nullable=False),  # the workspace file as typed, `${ENV}` not replaced
+)
+WRITE_KEY = sa.Table(
+    "write_key",
+    METADATA,
+    sa.Column("source", sa.String, primary_key=True),  # the slug of a profile source
+    sa.Column("key", sa.String, nullable=False, unique=True),
+)
+RUN = sa.Table(
+    "run",
+    METADATA,
+    sa.Column("run_id", sa.String, primary_key=True),
+    sa.Column("mapping", sa.String, nullable=False, index=True),  # DEST/MAPPING
+    sa.Column("space", sa.String, nullable=False),
+    sa.Column("started_at", sa.BigInteger, nullable=False),
+    sa.Column("finished_at", sa.BigInteger),
+    sa.Column("status", sa.String, nullable=False),
+    sa.Column("started_by", sa.String, nullable=False),
+    sa.Column("host", sa.String, nullable=False),
+    sa.Column("pid", sa.Integer, nullable=False),
+    sa.Column("code", sa.String),
+    sa.Column("error", sa.String),
+    sa.Column("seconds", sa.Float),
+    sa.Column("counts", sa.JSON),
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A line of the index of runs. Times in µs since the epoch, UTC; `counts` as in sync.Counts."""
+
+    run_id: str
+    mapping: str
+    space: str
+    started_at: int
+    finished_at: int | None
+    status: str
+    started_by: str
+    host: str
+    pid: int
+    code: str | None
+    error: str | None
+    seconds: float | None
+    counts: dict[str, int] | None
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether it says running, but its process is gone."""
+        if self.status != "running" or self.host != socket.gethostname():
+            return False
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return True
+        except PermissionError:
+            return False
+        return False
+
+
+class Catalog:
+    """The catalog of one workspace folder; created when it is not there yet. Raises StoreError."""
+
+    def __init__(self, file: Path) -> None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        self._engine = sa.create_engine(f"sqlite:///{file}", connect_args={"timeout": 60})
+        with self._transaction() as connection:
+            connection.exec_driver_sql("pragma journal_mode = wal")
+        self._migrate()
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sa.Connection]:
+        try:
+            with self._engine.begin() as connection:
+                yield connection
+        except sa.exc.SQLAlchemyError as error:
+            cause = getattr(error, "orig", None) or error
+            raise StoreError(f"the catalog cannot be read or written: {cause}") from error
+
+    def _migrate(self) -> None:
+        with self._transaction() as connection:
+            tables = sa.inspect(connection).get_table_names()
+            if "alembic_version" in tables:
+                found = connection.exec_driver_sql("select version_num from alembic_version").scalar()
+                if found == HEAD:
+                    return
+                if found is not None and str(found) > HEAD:
+                    raise StoreError("the catalog was written by a newer Onefold; upgrade this one to open it")
+        from filelock import FileLock
+
+        from onefold import migrations
+
+        with FileLock(f"{self._engine.url.database}.lock"):
+            migrations.upgrade(self._engine)
+
+    # --- configuration --------------------------------------------------------------------------------
+
+    def configuration(self) -> dict[str, Any] | None:
+        """The applied workspace document, or None before the first apply."""
+        with self._transaction() as connection:
+            newest = sa.select(CONFIGURATION.c.data).order_by(CONFIGURATION.c.version.desc()).limit(1)
+            data: dict[str, Any] | None = connection.execute(newest).scalar()
+            return data
+
+    def configure(self, data: dict[str, Any], applied_at: int, sources: dict[str, str | None]) -> None:
+        """Apply a document; `sources` has each profile source's slug with its write key, None to generate."""
+        with self._transaction() as connection:
+            connection.execute(CONFIGURATION.insert().values(applied_at=applied_at, data=data))
+            kept = {row.source: row.key for row in connection.execute(sa.select(WRITE_KEY))}
+            for slug, given in sources.items():
+                key = given or kept.get(slug) or secrets.token_urlsafe(24)
+                if slug in kept:
+                    changed = WRITE_KEY.update().where(WRITE_KEY.c.source == slug).values(key=key)
+                    connection.execute(changed)
+                else:
+                    connection.execute(WRITE_KEY.insert().values(source=slug, key=key))
+
+    def write_keys(self) -> dict[str, str]:
+        """Slug of a profile source -> its write key."""
+        with self._transaction() as connection:
+            return {row.source: row.key for row in connection.execute(sa.select(WRITE_KEY))}
+
+    # --- runs -----------------------------------------------------------------------------------------
+
+    def start(self, run_id: str, mapping: str, space: str, started_at: int, started_by: str) -> None:
+        with self._transaction() as connection:
+            connection.execute(
+                RUN.insert().values(
+                    run_id=run_id,
+                    mapping=mapping,
+                    space=space,
+                    started_at=started_at,
+                    status="running",
+                    started_by=started_by,
+                    host=socket.gethostname(),
+                    pid=os.getpid(),
+                )
+            )
+
+    def finish(self, run_id: str, **outcome: Any) -> None:
+        """Record how a run ended: status, finished_at, seconds, counts, code, error."""
+        with self._transaction() as connection:
+            connection.execute(RUN.update().where(RUN.c.run_id == run_id).values(**outcome))
+
+    def runs(self, limit: int = 50) -> Sequence[Run]:
+        """The newest runs first."""
+        with self._transaction() as connection:
+            newest = sa.select(RUN).order_by(RUN.c.started_at.desc(), RUN.c.run_id.desc()).limit(limit)
+            return [Run(**row._mapping) for row in connection.execute(newest)]
+
+    def run(self, run_id: str) -> Run:
+        """Raises NotFound; the beginning of an id is enough where only one run has it."""
+        with self._transaction() as connection:
+            like = sa.select(RUN).where(RUN.c.run_id.startswith(run_id, autoescape=True)).limit(2)
+            found = [Run(**row._mapping) for row in connection.execute(like)]
+        exact = [run for run in found if run.run_id == run_id]
+        if len(exact or found) != 1:
+            many = "more than one run has an id that begins so" if found else "there is no such run"
+            raise NotFound(f"run {run_id!r}: {many}; `onefold runs` lists them")
+        return (exact or found)[0]

@@ -1,0 +1,454 @@
+"""The command line (design, section 7): every command calls the workspace and prints what it got."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from onefold.errors import InvalidWorkspace, NotFound, OnefoldError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bars
+
+    from onefold.workspace import Outcome, Workspace
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+                  help="Many identifiers, one profile: warehouse tables become customer profiles.")  # fmt: skip
+source_app = typer.Typer(no_args_is_help=True, help="Warehouse sources.")
+model_app = typer.Typer(no_args_is_help=True, help="SQL models.")
+mapping_app = typer.Typer(no_args_is_help=True, help="Mappings of a destination.")
+profile_app = typer.Typer(no_args_is_help=True, help="Read profiles.")
+runs_app = typer.Typer(invoke_without_command=True, help="What ran, and what was rejected.")
+for name, group in {
+    "source": source_app,
+    "model": model_app,
+    "mapping": mapping_app,
+    "profile": profile_app,
+    "runs": runs_app,
+}.items():
+    app.add_typer(group, name=name)
+
+Folder = Annotated[Path, typer.Option("-C", metavar="DIR", help="The workspace folder.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON: one document, or one a line for lists.")]
+HERE = Path()
+
+
+def main() -> None:
+    """The `onefold` command: errors are one sentence on standard error, and exit 1."""
+    try:
+        app()
+    except OnefoldError as error:
+        lines = str(error).splitlines() if isinstance(error, InvalidWorkspace) else [str(error)]
+        for line in lines:
+            typer.echo(f"Error: {line}" if len(lines) == 1 else line, err=True)
+        sys.exit(1)
+    except BrokenPipeError:
+        sys.exit(1)  # the reader of our output went away, as `| head` does
+
+
+def workspace(folder: Path) -> Workspace:
+    from onefold.workspace import open
+
+    return open(folder)
+
+
+def show(lines: Iterable[str]) -> None:
+    for line in lines:
+        typer.echo(line)
+
+
+def dump(document: Any) -> None:
+    typer.echo(json.dumps(document, ensure_ascii=False))
+
+
+# --- set up -------------------------------------------------------------------------------------------
+
+
+@app.command()
+def init(folder: Annotated[Path, typer.Argument(metavar="[DIR]")] = HERE, as_json: Json = False) -> None:
+    """Write a commented onefold.yaml, with a small sample warehouse to try it on."""
+    from onefold import starter
+
+    written = starter.write(folder)
+    if as_json:
+        dump({"written": [str(path) for path in written]})
+        return
+    show(f"wrote {path}" for path in written)
+    here = "" if folder == HERE else f"cd {folder} && "
+    typer.echo(f"Next: {here}onefold source test warehouse, then onefold plan and onefold apply")
+
+
+@app.command()
+def plan(folder: Folder = HERE, as_json: Json = False) -> None:
+    """Show what apply would change."""
+    space = workspace(folder)
+    _show_changes(space, space.plan(), as_json=as_json)
+
+
+@app.command()
+def apply(folder: Folder = HERE, as_json: Json = False) -> None:
+    """Make the workspace file the configuration."""
+    space = workspace(folder)
+    _show_changes(space, space.apply(), as_json=as_json)
+    if not as_json:
+        typer.echo("Applied.")
+
+
+def _show_changes(space: Workspace, changes: list[Any], *, as_json: bool) -> None:
+    import dataclasses
+
+    from onefold.plan import lines
+
+    for warning in space.document.warnings:
+        typer.echo(f"Warning: {warning}", err=True)
+    if as_json:
+        for change in changes:
+            dump(dataclasses.asdict(change))
+    else:
+        show(lines(changes))
+
+
+@app.command()
+def export(folder: Folder = HERE, as_json: Json = False) -> None:
+    """Print the applied configuration as a workspace file."""
+    text = workspace(folder).export()
+    if as_json:
+        dump({"onefold.yaml": text})
+    else:
+        typer.echo(text, nl=False)
+
+
+@source_app.command("test")
+def source_test(slug: str, folder: Folder = HERE, as_json: Json = False) -> None:
+    """Connect to a source and list its tables."""
+    tables = workspace(folder).test_source(slug)
+    if as_json:
+        dump({
+            "source": slug,
+            "tables": [
+                {"name": table.name, "columns": [vars(column) for column in table.columns]} for table in tables
+            ],
+        })  # fmt: skip
+        return
+    typer.echo(f"Source {slug} is reached; it has {len(tables)} tables.")
+    for table in tables:
+        columns = ", ".join(f"{column.name} {column.type}" for column in table.columns)
+        typer.echo(f"  {table.name}: {columns}")
+
+
+@model_app.command("preview")
+def model_preview(
+    slug: str,
+    limit: Annotated[int, typer.Option(help="How many rows.", min=1)] = 10,
+    folder: Folder = HERE,
+    as_json: Json = False,
+) -> None:
+    """Show the first rows of a model as mappings see them."""
+    columns, rows = workspace(folder).preview_model(slug, limit)
+    if as_json:
+        for row in rows:
+            dump(row)
+        return
+    _grid(columns, [[_cell(row[column]) for column in columns] for row in rows])
+
+
+@mapping_app.command("test")
+def mapping_test(
+    selector: Annotated[str, typer.Argument(metavar="DEST/MAPPING")],
+    key: Annotated[str | None, typer.Option(help="The key of the row; the first row without it.")] = None,
+    folder: Folder = HERE,
+    as_json: Json = False,
+) -> None:
+    """Show a row, the call it becomes, and what that would do to which profiles. Changes nothing."""
+    found = workspace(folder).test_mapping(selector, key)
+    if as_json:
+        dump(found)
+        return
+    from onefold.preview import sentence
+
+    typer.echo("Row\n  " + json.dumps(found["row"], ensure_ascii=False))
+    if found["rejected"]:
+        typer.echo(f"Rejected ({found['rejected']['code']})\n  {found['rejected']['message']}")
+        return
+    if not found["selected"]:
+        typer.echo("The trigger does not select this row; no call is sent.")
+        return
+    for call in found["calls"]:
+        typer.echo("Call\n" + _indent(json.dumps(call, ensure_ascii=False, indent=2)))
+    typer.echo("Effect")
+    show(f"  {sentence(effect)}" for effect in found["effects"])
+
+
+# --- sync ---------------------------------------------------------------------------------------------
+
+
+@app.command()
+def sync(
+    selector: Annotated[str | None, typer.Argument(metavar="[DEST[/MAPPING]]")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Do it all, show it, and take it back.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="Send every row again.")] = False,
+    allow_deletes: Annotated[
+        bool, typer.Option("--allow-deletes", help="Go on when most known rows are gone.")
+    ] = False,
+    folder: Folder = HERE,
+    as_json: Json = False,
+) -> None:
+    """Bring what changed in the warehouse into the profiles."""
+    space = workspace(folder)
+    if not dry_run and space.differs:
+        typer.echo("Warning: onefold.yaml differs from what was applied; run `onefold apply` to use it", err=True)
+    named: list[dict[str, Any]] = []
+    failed = False
+    with ExitStack() as stack:
+        bars = None if as_json else _bars(stack)
+        outcomes = space.sync(
+            selector,
+            dry_run=dry_run,
+            full=full,
+            allow_deletes=allow_deletes,
+            progress=_progress(bars) if bars else None,
+            applied=named.append if dry_run and not as_json else None,
+        )
+        for outcome in outcomes:
+            failed |= outcome.status in ("failed", "cancelled")
+            if as_json:
+                dump(outcome.line())
+            else:
+                show(_outcome(outcome, dry_run=dry_run))
+                show(_named(named))
+            named.clear()
+    sys.exit(1 if failed else 0)
+
+
+def _outcome(outcome: Outcome, *, dry_run: bool) -> list[str]:
+    """A sync's result for people."""
+    title = f"{outcome.mapping}: {outcome.status}"
+    if outcome.error is not None:
+        return [f"{title}: {outcome.error}"]
+    c = outcome.counts
+    rate = c["extracted"] / outcome.seconds if outcome.seconds else 0
+    lines = [
+        f"{title}{' (dry run: nothing was changed)' if dry_run else ''}"
+        f" in {outcome.seconds:.1f} s, {rate:,.0f} rows/s",
+        f"  rows      {c['extracted']:,} read: {c['added']:,} added, {c['updated']:,} updated,"
+        f" {c['deleted']:,} deleted, {c['unchanged']:,} unchanged",
+        f"  calls     {c['sent']:,} sent, {c['filtered']:,} filtered, {c['rejected']:,} rejected",
+        f"  profiles  {c['profiles_created']:,} created, {c['profiles_updated']:,} updated,"
+        f" {c['merges']:,} merges",
+    ]
+    if c["unresolved"] or c["identifiers_dropped"]:
+        lines.append(
+            f"  identity  {c['unresolved']:,} calls of nobody, {c['identifiers_dropped']:,} identifiers dropped"
+        )
+    if c["rejected"] and not dry_run:
+        lines.append(f"  see       onefold runs rejected {outcome.run_id}")
+    return lines
+
+
+def _named(effects: list[dict[str, Any]]) -> list[str]:
+    """What a dry run would do, by name."""
+    from onefold.preview import sentence
+
+    return [f"  would be: {sentence(effect)}" for effect in effects]
+
+
+def _bars(stack: ExitStack) -> Bars | None:
+    """Progress bars on a terminal; nothing elsewhere."""
+    if not sys.stderr.isatty():
+        return None
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
+    return stack.enter_context(Progress(*columns, console=Console(stderr=True), transient=True))
+
+
+def _progress(bars: Bars) -> Callable[[str], Callable[[str, int, int | None], None]]:
+    from time import perf_counter
+
+    def of(path: str) -> Callable[[str, int, int | None], None]:
+        task = bars.add_task(path, total=None, rate="")
+        began: dict[str, float] = {}
+
+        def said(stage: str, done: int, total: int | None) -> None:
+            start = began.setdefault(stage, perf_counter())
+            spent = perf_counter() - start
+            rate = f"{done / spent:,.0f} rows/s" if done and spent else ""
+            bars.update(task, description=f"{path}: {stage}", completed=done, total=total, rate=rate)
+
+        return said
+
+    return of
+
+
+# --- runs ---------------------------------------------------------------------------------------------
+
+
+@runs_app.callback()
+def runs(
+    context: typer.Context,
+    limit: Annotated[int, typer.Option(help="How many, newest first.", min=1)] = 50,
+    folder: Folder = HERE,
+    as_json: Json = False,
+) -> None:
+    """List the runs, newest first."""
+    if context.invoked_subcommand is not None:
+        return
+    found = workspace(folder).runs(limit)
+    if as_json:
+        for run in found:
+            dump(run)
+        return
+    columns = ["run_id", "mapping", "status", "started_at", "extracted", "sent", "rejected", "seconds"]
+    _grid(columns, [[_cell(run.get(column)) for column in columns] for run in found])
+
+
+@runs_app.command("show")
+def runs_show(run_id: str, folder: Folder = HERE, as_json: Json = False) -> None:
+    """Show one run whole."""
+    found = workspace(folder).run(run_id)
+    if as_json:
+        dump(found)
+        return
+    show(f"{name:20} {_cell(value)}" for name, value in found.items() if value is not None)
+
+
+@runs_app.command("rejected")
+def runs_rejected(
+    run_id: str,
+    limit: Annotated[int | None, typer.Option(help="At most so many.", min=1)] = None,
+    folder: Folder = HERE,
+    as_json: Json = False,
+) -> None:
+    """List the rejected rows of a run, each with its code, sentence and row."""
+    for row in workspace(folder).rejected(run_id, limit):
+        if as_json:
+            dump(row)
+        else:
+            typer.echo(f"{_cell(row['key'])}  {row['code']}: {row['message']}")
+            typer.echo(f"  {json.dumps(row['row'], ensure_ascii=False)}")
+
+
+# --- profiles -----------------------------------------------------------------------------------------
+
+Accounts = Annotated[bool, typer.Option("--accounts", help="Accounts instead of users.")]
+
+
+@profile_app.command("show")
+def profile_show(
+    space: str,
+    identifier: Annotated[str, typer.Argument(metavar="TYPE:VALUE")],
+    accounts: Accounts = False,
+    why: Annotated[bool, typer.Option("--why", help="And where everything came from.")] = False,
+    folder: Folder = HERE,
+    as_json: Json = False,
+) -> None:
+    """Show the profile that owns an identifier."""
+    found = workspace(folder)
+    read = found.explain if why or not as_json else found.profile
+    view = read(space, identifier, accounts=accounts)
+    if as_json:
+        dump(view)
+    else:
+        show(_profile(view, why=why))
+
+
+@profile_app.command("list")
+def profile_list(
+    space: str,
+    accounts: Accounts = False,
+    limit: Annotated[int | None, typer.Option(help="At most so many.", min=1)] = None,
+    folder: Folder = HERE,
+    as_json: Json = False,
+) -> None:
+    """List the profiles of a space, oldest first."""
+    _show_profiles(workspace(folder).profiles(space, accounts=accounts, limit=limit), as_json=as_json)
+
+
+@profile_app.command("search")
+def profile_search(
+    space: str,
+    text: str,
+    limit: Annotated[int, typer.Option(help="At most so many.", min=1)] = 20,
+    folder: Folder = HERE,
+    as_json: Json = False,
+) -> None:
+    """Find profiles by a part of any identifier."""
+    _show_profiles(workspace(folder).search(space, text, limit), as_json=as_json)
+
+
+def _show_profiles(views: Iterable[dict[str, Any]], *, as_json: bool) -> None:
+    for view in views:
+        if as_json:
+            dump(view)
+        else:
+            ids = ", ".join(f"{item['type']}:{item['id']}" for item in view["external_ids"])
+            typer.echo(f"{view['segment_id']}  {ids}")
+
+
+def _profile(view: dict[str, Any], *, why: bool) -> list[str]:
+    lines = [view["segment_id"], f"  created {view['created_at']}, updated {view['updated_at']}", "Identifiers"]
+    for item in view["why"]["identifiers"]:
+        lines.append(f"  {item['type']}: {item['id']}" + (f"   {_from(item)}" if why else ""))
+    lines.append("Traits")
+    for item in view["why"]["traits"]:
+        value = json.dumps(item["value"], ensure_ascii=False)
+        lines.append(f"  {item['name']}: {value}" + (f"   {_from(item)}" if why else ""))
+    if view["subscriptions"]:
+        lines.append("Subscriptions")
+    for item in view["subscriptions"]:
+        groups = "".join(f"; {group['name']} {group['status']}" for group in item.get("groups", ()))
+        lines.append(f"  {item['type']} {item['key']}: {item['status']}{groups}")
+    linked = "accounts" if "accounts" in view else "users"
+    if view[linked]:
+        lines.append(linked.capitalize())
+    for item in view[linked]:
+        lines.append("  " + ", ".join(f"{found['type']}:{found['id']}" for found in item["external_ids"]))
+    if view["why"]["merges"]:
+        lines.append("Merges")
+    for item in view["why"]["merges"]:
+        lines.append(f"  {item['joined'][1]} and {item['joined'][0]}   {_from(item)}")
+    return lines
+
+
+def _from(item: dict[str, Any]) -> str:
+    """Where a fact came from, in words."""
+    by = item["mapping"] or item["source"]
+    return f"({item['call']} from {by}, {item['timestamp']})"
+
+
+# --- output -------------------------------------------------------------------------------------------
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _indent(text: str) -> str:
+    return "\n".join("  " + line for line in text.splitlines())
+
+
+def _grid(columns: list[str], rows: list[list[str]]) -> None:
+    """Columns under their names, cut to 40 characters."""
+    cut = [[cell if len(cell) <= 40 else cell[:39] + "…" for cell in row] for row in [columns, *rows]]
+    widths = [max(len(row[at]) for row in cut) for at in range(len(columns))]
+    for row in cut:
+        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+__all__ = ["NotFound", "app", "main"]

@@ -1,0 +1,222 @@
+"""Diff: which rows of a model were added, changed or deleted since the mapping last saw them.
+
+The query's result is staged once in a local DuckDB (one snapshot) and compared with the state, a key and a
+checksum a row (design, section 5b).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pyarrow as pa
+
+from onefold import canonical, values
+from onefold.errors import SyncStopped, WarehouseError
+
+STATE = pa.schema(
+    [
+        ("key", pa.string()),  # canonical JSON text of the key: `42` and `"42"` differ
+        ("epoch", pa.int64()),
+        ("checksum", pa.binary()),  # md5 of the row's canonical text
+        ("counter", pa.int64()),  # how often a change of this key was committed
+        ("status", pa.int64()),
+        ("version", pa.int64()),  # the version of the mapping that a rejected row was tried with
+    ]
+)
+# The status of a key. A rejected row keeps the event it would have had, for the next try.
+SENT, FILTERED, REJECTED_NEW, REJECTED_UPDATED, REJECTED_DELETED = range(5)
+
+MASS_DELETE_FROM = 100  # known keys from which a run may not delete more than half of them unasked
+MAX_ROWS = 150_000_000
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What the comparison found, in rows. `null_keys` and `repeated_keys` are rejected."""
+
+    extracted: int
+    added: int
+    updated: int
+    deleted: int
+    unchanged: int
+    null_keys: int
+    repeated_keys: int
+    known: int
+
+    @property
+    def changed(self) -> int:
+        return self.added + self.updated + self.deleted
+
+
+class Staging:
+    """The rows of one extraction and their comparison; lives in a temporary DuckDB of its own."""
+
+    def __init__(self, connection: Any) -> None:
+        self._db = connection
+        self.columns: list[str] = []
+        self._kinds: list[Any] = []
+
+    def load(self, reader: pa.RecordBatchReader, key: str) -> int:
+        """Stage all rows with their key and checksum. Returns their number. Raises WarehouseError."""
+        self.columns = list(reader.schema.names)
+        if key not in self.columns:
+            raise WarehouseError(
+                f"the model has no column {key!r}, its key; it has {', '.join(self.columns)}",
+                code="missing_key_column",
+            )
+        self._db.register("shape", pa.RecordBatchReader.from_batches(reader.schema, []))
+        self._kinds = list(self._db.table("shape").types)
+        self._db.unregister("shape")
+        named = list(zip(self.columns, self._names(), self._kinds, strict=True))
+        kind = self._kinds[self.columns.index(key)]
+        self._db.register("incoming", reader)
+        self._db.execute(
+            "create table staged as select row_number() over () as pos,"
+            f" {values.json_sql(self._names()[self.columns.index(key)], kind)} as key,"
+            # By name, so that the order of the columns makes no row look different.
+            f" unhex(md5({values.row_sql(sorted(named))})) as checksum, *"
+            f" from incoming as t({', '.join(self._names())})"
+        )
+        self._db.unregister("incoming")
+        return int(self._one("select count(*) from staged"))
+
+    def _names(self) -> list[str]:
+        return [f"c{at}" for at in range(len(self.columns))]
+
+    def compare(self, state: pa.Table, epoch: int, version: int, base: int) -> Counts:
+        """Compare with the state (STATE). Rows are `new` when unseen in this epoch; counters begin at `base`."""
+        self._db.register("known", state)
+        self._db.execute("create table seen as select * from known")
+        self._db.unregister("known")
+        self._db.execute("create table repeated as select key from staged group by key having count(*) > 1")
+        rejected = f"({REJECTED_NEW}, {REJECTED_UPDATED}, {REJECTED_DELETED})"
+        self._db.execute(
+            f"""create table changed as
+            select s.pos, s.key, s.checksum, coalesce(k.counter, $3) as counter,
+                case when k.key is null or k.epoch <> $1 or k.status in ({REJECTED_NEW}, {REJECTED_DELETED})
+                     then 'new' else 'updated' end as event
+            from staged s left join seen k on k.key = s.key
+            where s.key is not null and s.key not in (select key from repeated where key is not null)
+                and (k.key is null or k.epoch <> $1 or k.checksum <> s.checksum or k.status = {REJECTED_DELETED}
+                    or (k.status in {rejected} and k.version <> $2))""",
+            [epoch, version, base],
+        )
+        self._db.execute(
+            f"""create table deleted as
+            select k.key, k.checksum, k.counter, 'deleted' as event from seen k
+            where not exists (select 1 from staged s where s.key = k.key)
+                and (k.status <> {REJECTED_DELETED} or k.version <> $1)""",
+            [version],
+        )
+        return self._counts()
+
+    def _counts(self) -> Counts:
+        extracted = int(self._one("select count(*) from staged"))
+        added = int(self._one("select count(*) from changed where event = 'new'"))
+        updated = int(self._one("select count(*) from changed where event = 'updated'"))
+        nulls = int(self._one("select count(*) from staged where key is null"))
+        repeated = int(self._one(f"select count(*) from staged where {_REPEATED}"))
+        return Counts(
+            extracted=extracted,
+            added=added,
+            updated=updated,
+            deleted=int(self._one("select count(*) from deleted")),
+            unchanged=extracted - added - updated - nulls - repeated,
+            null_keys=nulls,
+            repeated_keys=repeated,
+            known=int(self._one(f"select count(*) from seen where status <> {REJECTED_DELETED}")),
+        )
+
+    def changes(self, rows: int) -> Iterator[pa.Table]:
+        """The changed rows in the query's order, then the deleted ones by key, in chunks of at most `rows`.
+
+        Columns: key, checksum, counter, event, record (the row as a JSON object; null for a deleted one).
+        """
+        record = values.row_sql(list(zip(self.columns, self._names(), self._kinds, strict=True)))
+        self._db.execute(
+            "create table numbered as select *, row_number() over (order by pos) as n from changed"
+        )
+        total = int(self._one("select count(*) from numbered"))
+        for start in range(0, total, rows):
+            yield self._table(
+                "select n.key, n.checksum, n.counter, n.event, "
+                f"{record} as record from numbered n join staged s using (pos)"
+                " where n.n > $1 and n.n <= $2 order by n.n",
+                start,
+                start + rows,
+            )
+        self._db.execute(
+            "create table gone as select *, row_number() over (order by key) as n from deleted"
+        )
+        for start in range(0, int(self._one("select count(*) from gone")), rows):
+            yield self._table(
+                "select key, checksum, counter, event, null::varchar as record from gone"
+                " where n > $1 and n <= $2 order by n",
+                start,
+                start + rows,
+            )
+
+    def records(self, limit: int, *, key: str | None = None) -> Iterator[dict[str, Any]]:
+        """Staged rows as mappings see them, in order; only those whose key reads `key`, if given."""
+        record = values.row_sql(list(zip(self.columns, self._names(), self._kinds, strict=True)))
+        where, bound = "", [limit]
+        if key is not None:
+            where, bound = "where key = $1 or key = $2", [key, canonical.encode(key), limit]
+        rows = self._db.sql(
+            f"select {record} as record from staged {where} order by pos limit ${len(bound)}", params=bound
+        ).fetchall()
+        return (json.loads(row[0]) for row in rows)
+
+    def rejected(self, rows: int) -> Iterator[pa.Table]:
+        """The rows whose key is NULL or repeated, in order, in chunks: key, record."""
+        record = values.row_sql(list(zip(self.columns, self._names(), self._kinds, strict=True)))
+        self._db.execute(
+            "create table refused as select pos, row_number() over (order by pos) as n from staged"
+            f" where key is null or {_REPEATED}"
+        )
+        for start in range(0, int(self._one("select count(*) from refused")), rows):
+            yield self._table(
+                f"select s.key, {record} as record from refused r join staged s using (pos)"
+                " where r.n > $1 and r.n <= $2 order by r.n",
+                start,
+                start + rows,
+            )
+
+    def _one(self, sql: str) -> Any:
+        return self._db.execute(sql).fetchall()[0][0]
+
+    def _table(self, sql: str, *bound: int) -> pa.Table:
+        return self._db.sql(sql, params=list(bound)).to_arrow_table()
+
+
+_REPEATED = "key in (select key from repeated where key is not null)"
+
+
+@contextmanager
+def staging(temp: Path, memory: str = "2GB") -> Iterator[Staging]:
+    """A Staging whose database spills into `temp` beyond `memory`, and is gone afterwards."""
+    import duckdb
+
+    temp.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=temp, prefix="staging-") as folder:
+        config = {"memory_limit": memory, "temp_directory": folder}
+        with duckdb.connect(":memory:", config=config) as connection:
+            connection.execute("set TimeZone = 'UTC'")
+            yield Staging(connection)
+
+
+def guard(counts: Counts, *, allow_deletes: bool) -> None:
+    """Stop a run that found implausibly many rows gone (design, section 5b). Raises SyncStopped."""
+    if allow_deletes or counts.known < MASS_DELETE_FROM or counts.deleted * 2 <= counts.known:
+        return
+    raise SyncStopped(
+        f"{counts.deleted:,} of {counts.known:,} known rows are no longer in the model; nothing was changed."
+        " If that is right, run the sync again with --allow-deletes",
+        code="mass_delete",
+    )

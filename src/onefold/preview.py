@@ -1,0 +1,174 @@
+"""What a mapping will do before it does it: in words and by name, from work that is taken back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from time import time_ns
+from typing import Any
+
+import pyarrow as pa
+
+from onefold import apply, calls, canonical, diff, identity, profiles, segment_profiles, sync, trigger
+from onefold.apply import Applied
+from onefold.calls import Arrival
+from onefold.errors import NotFound, RowRejected
+from onefold.identity import Identifier
+from onefold.stores import Store
+from onefold.sync import Job
+
+
+def mapping(job: Job, key: str | None) -> dict[str, Any]:
+    """One row of a mapping's model, the call it becomes, and what that would do to which profiles.
+
+    `key` is the key as text; without one the first row is taken. Returns `row`, `event`, `selected` (by the
+    trigger), `calls`, `rejected` and `effects`. Raises NotFound, WarehouseError.
+    """
+    with diff.staging(job.temp) as staging:
+        with job.warehouse.read(job.model.sql) as reader:
+            staging.load(reader, job.model.key)
+        found = next(staging.records(1, key=key), None)
+        columns = staging.columns
+    if found is None:
+        raise NotFound(
+            f"model {job.model.slug} has no rows"
+            if key is None
+            else f"model {job.model.slug} has no row whose {job.model.key} is {key}"
+        )
+    now = time_ns() // 1000
+    said: dict[str, Any] = {"row": found, "selected": False, "calls": [], "rejected": None, "effects": []}
+    with job.store.turn(keep=False):
+        try:
+            event = sync.row_event(
+                "new",
+                canonical.encode(found),
+                key=(job.model.key, "null"),
+                columns=columns,
+                message_id=sync.message_id(job.path, 1, canonical.encode(found.get(job.model.key)), 1),
+                timestamp=now,
+            )
+            # A row is tried as new, or as updated where the trigger wants only those.
+            events = trigger.parse(job.mapping.trigger).events()
+            event["event"] = next((name for name in trigger.EVENTS if name in events), "new")
+            said["event"] = event
+            said["selected"] = trigger.parse(job.mapping.trigger).matches(event)
+            if said["selected"]:
+                said["calls"] = segment_profiles.calls(job.mapping.action, job.mapping.fields, event)
+            arrival = Arrival(job.source, now, event["messageId"])
+            batch = calls.table([calls.call(message, arrival, job.rules) for message in said["calls"]])
+        except RowRejected as error:
+            said["rejected"] = {"code": error.code, "fields": list(error.fields), "message": str(error)}
+            return said
+        except canonical.InvalidValue as error:
+            said["rejected"] = {"code": "invalid_field", "fields": [], "message": f"the row cannot be read: {error}"}
+            return said
+        said["effects"] = list(_effects(job, batch))
+    return said
+
+
+def _effects(job: Job, batch: pa.Table) -> Iterator[dict[str, Any]]:
+    """What a call does, by comparing the profiles it meets before and after."""
+    store, rules = job.store, job.rules
+    met = [
+        Identifier(**item)
+        for items in batch.column("identifiers").to_pylist()
+        for item in items
+        if not rules.blocked(item["type"], item["value"])
+    ]
+    blocked = [
+        item
+        for items in batch.column("identifiers").to_pylist()
+        for item in items
+        if rules.blocked(item["type"], item["value"])
+    ]
+    before = {
+        at: profiles.views(store, [at], rules)[0]
+        for item in met
+        if (at := profiles.find(store, *item)) is not None
+    }
+    outcome = apply.apply(store, batch, rules)
+    for item in blocked:
+        yield {"do": "ignore", "identifier": f"{item['type']}:{item['value']}", "why": "a blocked value"}
+    yield from effects(store, outcome, job)
+    for at in sorted({_profile(outcome, segment) for segment in outcome.touched}):
+        old, new = before.get(at), profiles.views(store, [at], rules)[0]
+        for name, value in new["traits"].items():
+            if old is None or old["traits"].get(name) != value:
+                yield {"do": "set", "profile": label(new), "trait": name, "value": value,
+                       "before": old["traits"].get(name) if old else None}  # fmt: skip
+        for name in old["traits"] if old else ():
+            if name not in new["traits"]:
+                yield {"do": "unset", "profile": label(new), "trait": name, "before": old and old["traits"][name]}
+        for item in new["subscriptions"]:
+            if old is None or item not in old["subscriptions"]:
+                yield {"do": "subscribe", "profile": label(new), **item}
+
+
+def effects(store: Store, outcome: Applied, job: Job, limit: int | None = None) -> Iterator[dict[str, Any]]:
+    """The profiles that a batch created, updated and merged, by name; at most `limit` of each."""
+    resolution = outcome.resolution
+    created = resolution.created.column("segment").to_pylist()[:limit]
+    for view in profiles.views(store, created, job.rules):
+        yield {"do": "create", "profile": label(view), "segment_id": view["segment_id"]}
+    named = {segment: outcome.segments[segment].segment_id for segment in outcome.segments}
+    for a, b, _ in list(_rows(resolution.edges))[:limit]:
+        merged = profiles.views(store, [_profile(outcome, a)], job.rules)[0]
+        yield {
+            "do": "merge",
+            "profile": label(merged),
+            "joined": [named[a], named[b]],
+            "segment_id": merged["segment_id"],
+        }
+    fresh = set(resolution.created.column("segment").to_pylist())
+    updated = sorted({_profile(outcome, segment) for segment in outcome.touched} - fresh)[:limit]
+    for view in profiles.views(store, updated, job.rules):
+        yield {"do": "update", "profile": label(view), "segment_id": view["segment_id"]}
+    for _, collection, kind, value, reason in list(_rows(resolution.dropped))[:limit]:
+        yield {"do": "drop", "identifier": f"{kind}:{value}", "why": dropped(reason, collection, job)}
+
+
+def dropped(reason: str, collection: str, job: Job) -> str:
+    """Why an identifier was dropped, in words."""
+    of = "an account" if collection == identity.ACCOUNTS else "a profile"
+    if reason == "merges":
+        return f"{of} would hold more than {job.rules.merges} merges"
+    if reason == "identifiers":
+        return f"{of} would hold more than {job.rules.identifiers} identifiers"
+    limit = job.rules.limit(reason)
+    return f"{of} would hold more than {limit.count} {reason}"
+
+
+def label(view: dict[str, Any]) -> str:
+    """A profile's name for people: its highest-ranked identifier."""
+    first = view["external_ids"][0] if view["external_ids"] else None
+    return f"{first['type']}:{first['id']}" if first else str(view["segment_id"])
+
+
+def sentence(effect: dict[str, Any]) -> str:
+    """An effect as one line."""
+    do, profile = effect["do"], effect.get("profile")
+    if do == "create":
+        return f"creates profile {profile}"
+    if do == "update":
+        return f"updates profile {profile}"
+    if do == "merge":
+        return f"merges {effect['joined'][1]} and {effect['joined'][0]} into profile {profile}"
+    if do in ("drop", "ignore"):
+        return f"leaves out {effect['identifier']}: {effect['why']}"
+    if do == "subscribe":
+        groups = "".join(f", {group['name']} {group['status']}" for group in effect.get("groups", ()))
+        return f"{effect['type']} {effect['key']}: {effect['status'] or 'no statement'}{groups}"
+    if do == "unset":
+        return f"unsets {effect['trait']} (was {json.dumps(effect['before'], ensure_ascii=False)})"
+    was = "" if effect["before"] is None else f" (was {json.dumps(effect['before'], ensure_ascii=False)})"
+    return f"sets {effect['trait']} to {json.dumps(effect['value'], ensure_ascii=False)}{was}"
+
+
+def _profile(outcome: Applied, segment: int) -> int:
+    moves = outcome.resolution.moves
+    moved = dict(zip(moves.column("segment").to_pylist(), moves.column("profile").to_pylist(), strict=True))
+    return int(moved.get(segment, outcome.found.profile.get(segment, segment)))
+
+
+def _rows(table: pa.Table) -> Iterator[tuple[Any, ...]]:
+    return zip(*(column.to_pylist() for column in table.columns), strict=True)

@@ -1,0 +1,275 @@
+"""The store of a space: what it knows of some identifiers, and changes written all or nothing.
+
+One store for every database, through ADBC: Arrow in, Arrow out. What differs between databases is the `Dialect`.
+Tables are append-friendly: a profile's rows lie in `segment`, `identifier` is the index into it, and every
+accepted call stands in `call`.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+from onefold.errors import StoreError
+
+# One step a schema version; a step is never edited after a release. Words in braces come from the dialect.
+STEPS: list[list[str]] = [
+    [
+        "create table meta (name {text} primary key, value {text} not null)",
+        "create table counter (name {text} primary key, value {integer} not null)",
+        "create table source (source {integer} primary key, slug {text} not null unique)",
+        "create table identifier_type (type {integer} primary key, collection {text} not null,"
+        " name {text} not null, unique (collection, name))",
+        # The index of identifiers: under which segment each one is filed.
+        "create table identifier (type {integer} not null, value {text} not null,"
+        " segment {integer} not null, primary key (type, value)) {clustered}",
+        # One row a segment_id. `identifiers` is JSON: [[type, value, first_seen, seq], ...] as filed here.
+        # `traits` null with a seq means: the traits of call `seq`. Times are µs since the epoch, UTC.
+        "create table segment (segment {integer} primary key, segment_id {text} not null,"
+        " collection {text} not null, created_at {integer} not null, updated_at {integer} not null,"
+        " first_seq {integer} not null, last_seq {integer} not null, identifiers {text} not null,"
+        " time {integer}, seq {integer}, traits {text}, meta {text})",
+        # The merge graph: evidence, where each merged segment belongs now, and how that changed.
+        "create table edge (seq {integer} not null, a {integer} not null, b {integer} not null,"
+        " active {integer} not null, primary key (seq, a, b)) {clustered}",
+        "create table merged (segment {integer} primary key, profile {integer} not null)",
+        "create index merged_profile on merged (profile)",
+        "create table id_graph (seq {integer} not null, segment {integer} not null,"
+        " profile {integer} not null, primary key (seq, segment, profile)) {clustered}",
+        "create table link (user_segment {integer} not null, account_segment {integer} not null,"
+        " seq {integer} not null, primary key (user_segment, account_segment)) {clustered}",
+        "create index link_account on link (account_segment)",
+        # `list` is '' for the channel itself, else the name of an e-mail group.
+        "create table subscription (channel {text} not null, address {text} not null, list {text} not null,"
+        " time {integer} not null, seq {integer} not null, status {text} not null,"
+        " primary key (channel, address, list, time, seq)) {clustered}",
+        "create table call (seq {integer} primary key, message_id {text} not null, run {integer},"
+        " source {integer} not null, type {text} not null, event {text}, segment {integer},"
+        " account {integer}, time {integer} not null, received_at {integer} not null, traits {text},"
+        " body {text} not null)",
+        "create index call_event on call (segment, time) where event is not null",
+        "create table dropped (seq {integer} not null, collection {text} not null, type {text} not null,"
+        " value {text} not null, reason {text} not null, primary key (seq, collection, type, value))"
+        " {clustered}",
+        # What each mapping has seen and delivered, committed with the data.
+        # `base` is above the counter of every deleted key, so that a key that comes back gets new message ids.
+        "create table mapping (mapping {integer} primary key, path {text} not null unique,"
+        " key_column {text} not null, epoch {integer} not null, version {integer} not null,"
+        " fingerprint {text} not null, base {integer} not null)",
+        "create table state (mapping {integer} not null, key {text} not null, epoch {integer} not null,"
+        " checksum {blob} not null, counter {integer} not null, status {integer} not null,"
+        " version {integer} not null, primary key (mapping, key)) {clustered}",
+        "create table run (run {integer} primary key, run_id {text} not null unique,"
+        " mapping {integer} not null, started_at {integer} not null, counts {text} not null)",
+        "create table rejected (id {identity} primary key, run {integer} not null, key {text},"
+        " event {text}, code {text} not null, fields {text} not null, message {text} not null,"
+        " record {text}, at {integer} not null)",
+        "create index rejected_run on rejected (run)",
+    ],
+]
+# Tables that give an integer to a name, with the column of the integer.
+NUMBERED = {"source": "source", "identifier_type": "type"}
+TABLES = [step.split()[2] for steps in STEPS for step in steps if step.startswith("create table")]
+
+
+class Connection(Protocol):
+    """The part of an ADBC DB-API connection in autocommit mode that the store uses."""
+
+    def cursor(self) -> Any: ...
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """What differs between databases, at a glance."""
+
+    words: dict[str, str]  # what stands in the braces of STEPS
+    begin: str  # starts a transaction that writes: waits for its turn
+    exists: str  # one row if the tables are there
+    bulk: tuple[str, ...]  # said before a long run of large chunks
+    settle: str  # said after a large write, so that the next ones are quick
+
+
+class Engine(Protocol):
+    """A database that can hold a space: a module of `stores` makes one."""
+
+    dialect: Dialect
+    name: str  # for messages; holds no secret
+
+    def connect(self) -> Connection: ...
+    def lease(self, name: str, *, wait: bool) -> AbstractContextManager[bool]: ...
+
+
+def open(store: str, file: Path) -> Store:  # noqa: A001 - the field's word, always said as stores.open
+    """The store of a space: `store` as in the workspace file, `file` where an embedded one lies.
+
+    Creates it when it is not there yet. Raises StoreError.
+    """
+    from onefold.stores import sqlite
+
+    if store != "sqlite":
+        raise StoreError(
+            f"store {store.split(':')[0]!r} cannot be opened; this version keeps spaces in 'sqlite'"
+        )
+    return Store(sqlite.Engine(file))
+
+
+class Store:
+    """An open space. Not shared between threads; open one for each."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self._connection = engine.connect()
+        self._cursor = self._connection.cursor()
+        self._migrate()
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._cursor.close()
+        self._connection.close()
+
+    # --- statements -----------------------------------------------------------------------------------
+
+    def query(self, sql: str, *values: Any) -> pa.Table:
+        """The rows of a query as an Arrow table; `$1`, `$2` … are bound, numbered in order of appearance."""
+        with self._failing():
+            self._cursor.execute(sql, values or None)
+            return self._cursor.fetch_arrow_table()
+
+    def rows(self, sql: str, *values: Any) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self.query(sql, *values).to_pylist()
+        return found
+
+    def execute(self, sql: str, *values: Any) -> None:
+        with self._failing():
+            self._cursor.execute(sql, values or None)
+            # A statement runs when its result is read.
+            if self._cursor.description:
+                self._cursor.fetchall()
+
+    def append(self, table: str, data: pa.Table) -> None:
+        """Insert rows of whole columns; rows should come sorted by the table's key."""
+        if data.num_rows:
+            with self._failing():
+                self._cursor.adbc_ingest(table, data, mode="append")
+
+    def stage(self, table: str, data: pa.Table) -> None:
+        """A temporary table of this connection, replaced if it is there."""
+        self.execute(f"drop table if exists {table}")
+        with self._failing():
+            self._cursor.adbc_ingest(table, data, mode="create", temporary=True)
+
+    @contextmanager
+    def turn(self, *, keep: bool = True) -> Iterator[None]:
+        """A turn to write: everything said inside is committed whole, or not at all (`keep=False`: never)."""
+        self.execute(self.engine.dialect.begin)
+        try:
+            yield
+        except BaseException:
+            self._rollback()
+            raise
+        if keep:
+            self.execute("commit")
+        else:
+            self._rollback()
+
+    def _rollback(self) -> None:
+        # A failed statement (a full disk) may have ended the transaction already.
+        try:
+            self.execute("rollback")
+        except StoreError as error:
+            if "no transaction" not in str(error):
+                raise
+
+    @contextmanager
+    def _failing(self) -> Iterator[None]:
+        from adbc_driver_manager import Error
+
+        try:
+            yield
+        except Error as error:
+            raise StoreError(f"space {self.engine.name}: {_sentence(error)}") from error
+
+    def lease(self, name: str, *, wait: bool) -> AbstractContextManager[bool]:
+        """Hold `name` alone among all processes; yields False if it is held elsewhere and `wait` is off."""
+        return self.engine.lease(name, wait=wait)
+
+    # --- schema ---------------------------------------------------------------------------------------
+
+    def _migrate(self) -> None:
+        """Bring the tables to the newest version, one step a transaction of its own."""
+        while (version := self._version()) < len(STEPS):
+            with self.turn():
+                if self._version() != version:
+                    continue  # another process took the step meanwhile
+                for statement in STEPS[version]:
+                    self.execute(statement.format(**self.engine.dialect.words))
+                if version == 0:
+                    self.execute("insert into meta values ('secret', $1)", secrets.token_hex(32))
+                    self.execute("insert into meta values ('schema', '1')")
+                    self.execute("insert into counter values ('seq', 1), ('segment', 1)")
+                else:
+                    self.execute("update meta set value = $1 where name = 'schema'", str(version + 1))
+
+    def _version(self) -> int:
+        if not self.rows(self.engine.dialect.exists):
+            return 0
+        version = int(self.rows("select value from meta where name = 'schema'")[0]["value"])
+        if version > len(STEPS):
+            raise StoreError(
+                f"space {self.engine.name} was written by a newer Onefold; upgrade this one to open it"
+            )
+        return version
+
+    # --- small facts ----------------------------------------------------------------------------------
+
+    @cached_property
+    def secret(self) -> bytes:
+        """The key of the space's segment_ids; never exported or printed."""
+        return bytes.fromhex(self.rows("select value from meta where name = 'secret'")[0]["value"])
+
+    def counters(self) -> dict[str, int]:
+        """The next free `seq` and `segment`."""
+        return {row["name"]: row["value"] for row in self.rows("select name, value from counter")}
+
+    def number(self, table: str, columns: dict[str, Any]) -> int:
+        """The integer that stands for a name in a table of names; given out when first asked."""
+        where = " and ".join(f"{column} = ${at}" for at, column in enumerate(columns, 1))
+        key = NUMBERED[table]
+        found = self.rows(f"select {key} as number from {table} where {where}", *columns.values())
+        if found:
+            return int(found[0]["number"])
+        number = int(self.rows(f"select coalesce(max({key}), 0) + 1 as number from {table}")[0]["number"])
+        names, marks = ", ".join(columns), ", ".join(f"${at + 2}" for at in range(len(columns)))
+        self.execute(f"insert into {table} ({key}, {names}) values ($1, {marks})", number, *columns.values())
+        return number
+
+
+def _sentence(error: Exception) -> str:
+    """The database's own words, without the driver's preamble."""
+    text = str(error).split("\n")[0]
+    for known, said in _KNOWN.items():
+        if known in text:
+            return said
+    return text
+
+
+_KNOWN = {
+    "database or disk is full": "the disk is full; nothing of this step was written. Free some space and run it again",
+    "unable to open database": "the file cannot be opened; check that its folder exists and may be written",
+    "file is not a database": "the file is not a space; restore it from a backup",
+    "readonly database": "the file may not be written; check its permissions",
+    "database is locked": "another process has been writing for too long; try again when it is done",
+}

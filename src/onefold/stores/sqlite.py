@@ -1,0 +1,71 @@
+"""A space in one SQLite file: the default, no service needed; one writer at a time, any number of readers.
+
+The file is opened through ADBC only: two copies of SQLite in one process must never share a file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from onefold.errors import StoreError
+from onefold.stores import Connection, Dialect, _sentence
+
+DIALECT = Dialect(
+    words={
+        "integer": "integer",
+        "identity": "integer",
+        "text": "text",
+        "blob": "blob",
+        "clustered": "without rowid",
+    },
+    begin="begin immediate",
+    exists="select 1 as found from sqlite_master where type = 'table' and name = 'meta'",
+    bulk=("pragma cache_size = -400000",),
+    settle="",
+)
+
+
+class Engine:
+    """Opens the file, and holds leases as locked files beside it: the system frees them when a holder dies."""
+
+    dialect = DIALECT
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.name = file.name
+
+    def connect(self) -> Connection:
+        import adbc_driver_manager
+        import adbc_driver_sqlite.dbapi as driver
+
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            connection: Any = driver.connect(str(self.file), autocommit=True)
+            with connection.cursor() as cursor:
+                for setting in ("busy_timeout = 600000", "journal_mode = wal", "synchronous = normal"):
+                    cursor.execute(f"pragma {setting}")
+                    cursor.fetchall()
+        except adbc_driver_manager.Error as error:
+            raise StoreError(f"space {self.name}: {_sentence(error)}") from error
+        found: Connection = connection
+        return found
+
+    @contextmanager
+    def lease(self, name: str, *, wait: bool) -> Iterator[bool]:
+        from filelock import FileLock, Timeout
+
+        folder = self.file.with_suffix(".leases")
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / name.replace("/", "."))
+        try:
+            lock.acquire(timeout=-1 if wait else 0)
+        except Timeout:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            lock.release()

@@ -1,0 +1,82 @@
+"""Traits: the newest value wins, trait by trait, by (timestamp, arrival); a null unsets.
+
+A segment keeps one document: the JSON of its traits, nulls as tombstones, with the time and seq of the newest
+call; `meta` holds (time, seq) of the traits that an older call set. Most documents are one call's traits whole;
+those are not written again: `traits` stays null and means "the traits of call `seq`".
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from onefold import canonical
+
+
+class Stamp(NamedTuple):
+    """When and by which call a trait was set: µs since the epoch, and the call's seq."""
+
+    time: int
+    seq: int
+
+
+@dataclass(frozen=True)
+class Document:
+    """The traits of one segment. `traits` is JSON text, always whole; `own` tells that no call holds it as is."""
+
+    time: int
+    seq: int
+    traits: str
+    meta: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    own: bool = False
+
+    def stamped(self) -> dict[str, tuple[Any, Stamp]]:
+        """Each trait with its value (None: a tombstone) and stamp."""
+        newest = (self.time, self.seq)
+        return {
+            name: (value, Stamp(*self.meta.get(name, newest)))
+            for name, value in json.loads(self.traits).items()
+        }
+
+
+def fold(document: Document | None, calls: Iterable[tuple[Stamp, str]]) -> Document | None:
+    """The document after calls that carry traits: (stamp, JSON text of the traits), in any order."""
+    for stamp, traits in calls:
+        if document is None:
+            document = Document(stamp.time, stamp.seq, traits)
+        else:
+            document = _fold(document, stamp, traits)
+    return document
+
+
+def _fold(document: Document, stamp: Stamp, traits: str) -> Document:
+    before, said = document.stamped(), json.loads(traits)
+    newest = Stamp(document.time, document.seq)
+    if stamp > newest and said.keys() >= before.keys():
+        return Document(stamp.time, stamp.seq, traits)
+    after = dict(before)
+    for name, value in said.items():
+        if name not in before or stamp > before[name][1]:
+            after[name] = (value, stamp)
+    if after == before:
+        return document
+    newest = max(newest, stamp)
+    return Document(
+        newest.time,
+        newest.seq,
+        canonical.encode({name: value for name, (value, _) in after.items()}),
+        {name: tuple(found) for name, (_, found) in after.items() if found != newest},
+        own=True,
+    )
+
+
+def merged(documents: Iterable[Document]) -> dict[str, tuple[Any, Stamp]]:
+    """The traits of a profile from the documents of its segments, unset ones left out, by name."""
+    newest: dict[str, tuple[Any, Stamp]] = {}
+    for document in documents:
+        for name, (value, stamp) in document.stamped().items():
+            if name not in newest or stamp > newest[name][1]:
+                newest[name] = (value, stamp)
+    return {name: found for name, found in sorted(newest.items()) if found[0] is not None}

@@ -1,0 +1,452 @@
+"""The workspace: open a folder, plan, apply, export, sync, read. What the CLI, the web app and the API call."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from time import perf_counter, time_ns
+from typing import TYPE_CHECKING, Any
+
+from onefold import config
+from onefold.errors import NotFound, OnefoldError
+from onefold.nearest import nearest
+
+if TYPE_CHECKING:
+    from onefold.apply import Applied
+    from onefold.catalog import Catalog, Run
+    from onefold.identity import Rules
+    from onefold.plan import Change
+    from onefold.stores import Store
+    from onefold.sync import Job, Progress
+    from onefold.warehouses import Table, Warehouse
+
+FILE = "onefold.yaml"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one mapping's sync ended; `counts` as in sync.Counts."""
+
+    run_id: str | None
+    mapping: str
+    status: str  # succeeded, partly, failed, skipped
+    counts: dict[str, int]
+    seconds: float
+    code: str | None = None
+    error: str | None = None
+
+    def line(self) -> dict[str, Any]:
+        """The line that `onefold sync --json` prints (design, section 7)."""
+        line = {"run_id": self.run_id, "mapping": self.mapping, "status": self.status, **self.counts}
+        line["seconds"] = round(self.seconds, 3)
+        if self.error is not None:
+            line |= {"code": self.code, "error": self.error}
+        return line
+
+
+def open(path: str | os.PathLike[str], env: Mapping[str, str] | None = None) -> Workspace:  # noqa: A001 - onefold.open is the contract
+    """Open a workspace folder, or the folder of a given onefold.yaml. Nothing is read or written yet."""
+    folder = Path(path)
+    return Workspace(folder.parent if folder.name == FILE else folder, os.environ if env is None else env)
+
+
+class Workspace:
+    """One workspace folder: the file as written, what was applied, and the spaces."""
+
+    def __init__(self, folder: Path, env: Mapping[str, str]) -> None:
+        self.folder = folder
+        self.env = env
+
+    def close(self) -> None:
+        """Close the catalog; spaces are open only while they are used."""
+        if "catalog" in self.__dict__:
+            self.catalog.close()
+
+    # --- configuration --------------------------------------------------------------------------------
+
+    @property
+    def home(self) -> Path:
+        return self.folder / ".onefold"
+
+    @cached_property
+    def catalog(self) -> Catalog:
+        from onefold.catalog import Catalog
+
+        if not (self.home / "catalog.db").exists() and not (self.folder / FILE).exists():
+            raise NotFound(f"{self.folder} is not a workspace: it has no {FILE}; `onefold init` writes one")
+        return Catalog(self.home / "catalog.db")
+
+    @cached_property
+    def document(self) -> config.Document:
+        """The workspace file. Raises InvalidWorkspace."""
+        return config.read(self.folder / FILE, self.env)
+
+    @cached_property
+    def applied(self) -> config.Workspace:
+        """What was applied last. Raises NotFound before the first apply."""
+        data = self.catalog.configuration()
+        if data is None:
+            raise NotFound("nothing is applied yet; run `onefold apply` first")
+        return config.load(data, self.env)
+
+    @property
+    def differs(self) -> bool:
+        """Whether the file says something else than what was applied."""
+        if not (self.folder / FILE).exists():
+            return False
+        return bool(self.plan())
+
+    def plan(self) -> list[Change]:
+        """What `apply` would change. Raises InvalidWorkspace."""
+        from onefold.plan import plan
+
+        return plan(self.catalog.configuration(), self.document.data, self.env)
+
+    def apply(self) -> list[Change]:
+        """Make the file the configuration, open its spaces, and give every profile source a write key."""
+        changes = self.plan()
+        workspace = self.document.workspace
+        for space in workspace.spaces:
+            self.space(space.slug, workspace).close()
+        if changes:
+            keys = {source.slug: source.write_key for space in workspace.spaces for source in space.sources}
+            self.catalog.configure(self.document.data, _now(), keys)
+            self.__dict__.pop("applied", None)
+        return changes
+
+    def export(self) -> str:
+        """The applied configuration as a workspace file; secrets stay `${NAME}`."""
+        data = self.catalog.configuration()
+        if data is None:
+            raise NotFound("nothing is applied yet; run `onefold apply` first")
+        return config.dump(data)
+
+    # --- sources and models ---------------------------------------------------------------------------
+
+    def warehouse(self, slug: str, workspace: config.Workspace | None = None) -> Warehouse:
+        """The warehouse of a source. Raises NotFound, WarehouseError."""
+        from onefold import warehouses
+
+        workspace = workspace or self.document.workspace
+        source = _pick(workspace.sources, slug, "source")
+        return warehouses.open(source.type, source.options, self.folder, self.home / "tmp")
+
+    def test_source(self, slug: str) -> list[Table]:
+        """The tables of a source in the file: it can be reached and read. Raises WarehouseError."""
+        return self.warehouse(slug).tables()
+
+    def preview_model(self, slug: str, limit: int = 10) -> tuple[list[str], list[dict[str, Any]]]:
+        """The columns and first rows of a model in the file, as mappings see them. Raises WarehouseError."""
+        from onefold import diff
+
+        workspace = self.document.workspace
+        model = _pick(workspace.models, slug, "model")
+        with diff.staging(self.home / "tmp") as staging:
+            with self.warehouse(model.source).read(model.sql, limit=limit) as reader:
+                staging.load(reader, model.key)
+            return staging.columns, list(staging.records(limit))
+
+    # --- spaces ---------------------------------------------------------------------------------------
+
+    def space(self, slug: str, workspace: config.Workspace | None = None) -> Store:
+        """Open the store of a space. Raises NotFound, StoreError."""
+        from onefold import stores
+
+        space = _pick((workspace or self.applied).spaces, slug, "space")
+        return stores.open(space.store, self.home / "spaces" / f"{slug}.db")
+
+    def rules(self, slug: str, workspace: config.Workspace | None = None) -> Rules:
+        from onefold.identity import Rules
+
+        return Rules.of(_pick((workspace or self.applied).spaces, slug, "space"))
+
+    def profile(self, space: str, identifier: str, *, accounts: bool = False) -> dict[str, Any]:
+        """A profile by `type:value`. Raises NotFound."""
+        return self._profile(space, identifier, accounts=accounts, why=False)
+
+    def explain(self, space: str, identifier: str, *, accounts: bool = False) -> dict[str, Any]:
+        """A profile with `why`: the call, run and source behind each identifier, trait and merge."""
+        return self._profile(space, identifier, accounts=accounts, why=True)
+
+    def _profile(self, space: str, identifier: str, *, accounts: bool, why: bool) -> dict[str, Any]:
+        from onefold import profiles
+
+        kind, colon, value = identifier.partition(":")
+        if not colon or not value:
+            raise NotFound(f"{identifier!r} is not TYPE:VALUE, such as email:ada@example.com")
+        with self.space(space) as store:
+            found = profiles.find(store, profiles.collection_of(kind, accounts=accounts), kind, value)
+            if found is None:
+                raise NotFound(f"no profile in space {space} has the identifier {identifier}")
+            view = profiles.views(store, [found], self.rules(space))[0]
+            return {**view, "why": profiles.why(store, found)} if why else view
+
+    def profiles(
+        self, space: str, *, accounts: bool = False, limit: int | None = None
+    ) -> Iterator[dict[str, Any]]:
+        """All profiles of a space, oldest first."""
+        from onefold import identity, profiles
+
+        collection = identity.ACCOUNTS if accounts else identity.USERS
+        with self.space(space) as store:
+            yield from profiles.each(store, collection, self.rules(space), limit)
+
+    def search(self, space: str, text: str, limit: int = 20) -> list[dict[str, Any]]:
+        """Profiles one of whose identifiers contains the text."""
+        from onefold import profiles
+
+        with self.space(space) as store:
+            return profiles.search(store, text, self.rules(space), limit)
+
+    # --- mappings -------------------------------------------------------------------------------------
+
+    def mappings(self, selector: str | None = None) -> list[tuple[config.Destination, config.Mapping]]:
+        """The applied mappings that DEST or DEST/MAPPING selects; all without one. Raises NotFound."""
+        destinations: Sequence[config.Destination] = self.applied.destinations
+        slug, _, name = (selector or "").partition("/")
+        if slug:
+            destinations = [_pick(destinations, slug, "destination")]
+        if name:
+            return [(destinations[0], _pick(destinations[0].mappings, name, "mapping"))]
+        return [(destination, mapping) for destination in destinations for mapping in destination.mappings]
+
+    def job(
+        self, destination: config.Destination, mapping: config.Mapping, workspace: config.Workspace, store: Store
+    ) -> Job:
+        """What a sync of a mapping needs."""
+        from onefold.sync import Job
+
+        model = _pick(workspace.models, mapping.model, "model")
+        space, source = _profile_source(workspace, mapping)
+        return Job(
+            path=f"{destination.slug}/{mapping.slug}",
+            mapping=mapping,
+            model=model,
+            source=source.slug,
+            warehouse=self.warehouse(model.source, workspace),
+            store=store,
+            rules=self.rules(space.slug, workspace),
+            temp=self.home / "tmp",
+        )
+
+    def test_mapping(self, selector: str, key: str | None = None) -> dict[str, Any]:
+        """What a mapping in the file makes of one row: the row, the call, and what it would do to profiles."""
+        from onefold import preview
+
+        slug, _, name = selector.partition("/")
+        workspace = self.document.workspace
+        destination = _pick(workspace.destinations, slug, "destination")
+        mapping = _pick(destination.mappings, name, "mapping")
+        space, _ = _profile_source(workspace, mapping)
+        with self.space(space.slug, workspace) as store:
+            return preview.mapping(self.job(destination, mapping, workspace, store), key)
+
+    def sync(
+        self,
+        selector: str | None = None,
+        *,
+        full: bool = False,
+        dry_run: bool = False,
+        allow_deletes: bool = False,
+        progress: Callable[[str], Progress] | None = None,
+        applied: Callable[[Store, Applied], None] | None = None,
+        started_by: str = "cli",
+    ) -> Iterator[Outcome]:
+        """Sync the applied mappings that are selected, one after another; a failed one stops no other."""
+        for destination, mapping in self.mappings(selector):
+            path = f"{destination.slug}/{mapping.slug}"
+            off = _off(destination, mapping)
+            if off:
+                yield Outcome(None, path, "skipped", asdict(_no_counts()), 0.0, "disabled", off)
+                continue
+            said = progress(path) if progress else lambda *_: None
+            yield self._sync(
+                destination, mapping, started_by, said, applied,
+                full=full, dry_run=dry_run, allow_deletes=allow_deletes,
+            )  # fmt: skip
+
+    def _sync(
+        self,
+        destination: config.Destination,
+        mapping: config.Mapping,
+        started_by: str,
+        progress: Progress,
+        applied: Callable[[Store, Applied], None] | None,
+        **options: bool,
+    ) -> Outcome:
+        from onefold.sync import sync
+
+        path, start, began = f"{destination.slug}/{mapping.slug}", _now(), perf_counter()
+        run_id = _run_id(start)
+        space, _ = _profile_source(self.applied, mapping)
+        if not options["dry_run"]:
+            self.catalog.start(run_id, path, space.slug, start, started_by)
+        counts, status, failure = _no_counts(), "succeeded", None
+        try:
+            with self.space(space.slug) as store:
+                job = self.job(destination, mapping, self.applied, store)
+                counts = sync(
+                    job,
+                    run_id,
+                    progress=progress,
+                    applied=(lambda done: applied(store, done)) if applied else lambda _: None,
+                    **options,
+                )
+            status = "partly" if counts.rejected else "succeeded"
+        except OnefoldError as error:
+            status, failure = "failed", error
+        except KeyboardInterrupt:
+            self._finish(run_id, start, began, "cancelled", {}, None, dry_run=options["dry_run"])
+            raise
+        line = asdict(counts)
+        self._finish(run_id, start, began, status, line, failure, dry_run=options["dry_run"])
+        code, sentence = (failure.code, str(failure)) if failure else (None, None)
+        return Outcome(run_id, path, status, line, perf_counter() - began, code, sentence)
+
+    def _finish(
+        self,
+        run_id: str,
+        start: int,
+        began: float,
+        status: str,
+        counts: dict[str, int],
+        failure: OnefoldError | None,
+        *,
+        dry_run: bool,
+    ) -> None:
+        if dry_run:
+            return
+        self.catalog.finish(
+            run_id,
+            status=status,
+            finished_at=_now(),
+            seconds=perf_counter() - began,
+            counts=counts,
+            code=failure.code if failure else None,
+            error=str(failure) if failure else None,
+        )
+
+    # --- runs -----------------------------------------------------------------------------------------
+
+    def runs(self, limit: int = 50) -> list[dict[str, Any]]:
+        """The newest runs first, as `onefold runs --json` prints them."""
+        return [self._run(run) for run in self.catalog.runs(limit)]
+
+    def run(self, run_id: str) -> dict[str, Any]:
+        """One run, with its rejected rows counted by code. Raises NotFound."""
+        run = self.catalog.run(run_id)
+        found = self._run(run)
+        with self.space(run.space) as store:
+            found["rejected_by_code"] = {
+                row["code"]: row["rows"]
+                for row in store.rows(
+                    "select j.code, count(*) as rows from rejected j join run r on r.run = j.run"
+                    " where r.run_id = $1 group by j.code order by j.code",
+                    run.run_id,
+                )
+            }
+        return found
+
+    def rejected(self, run_id: str, limit: int | None = None) -> Iterator[dict[str, Any]]:
+        """The rejected rows of a run: key, event, code, fields, message and the row. Raises NotFound."""
+        import json
+
+        run = self.catalog.run(run_id)
+        with self.space(run.space) as store:
+            rows = store.rows(
+                "select coalesce(j.key, '') as key, coalesce(j.event, '') as event, j.code, j.fields, j.message,"
+                " coalesce(j.record, '') as record from rejected j join run r on r.run = j.run"
+                " where r.run_id = $1 order by j.id limit $2",
+                *(run.run_id, -1 if limit is None else limit),
+            )
+        for row in rows:
+            yield {
+                "key": json.loads(row["key"]) if row["key"] else None,
+                "event": row["event"] or None,
+                "code": row["code"],
+                "fields": json.loads(row["fields"]),
+                "message": row["message"],
+                "row": json.loads(row["record"]) if row["record"] else None,
+            }
+
+    def _run(self, run: Run) -> dict[str, Any]:
+        """A run as people read it; one whose process died is failed, with what it had committed."""
+        found = {
+            "run_id": run.run_id,
+            "mapping": run.mapping,
+            "space": run.space,
+            "status": run.status,
+            "started_at": _text(run.started_at),
+            "finished_at": _text(run.finished_at) if run.finished_at else None,
+            "started_by": run.started_by,
+            **(run.counts or {}),
+            "seconds": round(run.seconds, 3) if run.seconds is not None else None,
+        }
+        if run.abandoned:
+            found |= {"status": "failed", "code": "interrupted"}
+            found["error"] = "the process ended before the run did; the next sync goes on where it stopped"
+        elif run.error:
+            found |= {"code": run.code, "error": run.error}
+        return found
+
+
+def _pick(items: Sequence[Any], slug: str, kind: str) -> Any:
+    """The item with a slug. Raises NotFound, which names the nearest and all there are."""
+    for item in items:
+        if item.slug == slug:
+            return item
+    slugs = [item.slug for item in items]
+    hint = nearest(slug, slugs)
+    listed = f"there are {', '.join(slugs)}" if slugs else f"the workspace has no {kind}"
+    raise NotFound(f"no {kind} {slug!r}{hint}; {listed}")
+
+
+def _profile_source(
+    workspace: config.Workspace, mapping: config.Mapping
+) -> tuple[config.Space, config.ProfileSource]:
+    """The space and profile source that a mapping's `engage_space` names."""
+    wanted = mapping.fields["engage_space"]
+    if isinstance(wanted, dict):
+        wanted = wanted["@literal"]
+    for space in workspace.spaces:
+        for source in space.sources:
+            if wanted in (source.slug, source.write_key):
+                return space, source
+    raise NotFound(f"mapping {mapping.slug}: no profile source {wanted!r}; add it to a space")
+
+
+def _off(destination: config.Destination, mapping: config.Mapping) -> str | None:
+    if not destination.enabled:
+        return f"destination {destination.slug} is disabled; set `enabled: true` and apply"
+    if not mapping.enabled:
+        return f"mapping {destination.slug}/{mapping.slug} is disabled; set `enabled: true` and apply"
+    if destination.endpoint != "local":
+        return f"destination {destination.slug} has a remote endpoint; this version delivers to local spaces only"
+    return None
+
+
+def _no_counts() -> Any:
+    from onefold.sync import Counts
+
+    return Counts()
+
+
+def _now() -> int:
+    return time_ns() // 1000
+
+
+def _text(micros: int) -> str:
+    from onefold import times
+
+    return times.text(micros)
+
+
+def _run_id(start: int) -> str:
+    """Sorts by time, and can be typed."""
+    moment = datetime.fromtimestamp(start / 1e6, UTC)
+    return f"{moment:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
