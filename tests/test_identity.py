@@ -8,11 +8,12 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from onefold import calls, identity
+from onefold import calls, components, identity
 from onefold.config import IdentifierRule
-from onefold.identity import ACCOUNTS, USERS, Known, Rules
+from onefold.identity import Known
+from onefold.rules import ACCOUNTS, DAY, USERS, Rules, identifiers
 
-DAY = identity.DAY
+
 DEFAULT = Rules((), ("[0-]*", "-1", "null", "anonymous"), merges=100, identifiers=1000)
 
 
@@ -75,17 +76,25 @@ def test_a_call_whose_every_identifier_is_dropped_belongs_to_nobody() -> None:
 
 
 def test_a_blocked_value_identifies_nobody() -> None:
-    found = replay((1, {"user_id": "0-0", "anonymous_id": "a"}), (2, {"user_id": "null"}))
-    assert users(found) == [1, None]
-    assert DEFAULT.blocked("user_id", "-1")
-    assert not DEFAULT.blocked("user_id", "dev-3-1")
+    found = replay(
+        (1, {"user_id": "0-0", "anonymous_id": "a"}),
+        (2, {"user_id": "null"}),
+        (3, {"user_id": "-1"}),
+        (4, {"user_id": "dev-3-1"}),
+    )
+    assert users(found) == [1, None, None, 2]
 
 
 def test_a_pattern_of_a_type_adds_to_those_of_the_space() -> None:
     by = Rules((IdentifierRule(type="email", blocked_values=("^test@.*$",)),), ("null",), 100, 1000)
-    assert by.blocked("email", "test@example.com")
-    assert by.blocked("email", "null")
-    assert not by.blocked("user_id", "test@example.com")
+    found = replay(
+        (1, {"email": "test@example.com"}),
+        (1, {"email": "null"}),
+        (1, {"user_id": "test@example.com"}),
+        (1, {"email": "a test@example.com"}),
+        by=by,
+    )
+    assert users(found) == [None, None, 1, 2]
 
 
 def test_a_limit_counts_values_first_seen_within_its_window() -> None:
@@ -148,7 +157,7 @@ def test_identifiers_are_found_where_the_field_has_them() -> None:
         },
     }
     by = rules(IdentifierRule(type="crm_id", key="crm_id"))
-    found = {(item["collection"], item["type"]): item["value"] for item in identity.identifiers(message, by)}
+    found = {(item["collection"], item["type"]): item["value"] for item in identifiers(message, by)}
     assert found == {
         (USERS, "user_id"): "42",
         (USERS, "email"): "e@x",
@@ -166,7 +175,7 @@ def test_identifiers_are_found_where_the_field_has_them() -> None:
 
 def test_the_traits_of_a_group_call_identify_no_user() -> None:
     message = {"type": "group", "userId": "u", "groupId": "g", "traits": {"email": "info@x"}}
-    kinds = [item["type"] for item in identity.identifiers(message, DEFAULT)]
+    kinds = [item["type"] for item in identifiers(message, DEFAULT)]
     assert kinds == ["user_id", "group_id"]
 
 
@@ -243,3 +252,50 @@ def test_every_identifier_is_filed_once_and_every_call_somewhere_or_unresolved(s
     filed = [(row["collection"], row["type"], row["value"]) for row in found.identifiers.to_pylist()]
     assert len(filed) == len(set(filed))
     assert found.filed.num_rows == len(stream)
+
+
+# --- whole components ---------------------------------------------------------------------------------
+
+
+def rows(found: identity.Resolution) -> dict[str, Any]:
+    """All of a resolution; the rows of one call stand in no particular order."""
+    names = ("created", "identifiers", "edges", "moves", "links", "dropped")
+    sets = {
+        name: sorted(getattr(found, name).to_pylist(), key=lambda row: (row["call"], str(row))) for name in names
+    }
+    return {"filed": found.filed.to_pylist(), "next": found.next_segment, **sets}
+
+
+def known_after(found: identity.Resolution) -> Known:
+    """What a store knows after a resolution, every profile whole."""
+    profile = {row["segment"]: row["segment"] for row in found.created.to_pylist()}
+    profile |= {row["segment"]: row["profile"] for row in found.moves.to_pylist()}
+    return Known(
+        found.identifiers.select(identity.KNOWN_IDENTIFIERS.names),
+        pa.table([list(profile), list(profile.values())], schema=identity.KNOWN_SEGMENTS),
+        found.next_segment,
+    )
+
+
+MANY = st.sampled_from("abcdefghij") | st.sampled_from(["0", "null"])
+WIDE = st.tuples(
+    st.integers(0, 30),
+    st.dictionaries(
+        st.sampled_from(["user_id", "email", "anonymous_id", "group_id", "phone", "zeta"]),
+        MANY | st.lists(MANY, min_size=1, max_size=3),
+        min_size=1,
+        max_size=4,
+    ),
+)
+
+
+@settings(max_examples=600, deadline=None)
+@given(st.lists(WIDE, max_size=25), st.lists(WIDE, max_size=40), RULES | st.just(DEFAULT))
+def test_whole_components_resolve_as_replay_does(before: Any, stream: Any, by: Rules) -> None:
+    """Windows, caps, blocked values, types nobody configured, merges, repeats, and profiles that are there."""
+    known = known_after(identity.replay(batch(*before), Known(), by))
+    calls_ = batch(*stream)
+    found = identity.identifying(calls_, by)
+    times = calls_.column("timestamp").to_numpy()
+    whole = identity.settle(components.resolve_identifying(found, times, known, by), known.next_segment)
+    assert rows(whole) == rows(identity.replay(calls_, known, by))

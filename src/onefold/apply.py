@@ -11,8 +11,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from onefold import identity, space, traits
-from onefold.identity import Identifier, Resolution, Rules
+from onefold import components, identity, space, traits
+from onefold.identity import Resolution
+from onefold.rules import Identifier, Rules
 from onefold.space import Changes, Found, Segment
 from onefold.stores import Store
 from onefold.traits import Stamp

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from onefold import canonical, times
 from onefold.errors import RowRejected
-from onefold.identity import Rules, identifiers
+from onefold.rules import Rules, identifiers
 from onefold.subscriptions import SUBSCRIPTION, statements
 
 IDENTIFIER = pa.struct([("collection", pa.string()), ("type", pa.string()), ("value", pa.string())])

@@ -1,179 +1,31 @@
-"""Identity: whose call is this? The rules, the identifiers of a call, and the resolution of a batch.
+"""Identity: whose call is this? The tables that go in and come out, and the meaning: `replay`.
 
-`replay` resolves calls one after another and is the meaning (reference, section 5). Nothing here touches a
-database: a store answers what it knows about the identifiers, and writes what came out.
+`replay` resolves calls one after another, exactly as reference section 5 says; `components.resolve` gives the
+same answer for whole batches. Nothing here touches a database: a store answers what it knows about the
+identifiers, and writes what came out.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any, NamedTuple
+from itertools import groupby
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from onefold import canonical
-from onefold.config import DEFAULT_BLOCKED_VALUES, IdentifierRule, Space
+from onefold.rules import ACCOUNTS, USERS, Identifier, Rules
 
-USERS, ACCOUNTS = "users", "accounts"
-TYPE = re.compile(r"[a-z0-9_.]+")
-DAY = 86_400_000_000
-WINDOWS = {"daily": DAY, "weekly": 7 * DAY, "monthly": 30 * DAY, "annually": 365 * DAY, "ever": None}
-
-
-class Identifier(NamedTuple):
-    """What identifies a user or an account: keyed byte for byte by all three."""
-
-    collection: str
-    type: str
-    value: str
-
-
-class Limit(NamedTuple):
-    """At most `count` values of a type whose first_seen lies within `window` µs (None: ever)."""
-
-    count: int
-    window: int | None
-
-
-@dataclass(frozen=True)
-class Rules:
-    """The identity rules of a space, ready to be asked (reference, section 5)."""
-
-    configured: tuple[IdentifierRule, ...]
-    blocked_values: tuple[str, ...]
-    merges: int
-    identifiers: int
-
-    @classmethod
-    def of(cls, space: Space) -> Rules:
-        blocked = DEFAULT_BLOCKED_VALUES if space.blocked_values is None else space.blocked_values
-        return cls(space.identifiers, tuple(blocked), space.limits.merges, space.limits.identifiers)
-
-    @cached_property
-    def _by_type(self) -> dict[str, tuple[int, IdentifierRule]]:
-        return {rule.type: (rank, rule) for rank, rule in enumerate(self.configured)}
-
-    @cached_property
-    def custom(self) -> list[tuple[str, tuple[str, ...]]]:
-        """(type, spellings) of the identifiers that stand under a configured key."""
-        return [(rule.type, _spellings(rule.key)) for rule in self.configured if rule.key]
-
-    @cached_property
-    def _patterns(self) -> dict[str | None, Any]:
-        own = {rule.type: rule.blocked_values for rule in self.configured if rule.blocked_values is not None}
-        return {None: _any_of(self.blocked_values), **{kind: _any_of(found) for kind, found in own.items()}}
-
-    def rank(self, kind: str) -> tuple[int, str]:
-        """Sorts types from the highest rank down: configured ones as written, then the others by name."""
-        if kind in self._by_type:
-            return self._by_type[kind][0], ""
-        if not self.configured and kind in ("user_id", "email"):
-            return -2 if kind == "user_id" else -1, ""
-        return len(self.configured), kind
-
-    def limit(self, kind: str) -> Limit:
-        if kind in self._by_type:
-            rule = self._by_type[kind][1]
-            return Limit(rule.limit, WINDOWS[rule.per])
-        return Limit(1 if kind in ("user_id", "group_id") else 5, None)
-
-    def blocked(self, kind: str, value: str) -> bool:
-        """Whether a pattern of the space, or of the type, matches the whole value."""
-        patterns = (self._patterns[None], self._patterns.get(kind))
-        return any(pattern is not None and pattern.fullmatch(value) is not None for pattern in patterns)
-
-
-def _any_of(patterns: Sequence[str]) -> Any:
-    if not patterns:
-        return None
-    import re2
-
-    return re2.compile("|".join(f"(?:{pattern})" for pattern in patterns))
-
-
-def _spellings(key: str) -> tuple[str, ...]:
-    snake = re.sub(r"(?<=[a-z0-9])([A-Z])", lambda found: "_" + found[1].lower(), key)
-    camel = re.sub(r"_([a-z0-9])", lambda found: found[1].upper(), key)
-    return tuple(dict.fromkeys((key, snake, camel)))
-
-
-# --- the identifiers of a call ------------------------------------------------------------------------
-
-
-def identifiers(message: Mapping[str, Any], rules: Rules) -> list[dict[str, str]]:
-    """The identifiers of a call in the order of reference section 5, blocked ones included.
-
-    The first hit wins per type; `context.externalIds` may add more of any type.
-    """
-    found: dict[Identifier, None] = {}
-    seen: set[tuple[str, str]] = set()
-    for collection, kind, value in _standard(message, rules):
-        written = canonical.text(value) if not isinstance(value, bool) else None
-        if written and (collection, kind) not in seen:
-            seen.add((collection, kind))
-            found[Identifier(collection, kind, written)] = None
-    for item in _external_ids(message):
-        found[item] = None
-    return [item._asdict() for item in found]
-
-
-def _standard(message: Mapping[str, Any], rules: Rules) -> Iterator[tuple[str, str, Any]]:
-    context = _object(message.get("context"))
-    is_group = message.get("type") == "group"
-    # In a group call the traits describe the account; only context.traits speak of the user.
-    places = [
-        {} if is_group else _object(message.get("traits")),
-        _object(context.get("traits")),
-        _object(message.get("properties")),
-    ]
-    yield USERS, "user_id", message.get("userId")
-    yield USERS, "email", places[0].get("email")
-    yield USERS, "email", places[1].get("email")
-    if message.get("type") == "track":
-        yield USERS, "email", places[2].get("email")
-    yield USERS, "anonymous_id", message.get("anonymousId")
-    yield ACCOUNTS, "group_id", message.get("groupId")
-    yield ACCOUNTS, "group_id", context.get("groupId")
-    device = _object(context.get("device"))
-    system = str(device.get("type")).lower()
-    if system in ("android", "ios"):
-        yield USERS, f"{system}.id", device.get("id")
-        if device.get("adTrackingEnabled") is True:
-            yield USERS, f"{system}.idfa", device.get("advertisingId")
-        yield USERS, f"{system}.push_token", device.get("token")
-    analytics = _object(_object(context.get("integrations")).get("Google Analytics"))
-    yield USERS, "ga_client_id", analytics.get("clientId")
-    for kind, keys in rules.custom:
-        for place in places:
-            for key in keys:
-                yield USERS, kind, place.get(key)
-
-
-def _external_ids(message: Mapping[str, Any]) -> Iterator[Identifier]:
-    items = _object(message.get("context")).get("externalIds")
-    for item in items if isinstance(items, list) else []:
-        if not isinstance(item, dict) or item.get("encoding", "none") != "none":
-            continue
-        kind, value = item.get("type"), canonical.text(item.get("id"))
-        if not value or not isinstance(kind, str) or not TYPE.fullmatch(kind):
-            continue
-        collection = ACCOUNTS if kind == "group_id" else item.get("collection", USERS)
-        if collection in (USERS, ACCOUNTS):
-            yield Identifier(collection, kind, value)
-
-
-def _object(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-# --- the tables that go in and come out ---------------------------------------------------------------
 
 _IDENTIFIER = [("collection", pa.string()), ("type", pa.string()), ("value", pa.string())]
 KNOWN_IDENTIFIERS = pa.schema([*_IDENTIFIER, ("segment", pa.int64()), ("first_seen", pa.int64())])
 KNOWN_SEGMENTS = pa.schema([("segment", pa.int64()), ("profile", pa.int64())])
+
+Numbers = np.ndarray[Any, Any]
+
+IDENTIFYING = pa.schema([("call", pa.int64()), *_IDENTIFIER])
 
 # A segment is the integer form of a segment_id: its born sequence number. `call` is a row of the batch.
 FILED = pa.schema([("user", pa.int64()), ("account", pa.int64())])
@@ -213,9 +65,48 @@ class Resolution:
     next_segment: int
 
 
-def resolve(calls: pa.Table, known: Known, rules: Rules) -> Resolution:
-    """Resolve a batch of calls (calls.SCHEMA) in the order of its rows."""
-    return replay(calls, known, rules)
+def identifying(calls: pa.Table, rules: Rules) -> pa.Table:
+    """The identifiers of a batch that identify (IDENTIFYING): blocked ones and repeats left out.
+
+    Ordered by call, users before accounts, then by rank, then as they stand in the call.
+    """
+    lists = calls.column("identifiers").combine_chunks()
+    items = lists.flatten()
+    found = pa.table(
+        [pc.list_parent_indices(lists).cast(pa.int64()), *(items.field(at) for at in range(3))],
+        schema=IDENTIFYING,
+    )
+    found = found.filter(pc.invert(_blocked(found, rules)))
+    kinds = pc.unique(found["type"]).to_pylist()
+    ranks = {kind: at for at, kind in enumerate(sorted(kinds, key=rules.rank))}
+    rank = pa.array([ranks[kind] for kind in kinds], pa.int64()).take(
+        pc.index_in(found["type"], pa.array(kinds, pa.string())).combine_chunks()
+    )
+    is_account = pc.equal(found["collection"], ACCOUNTS).to_numpy()
+    place = (found["call"].to_numpy() * 2 + is_account) * (len(kinds) + 1) + rank.to_numpy()
+    if np.any(place[1:] < place[:-1]):
+        order = np.argsort(place, kind="stable")
+        found, place = found.take(order), place[order]
+    if np.any(place[1:] == place[:-1]):  # only then can a call carry an identifier twice
+        found = _distinct(found)
+    return found
+
+
+def _blocked(found: pa.Table, rules: Rules) -> pa.Array:
+    blocked = pa.array(np.zeros(found.num_rows, bool))
+    for kind in pc.unique(found["type"]).to_pylist():
+        pattern = rules.pattern(kind)
+        if pattern is not None:
+            of_kind = pc.equal(found["type"], kind)
+            blocked = pc.or_(blocked, pc.and_(of_kind, pc.match_substring_regex(found["value"], pattern)))
+    return blocked
+
+
+def _distinct(found: pa.Table) -> pa.Table:
+    """Each row once, where it stands first."""
+    numbered = found.append_column("row", pa.array(np.arange(found.num_rows)))
+    first = numbered.group_by(found.column_names, use_threads=False).aggregate([("row", "min")])
+    return found.take(np.sort(first["row_min"].to_numpy()))
 
 
 # --- the sequential reference -------------------------------------------------------------------------
@@ -223,16 +114,17 @@ def resolve(calls: pa.Table, known: Known, rules: Rules) -> Resolution:
 
 def replay(calls: pa.Table, known: Known, rules: Rules) -> Resolution:
     """Resolve calls one by one, in order, exactly as reference section 5 says."""
+    times = calls.column("timestamp").to_numpy()
+    return settle(replay_identifying(identifying(calls, rules), times, known, rules), known.next_segment)
+
+
+def replay_identifying(found: pa.Table, times: Numbers, known: Known, rules: Rules) -> Pieces:
+    """`replay` from the identifiers of a batch (IDENTIFYING) and the times of all its calls in µs."""
     state = _Replay(known, rules)
-    found = calls.column("identifiers").to_pylist()
-    for index, (items, timestamp) in enumerate(zip(found, calls.column("timestamp").to_pylist(), strict=True)):
-        kept = {USERS: [], ACCOUNTS: []}  # type: dict[str, list[Identifier]]
-        for item in items:
-            identifier = Identifier(**item)
-            if not rules.blocked(identifier.type, identifier.value):
-                kept[identifier.collection].append(identifier)
-        state.file(index, kept, timestamp)
-    return state.resolution()
+    rows = zip(*(column.to_pylist() for column in found.columns), strict=True)
+    for (call, collection), items in groupby(rows, key=lambda row: row[:2]):
+        state.file(call, collection, [Identifier(*item[1:]) for item in items], int(times[call]))
+    return state.pieces(len(times))
 
 
 class _Profile:
@@ -256,16 +148,14 @@ class _Replay:
 
     def __init__(self, known: Known, rules: Rules) -> None:
         self.rules = rules
-        self.next_segment = known.next_segment
+        self.base = known.next_segment
         self.owner: dict[Identifier, int] = {}  # identifier -> the segment it is filed under
         self.profiles: dict[int, _Profile] = {}  # segment -> its profile
-        self.linked: set[tuple[int, int]] = set()
-        self.filed: list[tuple[int | None, int | None]] = []
+        self.filed: dict[str, list[tuple[int, int]]] = {USERS: [], ACCOUNTS: []}  # (call, segment)
         self.created: list[tuple[Any, ...]] = []
         self.new: list[tuple[Any, ...]] = []
         self.edges: list[tuple[int, int, int]] = []
         self.moves: list[tuple[int, int, int]] = []
-        self.links: list[tuple[int, int, int]] = []
         self.dropped: list[tuple[Any, ...]] = []
         self._load(known)
 
@@ -282,26 +172,17 @@ class _Replay:
             self.owner[identifier] = segment
             self.profiles[segment].add(identifier, first_seen)
 
-    def file(self, call: int, found: Mapping[str, list[Identifier]], timestamp: int) -> None:
-        """Resolve one call in both collections, users first, and link the two."""
-        user, account = (
-            self._resolve(call, found[collection], timestamp) for collection in (USERS, ACCOUNTS)
-        )
-        self.filed.append((user, account))
-        if user is not None and account is not None and (user, account) not in self.linked:
-            self.linked.add((user, account))
-            self.links.append((user, account, call))
-
-    def _resolve(self, call: int, found: list[Identifier], now: int) -> int | None:
-        kept = sorted(dict.fromkeys(found), key=lambda item: self.rules.rank(item.type))
+    def file(self, call: int, collection: str, found: Sequence[Identifier], now: int) -> None:
+        """Resolve one call in one collection; `found` is in rank order."""
+        kept = list(found)
         while kept:
             profiles = self._owners(kept)
             new = [item for item in kept if item not in self.owner]
             reason = self._broken(profiles, new, now)
             if reason is None:
-                return self._keep(call, kept, new, profiles, now)
+                self.filed[collection].append((call, self._keep(call, kept, new, profiles, now)))
+                return
             self.dropped.append((call, *kept.pop(), reason))
-        return None
 
     def _owners(self, kept: Iterable[Identifier]) -> list[_Profile]:
         """The profiles that own any of the identifiers, each once, in the identifiers' order."""
@@ -350,8 +231,7 @@ class _Replay:
     ) -> int:
         """File the call: create, add, or merge into the oldest profile. Returns its segment."""
         if not profiles:
-            segment = self.next_segment
-            self.next_segment += 1
+            segment = provisional(self.base, call, kept[0].collection)
             profile = self.profiles[segment] = _Profile(segment)
             self.created.append((segment, *kept[0], call))
         else:
@@ -390,17 +270,84 @@ class _Replay:
         whole.oldest = oldest
         return whole
 
-    def resolution(self) -> Resolution:
-        return Resolution(
-            filed=table(FILED, self.filed),
+    def pieces(self, calls: int) -> Pieces:
+        filed = [np.full(calls, NOBODY), np.full(calls, NOBODY)]
+        for at, collection in enumerate((USERS, ACCOUNTS)):
+            if self.filed[collection]:
+                where, segments = zip(*self.filed[collection], strict=True)
+                filed[at][list(where)] = segments
+        return Pieces(
+            filed,
             created=table(CREATED, self.created),
             identifiers=table(NEW_IDENTIFIERS, self.new),
             edges=table(EDGES, self.edges),
             moves=table(MOVES, self.moves),
-            links=table(LINKS, self.links),
             dropped=table(DROPPED, self.dropped),
-            next_segment=self.next_segment,
         )
+
+
+# --- born sequence numbers ----------------------------------------------------------------------------
+
+NOBODY = -1
+
+
+def provisional(base: int, call: Any, collection: str) -> Any:
+    """The segment that a call creates, until all of a batch are known: in born order, with gaps."""
+    return base + 2 * call + (collection == ACCOUNTS)
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """A resolution whose new segments are provisional; `filed` has the users' and the accounts' column."""
+
+    filed: list[Numbers]
+    created: pa.Table
+    identifiers: pa.Table
+    edges: pa.Table
+    moves: pa.Table
+    dropped: pa.Table
+
+    def joined(self, other: Pieces) -> Pieces:
+        """Two parts of one batch that share no call in a collection, as one, in the order of the calls."""
+
+        def both(name: str) -> pa.Table:
+            tables = pa.concat_tables([getattr(self, name), getattr(other, name)])
+            return tables.take(np.argsort(tables["call"].to_numpy(), kind="stable"))
+
+        return Pieces(
+            [np.maximum(mine, theirs) for mine, theirs in zip(self.filed, other.filed, strict=True)],
+            *(both(name) for name in ("created", "identifiers", "edges", "moves", "dropped")),
+        )
+
+
+def settle(pieces: Pieces, base: int) -> Resolution:
+    """Give provisional segments their born sequence numbers, without gaps, and derive the links."""
+    created, filed = pieces.created, pieces.filed
+    born = np.sort(created["segment"].to_numpy())
+
+    def number(segments: Numbers) -> Numbers:
+        return np.where(segments >= base, base + np.searchsorted(born, segments), segments)
+
+    def numbered(found: pa.Table, *names: str) -> pa.Table:
+        for name in names:
+            at = found.column_names.index(name)
+            found = found.set_column(at, name, pa.array(number(found[name].to_numpy()), pa.int64()))
+        return found
+
+    user, account = (number(segments) for segments in filed)
+    both = np.flatnonzero((user != NOBODY) & (account != NOBODY))
+    _, first = np.unique(np.stack([user[both], account[both]]), axis=1, return_index=True)
+    linked = both[np.sort(first)]
+    return Resolution(
+        filed=pa.table([pa.array(at, mask=at == NOBODY) for at in (user, account)], schema=FILED),
+        created=numbered(created, "segment"),
+        identifiers=numbered(pieces.identifiers, "segment"),
+        edges=numbered(pieces.edges, "a", "b"),
+        moves=numbered(pieces.moves, "segment", "profile"),
+        links=pa.table([user[linked], account[linked], linked], schema=LINKS),
+        dropped=pieces.dropped,
+        next_segment=base + len(born),
+    )
 
 
 def _rows(table: pa.Table) -> Iterator[tuple[Any, ...]]:

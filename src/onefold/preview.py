@@ -9,11 +9,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from onefold import apply, calls, canonical, diff, identity, profiles, segment_profiles, sync, trigger
+from onefold import apply, calls, canonical, diff, profiles, segment_profiles, sync, trigger
 from onefold.apply import Applied
 from onefold.calls import Arrival
 from onefold.errors import NotFound, RowRejected
-from onefold.identity import Identifier
+from onefold.rules import ACCOUNTS, Identifier
 from onefold.stores import Store
 from onefold.sync import Job
 
@@ -129,7 +129,7 @@ def effects(store: Store, outcome: Applied, job: Job, limit: int | None = None) 
 
 def dropped(reason: str, collection: str, job: Job) -> str:
     """Why an identifier was dropped, in words."""
-    of = "an account" if collection == identity.ACCOUNTS else "a profile"
+    of = "an account" if collection == ACCOUNTS else "a profile"
     if reason == "merges":
         return f"{of} would hold more than {job.rules.merges} merges"
     if reason == "identifiers":

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from onefold import space, subscriptions, times, traits
-from onefold.identity import ACCOUNTS, USERS, Rules
+from onefold.rules import ACCOUNTS, USERS, Rules
 from onefold.space import Segment
 from onefold.stores import Store
 

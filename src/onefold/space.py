@@ -10,7 +10,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from onefold.identity import KNOWN_IDENTIFIERS, KNOWN_SEGMENTS, USERS, Identifier, Known, table
+from onefold.identity import KNOWN_IDENTIFIERS, KNOWN_SEGMENTS, Known, table
+from onefold.rules import USERS, Identifier
 from onefold.stores import Store
 from onefold.traits import Document
 

@@ -22,7 +22,7 @@ from onefold.apply import Applied, apply
 from onefold.calls import Arrival
 from onefold.config import Mapping, Model
 from onefold.errors import RowRejected, SyncStopped
-from onefold.identity import Rules
+from onefold.rules import Rules
 from onefold.stores import Store
 from onefold.warehouses import Warehouse
 

@@ -19,7 +19,7 @@ from onefold.nearest import nearest
 if TYPE_CHECKING:
     from onefold.apply import Applied
     from onefold.catalog import Catalog, Run
-    from onefold.identity import Rules
+    from onefold.rules import Rules
     from onefold.plan import Change
     from onefold.stores import Store
     from onefold.sync import Job, Progress
@@ -161,7 +161,7 @@ class Workspace:
         return stores.open(space.store, self.home / "spaces" / f"{slug}.db")
 
     def rules(self, slug: str, workspace: config.Workspace | None = None) -> Rules:
-        from onefold.identity import Rules
+        from onefold.rules import Rules
 
         return Rules.of(_pick((workspace or self.applied).spaces, slug, "space"))
 
@@ -190,9 +190,9 @@ class Workspace:
         self, space: str, *, accounts: bool = False, limit: int | None = None
     ) -> Iterator[dict[str, Any]]:
         """All profiles of a space, oldest first."""
-        from onefold import identity, profiles
+        from onefold import profiles, rules
 
-        collection = identity.ACCOUNTS if accounts else identity.USERS
+        collection = rules.ACCOUNTS if accounts else rules.USERS
         with self.space(space) as store:
             yield from profiles.each(store, collection, self.rules(space), limit)
 

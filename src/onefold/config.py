@@ -1,0 +1,412 @@
+"""The workspace file as frozen objects; every check of what a user typed (design, section 6).
+
+`read` and `load` give the objects or raise InvalidWorkspace with every problem there is; `outline` gives them
+as well as it can. The document is read part by part, then `meaning` checks what the parts say together.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from collections.abc import Mapping as Environment
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from onefold import document, meaning, query, schedule, secret
+from onefold.errors import InvalidWorkspace, NotFound, Problem
+from onefold.meaning import REGIONS
+from onefold.nearest import nearest
+from onefold.report import Part, Report
+from onefold.schedule import Schedule
+
+WINDOWS = ("ever", "daily", "weekly", "monthly", "annually")
+DEFAULT_BLOCKED_VALUES = ("[0-]*", "-1", "null", "anonymous")
+MAPPINGS, KEY_LENGTH = 50, 191  # limits: reference, sections 1 and 2
+# Source type -> its options, the required one first.
+SOURCE_TYPES = {
+    "duckdb": ("path",),
+    "sqlite": ("path",),
+    "files": ("path",),
+    "postgres": ("url", "statement_timeout"),
+}
+DESTINATION_TYPES = ("segment_profiles",)
+_POSTGRES = re.compile(r"postgres(ql)?://.")
+
+
+def _keys(words: str, **below: document.Shape) -> document.Shape:
+    """The shape of an object: plain keys, then those with a shape of their own."""
+    return {**{key: {} for key in words.split()}, **below}
+
+
+SHAPE = _keys(
+    "workspace",
+    spaces=_keys(
+        "slug name region store blocked_values",
+        limits=_keys("merges identifiers"),
+        identifiers=_keys("type key limit per blocked_values"),
+        sources=_keys("slug name write_key"),
+    ),
+    sources=_keys("slug name type path url statement_timeout"),
+    models=_keys("slug name source key sql sql_file"),
+    destinations=_keys(
+        "slug name type source enabled",
+        settings=_keys("endpoint"),
+        mappings=_keys(
+            "slug name model action enabled trigger",
+            schedule=_keys("every at days timezone cron after"),
+            fields={},
+        ),
+    ),
+)
+
+
+@dataclass(frozen=True)
+class IdentifierRule:
+    """A kept identifier type: at most `limit` values `per` window; `key` where it stands in traits."""
+
+    type: str
+    key: str | None = None
+    limit: int = 5
+    per: str = "ever"
+    blocked_values: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class ProfileSource:
+    """An input of a space; without a write key one is generated on apply."""
+
+    slug: str
+    name: str
+    write_key: str | None = None
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The safety caps of one profile."""
+
+    merges: int = 100
+    identifiers: int = 1000
+
+
+@dataclass(frozen=True)
+class Space:
+    """A Profile Space. `blocked_values` None: DEFAULT_BLOCKED_VALUES; `identifiers` stand in rank order."""
+
+    slug: str
+    name: str
+    region: str = "local"
+    store: str = "sqlite"
+    blocked_values: tuple[str, ...] | None = None
+    limits: Limits = Limits()
+    identifiers: tuple[IdentifierRule, ...] = ()
+    sources: tuple[ProfileSource, ...] = ()
+
+
+@dataclass(frozen=True)
+class Source:
+    """A warehouse. `options` by type, as typed: a path is relative to the workspace folder."""
+
+    slug: str
+    name: str
+    type: str
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Model:
+    """One SELECT, without a semicolon, whose rows are told apart by the column `key`."""
+
+    slug: str
+    name: str
+    source: str
+    key: str
+    sql: str
+
+
+@dataclass(frozen=True)
+class Mapping:
+    """How a model's rows become calls; `schedule` None: synced by hand only."""
+
+    slug: str
+    name: str
+    model: str
+    action: str
+    enabled: bool
+    trigger: str
+    schedule: Schedule | None
+    fields: dict[str, Any]
+
+    @property
+    def engage_space(self) -> str:
+        """The slug or write key of the profile source that the calls go to."""
+        return meaning.constant(self.fields.get("engage_space")) or ""
+
+
+@dataclass(frozen=True)
+class Destination:
+    """`endpoint` is one of REGIONS, or an http(s) URL."""
+
+    slug: str
+    name: str
+    type: str
+    source: str
+    enabled: bool
+    endpoint: str
+    mappings: tuple[Mapping, ...] = ()
+
+
+@dataclass(frozen=True)
+class Workspace:
+    name: str
+    spaces: tuple[Space, ...] = ()
+    sources: tuple[Source, ...] = ()
+    models: tuple[Model, ...] = ()
+    destinations: tuple[Destination, ...] = ()
+
+    def profile_source(self, wanted: str) -> tuple[Space, ProfileSource] | None:
+        """The profile source with a slug or write key, and its space."""
+        for space in self.spaces:
+            for source in space.sources:
+                if wanted in (source.slug, source.write_key):
+                    return space, source
+        return None
+
+
+@dataclass(frozen=True)
+class Document:
+    """A valid workspace file; `data` is as typed, `${NAME}` not replaced, each sql_file's text as sql."""
+
+    data: dict[str, Any]
+    workspace: Workspace
+    warnings: list[str]
+
+
+# --- in and out ---------------------------------------------------------------------------------------
+
+
+def read(path: Path, env: Environment[str, str]) -> Document:
+    """Read a workspace file. Raises NotFound, or InvalidWorkspace with all problems in file order."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise NotFound(f"there is no {path.name} in {path.parent}; `onefold init` writes one") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidWorkspace([Problem("file", _unreadable(error))], path.name) from error
+    data, lines = document.parse(text, path.name)
+    report = Report(data, lines)
+    _inline(data, path.parent, env, report)
+    workspace = _checked(data, env, report, path.name, demand=True)
+    return Document(data, workspace, list(_warnings(report, path.name)))
+
+
+def load(data: dict[str, Any], env: Environment[str, str]) -> Workspace:
+    """The objects of a document that was read before. A variable that is not set stays `${NAME}`.
+
+    Raises InvalidWorkspace.
+    """
+    return _checked(data, env, Report(data), "the applied configuration", demand=False)
+
+
+def outline(data: dict[str, Any], env: Environment[str, str]) -> Workspace:
+    """The objects of a document, right or wrong, with stand-ins for what is wrong: for comparing."""
+    report = Report(data)
+    return _workspace(report, report.replaced(data, env, demand=False))
+
+
+def dump(data: dict[str, Any]) -> str:
+    """A valid document as the text of a workspace file; a written-out secret becomes a variable."""
+    concealed, names = secret.conceal(data)
+    comment = f"Secrets are left out of this file. Set these variables: {', '.join(names)}" if names else ""
+    return document.write(concealed, SHAPE, comment)
+
+
+def _checked(data: Any, env: Environment[str, str], report: Report, file: str, *, demand: bool) -> Workspace:
+    replaced = report.replaced(data, env, demand=demand)
+    workspace = _workspace(report, replaced)
+    meaning.check(report, workspace)
+    if report.problems:
+        # Stable, so that problems without lines stay in the order of the checks.
+        raise InvalidWorkspace(sorted(report.problems, key=lambda problem: problem.line or 0), file)
+    return workspace
+
+
+def _unreadable(error: OSError | UnicodeDecodeError) -> str:
+    if isinstance(error, UnicodeDecodeError):
+        return f"is not UTF-8 text (byte {error.start + 1})"
+    return f"cannot be read: {(error.strerror or str(error)).lower()}"
+
+
+def _inline(data: Any, folder: Path, env: Environment[str, str], report: Report) -> None:
+    """Put the text of each model's sql_file in its place, as sql."""
+    models = data.get("models") if isinstance(data, dict) else None
+    for index, model in enumerate(models if isinstance(models, list) else ()):
+        name = model.get("sql_file") if isinstance(model, dict) else None
+        if not isinstance(name, str) or model.get("sql") is not None:
+            continue
+        place = ("models", index, "sql_file")
+        try:
+            text = (folder / document.replace(name, env)[0]).read_text(encoding="utf-8-sig")
+        except (OSError, UnicodeDecodeError, ValueError) as error:
+            why = _unreadable(error) if isinstance(error, OSError | UnicodeDecodeError) else "is no file name"
+            report.add(place, f"{name} {why}")
+            continue
+        items = [
+            ("sql", text) if key == "sql_file" else (key, value)
+            for key, value in model.items()
+            if key != "sql"
+        ]
+        model.clear()
+        model.update(items)
+
+
+def _warnings(report: Report, file: str) -> Iterator[str]:
+    for holder, key, slug, path in secret.urls(report.raw):
+        if secret.literals(holder[key]):
+            variable = f"${{{secret.name(slug, 'PASSWORD')}}}"
+            sentence = f"the password is written out; write {variable} in its place and set that variable"
+            yield f"{file}: {Problem(document.dotted(path), sentence, report.line(path))}"
+
+
+# --- the document, part by part -----------------------------------------------------------------------
+
+
+def _workspace(report: Report, data: Any) -> Workspace:
+    root = report.part({} if data is None else data, (), SHAPE)
+    spaces, sources = root.parts("spaces"), root.parts("sources")
+    models, destinations = root.parts("models"), root.parts("destinations")
+    inputs = [space.parts("sources") for space in spaces]
+    for parts in (spaces, sources, models, destinations, [part for below in inputs for part in below]):
+        root.distinct(parts)
+    return Workspace(
+        name=root.text("workspace"),
+        spaces=tuple(_space(part, below) for part, below in zip(spaces, inputs, strict=True)),
+        sources=tuple(_source(part) for part in sources),
+        models=tuple(_model(part) for part in models),
+        destinations=tuple(_destination(part) for part in destinations),
+    )
+
+
+def _space(part: Part, sources: list[Part]) -> Space:
+    slug, name = part.slug(), part.name()
+    rules, limits = part.parts("identifiers"), part.part("limits")
+    part.distinct(rules, "type")
+    store = part.text("store", "sqlite")
+    if part.open("store") and store != "sqlite" and not _POSTGRES.match(store):
+        part.refuse("store", f"unknown store {part.typed('store')}; write sqlite or a postgresql:// URL")
+    return Space(
+        slug=slug,
+        name=name,
+        region=part.word("region", REGIONS, "local"),
+        store=store,
+        blocked_values=_patterns(part),
+        limits=Limits(limits.whole("merges", 100, least=0), limits.whole("identifiers", 1000)),
+        identifiers=tuple(_identifier(rule) for rule in rules),
+        sources=tuple(ProfileSource(p.slug(), p.name(), p.optional("write_key")) for p in sources),
+    )
+
+
+def _identifier(part: Part) -> IdentifierRule:
+    kind = part.text("type")
+    if part.open("type") and kind.strip() and not re.fullmatch(r"[a-z0-9_.]+", kind):
+        part.refuse("type", f"{part.typed('type')} is no identifier type; use a-z, 0-9, _ and .")
+    limit, per = part.whole("limit", 5), part.word("per", WINDOWS, "ever")
+    return IdentifierRule(kind, part.optional("key"), limit, per, _patterns(part))
+
+
+def _patterns(part: Part) -> tuple[str, ...] | None:
+    """The blocked values; each must be an RE2 pattern."""
+    patterns = part.texts("blocked_values")
+    for index, pattern in enumerate(part.value["blocked_values"] if patterns else ()):
+        if isinstance(pattern, str) and part.at("blocked_values", index) not in part.report.unset:
+            why = _pattern(pattern)
+            if why is not None:
+                typed = part.typed("blocked_values", index)
+                part.report.add(part.at("blocked_values", index), f"{typed} is no RE2 pattern: {why}")
+    return patterns
+
+
+def _pattern(pattern: str) -> str | None:
+    """Why a text is no RE2 pattern; None if it is one."""
+    import re2
+
+    options = re2.Options()
+    options.log_errors = False
+    try:
+        re2.compile(pattern, options)
+    except re2.error as error:
+        why = error.args[0] if error.args else ""
+        return why.decode(errors="replace") if isinstance(why, bytes) else str(why)
+    return None
+
+
+def _source(part: Part) -> Source:
+    kind = part.word("type", tuple(SOURCE_TYPES))
+    options: dict[str, Any] = {}
+    if kind in SOURCE_TYPES:
+        for key in part.value:
+            if key in SHAPE["sources"] and key not in ("slug", "name", "type", *SOURCE_TYPES[kind]):
+                accepted = ", ".join(SOURCE_TYPES[kind])
+                part.refuse(key, f"a {kind} source takes no {key}; its options: {accepted}")
+        required = SOURCE_TYPES[kind][0]
+        options[required] = part.text(required)
+    if kind == "postgres":
+        if part.open("url") and options["url"].strip() and not _POSTGRES.match(options["url"]):
+            part.refuse("url", "must be a postgresql:// URL")
+        if "statement_timeout" in part:
+            options["statement_timeout"] = part.whole("statement_timeout", 1)
+    return Source(part.slug(), part.name(), kind, options)
+
+
+def _model(part: Part) -> Model:
+    key = part.text("key")
+    if len(key) > KEY_LENGTH:
+        part.refuse("key", f"a column name has at most {KEY_LENGTH} characters, this one {len(key)}")
+    sql = part.value.get("sql")
+    if "sql" in part and "sql_file" in part:
+        part.refuse("sql_file", "give either sql or sql_file")
+    elif "sql_file" in part:
+        # Its text was put in its place; what is still here could not be, or is not in a file at all.
+        if not part.report.about(part.at("sql_file")):
+            part.refuse(
+                "sql_file", "must be the name of a file beside the workspace file; elsewhere give sql"
+            )
+    elif not isinstance(sql, str) or part.open("sql"):
+        sql = query.read(part, "sql")
+    return Model(part.slug(), part.name(), part.text("source"), key, sql if isinstance(sql, str) else "")
+
+
+def _destination(part: Part) -> Destination:
+    slug, settings, mappings = part.slug(), part.part("settings"), part.parts("mappings")
+    part.distinct(mappings)
+    if len(mappings) > MAPPINGS:
+        part.refuse("mappings", f"a destination holds at most {MAPPINGS} mappings, this one {len(mappings)}")
+    endpoint = settings.text("endpoint", "local")
+    if settings.open("endpoint") and endpoint not in REGIONS and not re.match(r"https?://[^/\s]", endpoint):
+        hint = nearest(endpoint, REGIONS) or f"; write {', '.join(REGIONS)} or an http(s) URL"
+        settings.refuse("endpoint", f"unknown endpoint {settings.typed('endpoint')}{hint}")
+    return Destination(
+        slug=slug,
+        name=part.name(),
+        type=part.word("type", DESTINATION_TYPES),
+        source=part.text("source"),
+        enabled=part.flag("enabled", default=True),
+        endpoint=endpoint,
+        mappings=tuple(_mapping(mapping, slug) for mapping in mappings),
+    )
+
+
+def _mapping(part: Part, destination: str) -> Mapping:
+    from onefold.segment_profiles import RECORDS_TRIGGER
+
+    manual = part.value.get("schedule") in schedule.MANUAL
+    return Mapping(
+        slug=part.slug(),
+        name=part.name(),
+        model=part.text("model"),
+        action=part.text("action"),
+        enabled=part.flag("enabled", default=True),
+        trigger=part.text("trigger", RECORDS_TRIGGER),
+        schedule=None if manual else schedule.read(part.part("schedule"), destination),
+        fields=part.part("fields").value,
+    )

@@ -1,0 +1,151 @@
+"""The identity rules of a space, and the identifiers that a call carries (reference, section 5)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from onefold import canonical
+from onefold.config import DEFAULT_BLOCKED_VALUES, IdentifierRule, Space
+
+USERS, ACCOUNTS = "users", "accounts"
+TYPE = re.compile(r"[a-z0-9_.]+")
+DAY = 86_400_000_000
+WINDOWS = {"daily": DAY, "weekly": 7 * DAY, "monthly": 30 * DAY, "annually": 365 * DAY, "ever": None}
+
+
+class Identifier(NamedTuple):
+    """What identifies a user or an account: keyed byte for byte by all three."""
+
+    collection: str
+    type: str
+    value: str
+
+
+class Limit(NamedTuple):
+    """At most `count` values of a type whose first_seen lies within `window` µs (None: ever)."""
+
+    count: int
+    window: int | None
+
+
+@dataclass(frozen=True)
+class Rules:
+    """The identity rules of a space, ready to be asked (reference, section 5)."""
+
+    configured: tuple[IdentifierRule, ...]
+    blocked_values: tuple[str, ...]
+    merges: int
+    identifiers: int
+
+    @classmethod
+    def of(cls, space: Space) -> Rules:
+        blocked = DEFAULT_BLOCKED_VALUES if space.blocked_values is None else space.blocked_values
+        return cls(space.identifiers, tuple(blocked), space.limits.merges, space.limits.identifiers)
+
+    @cached_property
+    def _by_type(self) -> dict[str, tuple[int, IdentifierRule]]:
+        return {rule.type: (rank, rule) for rank, rule in enumerate(self.configured)}
+
+    @cached_property
+    def custom(self) -> list[tuple[str, tuple[str, ...]]]:
+        """(type, spellings) of the identifiers that stand under a configured key."""
+        return [(rule.type, _spellings(rule.key)) for rule in self.configured if rule.key]
+
+    def pattern(self, kind: str) -> str | None:
+        """The RE2 pattern of the values of a type that identify nobody: the space's and the type's own."""
+        own = self._by_type[kind][1].blocked_values if kind in self._by_type else None
+        patterns = [*self.blocked_values, *(own or ())]
+        return rf"\A(?:{'|'.join(f'(?:{pattern})' for pattern in patterns)})\z" if patterns else None
+
+    def rank(self, kind: str) -> tuple[int, str]:
+        """Sorts types from the highest rank down: configured ones as written, then the others by name."""
+        if kind in self._by_type:
+            return self._by_type[kind][0], ""
+        if not self.configured and kind in ("user_id", "email"):
+            return -2 if kind == "user_id" else -1, ""
+        return len(self.configured), kind
+
+    def limit(self, kind: str) -> Limit:
+        if kind in self._by_type:
+            rule = self._by_type[kind][1]
+            return Limit(rule.limit, WINDOWS[rule.per])
+        return Limit(1 if kind in ("user_id", "group_id") else 5, None)
+
+
+def _spellings(key: str) -> tuple[str, ...]:
+    snake = re.sub(r"(?<=[a-z0-9])([A-Z])", lambda found: "_" + found[1].lower(), key)
+    camel = re.sub(r"_([a-z0-9])", lambda found: found[1].upper(), key)
+    return tuple(dict.fromkeys((key, snake, camel)))
+
+
+# --- the identifiers of a call ------------------------------------------------------------------------
+
+
+def identifiers(message: Mapping[str, Any], rules: Rules) -> list[dict[str, str]]:
+    """The identifiers of a call in the order of reference section 5, blocked ones included.
+
+    The first hit wins per type; `context.externalIds` may add more of any type.
+    """
+    found: dict[Identifier, None] = {}
+    seen: set[tuple[str, str]] = set()
+    for collection, kind, value in _standard(message, rules):
+        written = canonical.text(value) if not isinstance(value, bool) else None
+        if written and (collection, kind) not in seen:
+            seen.add((collection, kind))
+            found[Identifier(collection, kind, written)] = None
+    for item in _external_ids(message):
+        found[item] = None
+    return [item._asdict() for item in found]
+
+
+def _standard(message: Mapping[str, Any], rules: Rules) -> Iterator[tuple[str, str, Any]]:
+    context = _object(message.get("context"))
+    is_group = message.get("type") == "group"
+    # In a group call the traits describe the account; only context.traits speak of the user.
+    places = [
+        {} if is_group else _object(message.get("traits")),
+        _object(context.get("traits")),
+        _object(message.get("properties")),
+    ]
+    yield USERS, "user_id", message.get("userId")
+    yield USERS, "email", places[0].get("email")
+    yield USERS, "email", places[1].get("email")
+    if message.get("type") == "track":
+        yield USERS, "email", places[2].get("email")
+    yield USERS, "anonymous_id", message.get("anonymousId")
+    yield ACCOUNTS, "group_id", message.get("groupId")
+    yield ACCOUNTS, "group_id", context.get("groupId")
+    device = _object(context.get("device"))
+    system = str(device.get("type")).lower()
+    if system in ("android", "ios"):
+        yield USERS, f"{system}.id", device.get("id")
+        if device.get("adTrackingEnabled") is True:
+            yield USERS, f"{system}.idfa", device.get("advertisingId")
+        yield USERS, f"{system}.push_token", device.get("token")
+    analytics = _object(_object(context.get("integrations")).get("Google Analytics"))
+    yield USERS, "ga_client_id", analytics.get("clientId")
+    for kind, keys in rules.custom:
+        for place in places:
+            for key in keys:
+                yield USERS, kind, place.get(key)
+
+
+def _external_ids(message: Mapping[str, Any]) -> Iterator[Identifier]:
+    items = _object(message.get("context")).get("externalIds")
+    for item in items if isinstance(items, list) else []:
+        if not isinstance(item, dict) or item.get("encoding", "none") != "none":
+            continue
+        kind, value = item.get("type"), canonical.text(item.get("id"))
+        if not value or not isinstance(kind, str) or not TYPE.fullmatch(kind):
+            continue
+        collection = ACCOUNTS if kind == "group_id" else item.get("collection", USERS)
+        if collection in (USERS, ACCOUNTS):
+            yield Identifier(collection, kind, value)
+
+
+def _object(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,148 @@
+"""When a mapping is synced: every so often, at times of the day, by cron, or after another mapping."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from onefold.report import Part
+
+DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+MANUAL = ("none", "manual")  # words for no schedule
+
+
+@dataclass(frozen=True)
+class Every:
+    """`{every: 1h}`: an interval."""
+
+    seconds: int
+
+    def __str__(self) -> str:
+        unit = next(unit for unit in ("d", "h", "m", "s") if self.seconds % UNITS[unit] == 0)
+        return f"every {self.seconds // UNITS[unit]}{unit}"
+
+
+@dataclass(frozen=True)
+class At:
+    """`{at: '09:00', days: [mon, fri], timezone: Europe/Oslo}`: times of the day, `HH:MM`, in order."""
+
+    times: tuple[str, ...]
+    days: tuple[str, ...] = DAYS
+    timezone: str = "UTC"
+
+    def __str__(self) -> str:
+        days = "every day" if self.days == DAYS else ", ".join(self.days)
+        return f"at {', '.join(self.times)}, {days} ({self.timezone})"
+
+
+@dataclass(frozen=True)
+class Cron:
+    """`{cron: '0 9 * * 1-5'}`: a cron expression."""
+
+    expression: str
+    timezone: str = "UTC"
+
+    def __str__(self) -> str:
+        return f"cron {self.expression} ({self.timezone})"
+
+
+@dataclass(frozen=True)
+class After:
+    """`{after: profiles/customers}`: whenever that mapping was synced; DEST/MAPPING."""
+
+    mapping: str
+
+    def __str__(self) -> str:
+        return f"after {self.mapping}"
+
+
+Schedule = Every | At | Cron | After
+
+
+def read(part: Part, destination: str) -> Schedule | None:
+    """The schedule of an object; None, which is manual, if it is wrong or has none.
+
+    `after` may name a mapping of the same destination without it; that it exists is for the caller to check.
+    """
+    kinds = [key for key in ("every", "at", "cron", "after") if key in part]
+    if len(kinds) != 1:
+        if part.value:
+            part.report.add(part.path, "a schedule has one of every, at, cron and after")
+        return None
+    kind = kinds[0]
+    for key, owners in (("days", ("at",)), ("timezone", ("at", "cron"))):
+        if key in part and kind not in owners:
+            part.refuse(key, f"only goes with {' and '.join(owners)}, not with {kind}")
+    if kind == "every":
+        return _every(part)
+    if kind == "at":
+        return At(_times(part), _days(part), _timezone(part))
+    if kind == "cron":
+        return _cron(part)
+    after = part.text("after")
+    return After(after if "/" in after else f"{destination}/{after}")
+
+
+def _every(part: Part) -> Every | None:
+    text = part.text("every") if isinstance(part.value["every"], str) else str(part.value["every"])
+    written = re.fullmatch(r"\s*([1-9][0-9]*)\s*([smhd])\s*", text)
+    if written:
+        return Every(int(written[1]) * UNITS[written[2]])
+    if part.open("every") and text.strip():
+        wanted = "write a number and s, m, h or d, such as 15m or 1h"
+        part.refuse("every", f"{part.typed('every')} is no interval; {wanted}")
+    return None
+
+
+def _times(part: Part) -> tuple[str, ...]:
+    times = (part.text("at"),) if isinstance(part.value["at"], str) else part.texts("at") or ()
+    for time in times if part.open("at") else ():
+        if not re.fullmatch(r"([01][0-9]|2[0-3]):[0-5][0-9]", time):
+            part.refuse("at", f"{time!r} is no time of the day; write hours and minutes, such as '09:00'")
+    if part.value["at"] == []:
+        part.refuse("at", "names no time; write hours and minutes, such as '09:00'")
+    return tuple(sorted(set(times)))
+
+
+def _days(part: Part) -> tuple[str, ...]:
+    days = part.texts("days")
+    if days is None:
+        return DAYS
+    for day in days if part.open("days") else ():
+        if day not in DAYS:
+            part.refuse("days", f"unknown day {day!r}; known here: {', '.join(DAYS)}")
+    if part.value["days"] == []:
+        part.refuse("days", "names no day; leave it out for every day")
+    return tuple(day for day in DAYS if day in days)
+
+
+def _timezone(part: Part) -> str:
+    name = part.text("timezone", "UTC")
+    if part.open("timezone") and name.strip() and name != "UTC":
+        import zoneinfo
+
+        from onefold.nearest import nearest
+
+        try:
+            zoneinfo.ZoneInfo(name)
+        except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+            hint = nearest(name, zoneinfo.available_timezones()) or "; write one such as Europe/Oslo"
+            part.refuse("timezone", f"unknown time zone {part.typed('timezone')}{hint}")
+    return name
+
+
+def _cron(part: Part) -> Cron:
+    text = part.text("cron")
+    if part.open("cron") and text.strip():
+        from datetime import UTC, datetime
+
+        from cronsim import CronSim, CronSimError
+
+        try:
+            if next(CronSim(text, datetime.now(UTC)), None) is None:
+                part.refuse("cron", f"{part.typed('cron')} never comes true")
+        except CronSimError as error:
+            why = str(error)[:1].lower() + str(error)[1:]
+            part.refuse("cron", f"{part.typed('cron')} is no cron expression: {why}")
+    return Cron(" ".join(text.split()), _timezone(part))
