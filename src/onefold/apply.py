@@ -5,57 +5,74 @@ Stands inside a turn of the store, so that the calls, their effects and the call
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from onefold import components, identity, space, traits
-from onefold.identity import Resolution
+from onefold.identity import NOBODY, Numbers, Resolution
 from onefold.rules import Identifier, Rules
-from onefold.space import Changes, Found, Segment
+from onefold.space import Found, Segment
 from onefold.stores import Store
 from onefold.traits import Stamp
 
 
 @dataclass(frozen=True)
 class Applied:
-    """What a batch did: the resolution, what was known before, and the seq of the batch's first call."""
+    """What a batch did: its resolution, and what was known before."""
 
     resolution: Resolution
-    found: Found
-    segments: dict[int, Segment]  # every segment that is known of, as it is now
-    touched: set[int]  # the segments that a call was filed under
-    first_seq: int
+    known: identity.Known
+
+    @cached_property
+    def filed(self) -> Numbers:
+        """The segments that calls were filed under, each once."""
+        filed = self.resolution.filed
+        return np.unique(np.r_[segments(filed, "user"), segments(filed, "account")][1:])
 
     @property
     def unresolved(self) -> int:
         """How many calls belong to no profile."""
         filed = self.resolution.filed
-        return sum(
-            user is None and account is None
-            for user, account in zip(
-                filed.column("user").to_pylist(), filed.column("account").to_pylist(), strict=True
-            )
-        )
+        return int(pc.sum(pc.and_(pc.is_null(filed["user"]), pc.is_null(filed["account"]))).as_py() or 0)
+
+    @cached_property
+    def moved(self) -> dict[int, int]:
+        """Each segment that changed its profile -> the oldest segment of the profile it belongs to now."""
+        moves = self.resolution.moves
+        return dict(zip(moves["segment"].to_pylist(), moves["profile"].to_pylist(), strict=True))
+
+    @cached_property
+    def profile(self) -> dict[int, int]:
+        """Each segment that the batch met -> the oldest segment of its profile now; others are their own."""
+        known = self.known.segments
+        return dict(zip(known["segment"].to_pylist(), known["profile"].to_pylist(), strict=True)) | self.moved
+
+
+def segments(filed: pa.Table, column: str) -> Numbers:
+    """A column of `filed` as numbers, NOBODY where null; with NOBODY once more in front, so never empty."""
+    return np.r_[NOBODY, filed[column].fill_null(NOBODY).to_numpy()]
 
 
 def apply(store: Store, calls: pa.Table, rules: Rules, *, run: int | None = None) -> Applied:
     """Apply a batch (calls.SCHEMA) in the order of its rows. Raises StoreError; the turn undoes it all."""
     counters = store.counters()
-    wanted = {
-        identifier
-        for items in calls.column("identifiers").to_pylist()
-        for item in items
-        if not rules.blocked((identifier := Identifier(**item)).type, identifier.value)
-    }
-    found = space.lookup(store, list(wanted), counters["segment"])
-    resolution = identity.resolve(calls, found.known, rules)
+    identifying = identity.identifying(calls, rules)
+    found = space.lookup(store, identifying, counters["segment"])
+    resolution = components.resolve(calls, found.known, rules, identifying)
     batch = _Batch(store, calls, resolution, found, counters["seq"])
-    changes = batch.changes(run)
-    space.commit(store, changes)
-    return Applied(resolution, found, batch.segments, batch.touched, counters["seq"])
+    store.append("call", batch.log(run))
+    store.append("segment", batch.created())
+    space.merge_in(store, "segment", batch.changed())
+    space.write(store, resolution, batch.numbers, counters["seq"])
+    space.merge_in(store, "subscription", batch.subscriptions())
+    store.execute("update counter set value = $1 where name = 'seq'", counters["seq"] + calls.num_rows)
+    store.execute("update counter set value = $1 where name = 'segment'", resolution.next_segment)
+    return Applied(resolution, found.known)
 
 
 class _Batch:
@@ -67,94 +84,153 @@ class _Batch:
         self.store = store
         self.calls = calls
         self.resolution = resolution
+        self.found = found
         self.first_seq = first_seq
-        self.times: list[int] = calls.column("timestamp").to_pylist()
-        self.segments = dict(found.segments)
-        self.created: set[int] = set()
-        self.touched: set[int] = set()
+        self.base = found.known.next_segment
+        self.times: Numbers = calls["timestamp"].to_numpy()
+        self.user = segments(resolution.filed, "user")[1:]
+        self.account = segments(resolution.filed, "account")[1:]
+        # Whose the traits of each call are: the account's in a group call.
+        is_group = pc.equal(calls["type"], "group").to_numpy()
+        said = pc.is_valid(calls["traits"]).to_numpy()
+        self.owner = np.where(said, np.where(is_group, self.account, self.user), NOBODY)
+        self.numbers = space.numbers(store, resolution.identifiers)
 
-    def changes(self, run: int | None) -> Changes:
-        resolution, first = self.resolution, self.first_seq
-        self._create()
-        identifiers = list(self._identify())
-        self._fold()
-        return Changes(
-            call=self._log(run),
-            created=[self.segments[at] for at in sorted(self.created)],
-            changed=[self.segments[at] for at in sorted(self.touched - self.created)],
-            identifier=identifiers,
-            edge=[(first + call, a, b, 1) for a, b, call in _rows(resolution.edges)],
-            id_graph=[(first + call, segment, profile) for segment, profile, call in _rows(resolution.moves)],
-            link=[(user, account, first + call) for user, account, call in _rows(resolution.links)],
-            subscription=list(self._subscriptions()),
-            dropped=[(first + call, *rest) for call, *rest in _rows(resolution.dropped)],
-            next_seq=first + self.calls.num_rows,
-            next_segment=resolution.next_segment,
-        )
-
-    def _create(self) -> None:
-        secret = self.store.secret
-        for segment, collection, kind, value, call in _rows(self.resolution.created):
-            name = space.segment_id(secret, Identifier(collection, kind, value))
-            time, seq = self.times[call], self.first_seq + call
-            self.segments[segment] = Segment(segment, name, collection, time, time, seq, seq)
-            self.created.add(segment)
-
-    def _identify(self) -> Iterator[tuple[int, str, int]]:
-        types: dict[tuple[str, str], int] = {}
-        for collection, kind, value, segment, first_seen, call in _rows(self.resolution.identifiers):
-            name = (collection, kind)
-            if name not in types:
-                types[name] = self.store.number("identifier_type", {"collection": collection, "name": kind})
-            item = (types[name], value, first_seen, self.first_seq + call)
-            self.segments[segment].identifiers.append(item)
-            yield types[name], value, segment
-
-    def _fold(self) -> None:
-        """Give each filed segment its calls: times, and traits (of the account in a group call)."""
-        said: dict[int, list[tuple[Stamp, str]]] = {}
-        kinds, texts = self.calls.column("type").to_pylist(), self.calls.column("traits").to_pylist()
-        for call, (user, account) in enumerate(_rows(self.resolution.filed)):
-            stamp = Stamp(self.times[call], self.first_seq + call)
-            for segment in (user, account):
-                if segment is not None:
-                    self.segments[segment].touch(*stamp)
-                    self.touched.add(segment)
-            owner = account if kinds[call] == "group" else user
-            if owner is not None and texts[call] is not None:
-                said.setdefault(owner, []).append((stamp, texts[call]))
-        for segment, calls in said.items():
-            self.segments[segment].document = traits.fold(self.segments[segment].document, calls)
-
-    def _subscriptions(self) -> Iterator[tuple[str, str, str, int, int, str]]:
-        for call, items in enumerate(self.calls.column("subscriptions").to_pylist()):
-            for item in items or ():
-                stamp = (self.times[call], self.first_seq + call)
-                yield item["channel"], item["address"], item["list"], *stamp, item["status"]
-
-    def _log(self, run: int | None) -> pa.Table:
+    def log(self, run: int | None) -> pa.Table:
         """The rows of `call`."""
         rows = self.calls.num_rows
-        slugs = self.calls.column("source").to_pylist()
-        sources = {slug: self.store.number("source", {"slug": slug}) for slug in dict.fromkeys(slugs)}
-        column = self.calls.column
+        sources = {
+            slug: self.store.number("source", {"slug": slug}) for slug in pc.unique(self.calls["source"]).to_pylist()
+        }
+        source = pc.index_in(self.calls["source"], pa.array(list(sources), pa.string())).combine_chunks()
         return pa.table(
             {
-                "seq": pa.array(range(self.first_seq, self.first_seq + rows), pa.int64()),
-                "message_id": column("message_id"),
-                "run": pa.array([run] * rows, pa.int64()),
-                "source": pa.array([sources[slug] for slug in slugs], pa.int64()),
-                "type": column("type"),
-                "event": column("event"),
-                "segment": self.resolution.filed.column("user"),
-                "account": self.resolution.filed.column("account"),
-                "time": column("timestamp"),
-                "received_at": column("received_at"),
-                "traits": column("traits"),
-                "body": column("body"),
+                "seq": np.arange(self.first_seq, self.first_seq + rows),
+                "message_id": self.calls["message_id"],
+                "run": pa.array([run], pa.int64()).take(pa.array(np.zeros(rows, np.int64))),
+                "source": pa.array(list(sources.values()), pa.int64()).take(source),
+                "type": self.calls["type"],
+                "event": self.calls["event"],
+                "segment": self.resolution.filed["user"],
+                "account": self.resolution.filed["account"],
+                "time": self.calls["timestamp"],
+                "received_at": self.calls["received_at"],
+                "traits": self.calls["traits"],
+                "body": self.calls["body"],
             }
         )
 
+    # --- segments that this batch creates -------------------------------------------------------------
 
-def _rows(table: pa.Table) -> Iterator[tuple[Any, ...]]:
-    return zip(*(column.to_pylist() for column in table.columns), strict=True)
+    def created(self) -> pa.Table:
+        """The rows of `segment` for the new segments, in born order."""
+        born = self.resolution.created
+        count = born.num_rows
+        calls = born["call"].to_numpy()
+        earliest, latest, last = self.times[calls].copy(), self.times[calls].copy(), calls.copy()
+        for filed in (self.user, self.account):
+            rows = np.flatnonzero(filed >= self.base)
+            at = filed[rows] - self.base
+            np.minimum.at(earliest, at, self.times[rows])
+            np.maximum.at(latest, at, self.times[rows])
+            np.maximum.at(last, at, rows)
+        time, seq, traits_, meta = self._documents(count)
+        secret = self.store.secret
+        names = zip(*(born[name].to_pylist() for name in ("collection", "type", "value")), strict=True)
+        columns = [
+            born["segment"],
+            pa.array([space.segment_id(secret, Identifier(*name)) for name in names], pa.string()),
+            born["collection"],
+            earliest,
+            latest,
+            self.first_seq + calls,
+            self.first_seq + last,
+            self._identifier_lists(count),
+            time,
+            seq,
+            traits_,
+            meta,
+        ]
+        order = np.argsort(born["segment"].to_numpy())
+        return pa.table(columns, schema=space.SEGMENT).take(order) if count else space.SEGMENT.empty_table()
+
+    def _identifier_lists(self, count: int) -> pa.Array:
+        """`segment.identifiers` of the new segments, in born order."""
+        new = self.resolution.identifiers
+        rows = np.flatnonzero(new["segment"].to_numpy() >= self.base)
+        under = new["segment"].to_numpy()[rows] - self.base
+        order = np.argsort(under, kind="stable")
+        rows, under = rows[order], under[order]
+        items = space.identifier_items(new.take(rows), self.numbers[rows], self.first_seq)
+        offsets = np.searchsorted(under, np.arange(count + 1)).astype(np.int32)
+        lists = pa.ListArray.from_arrays(pa.array(offsets), items)
+        return pc.binary_join_element_wise("[", pc.binary_join(lists, ","), "]", "")
+
+    def _documents(self, count: int) -> tuple[pa.Array, pa.Array, pa.Array, pa.Array]:
+        """time, seq, traits and meta of the new segments, in born order; most say what one call said whole."""
+        rows = np.flatnonzero(self.owner >= self.base)
+        at = self.owner[rows] - self.base
+        calls = np.bincount(at, minlength=count)
+        time, seq = np.zeros(count, np.int64), np.zeros(count, np.int64)
+        time[at], seq[at] = self.times[rows], self.first_seq + rows
+        own: dict[int, traits.Document] = {}
+        several = rows[calls[at] > 1]
+        for segment, document in self._folded(several, {}).items():
+            where = segment - self.base
+            time[where], seq[where] = document.time, document.seq
+            if document.own:
+                own[where] = document
+        texts: list[str | None] = [None] * count
+        metas: list[str | None] = [None] * count
+        for where, document in own.items():
+            texts[where], metas[where] = document.traits, space.meta(document)
+        none = pa.array(calls == 0)
+        null = pa.scalar(None, pa.int64())
+        return (
+            pc.if_else(none, null, pa.array(time)),
+            pc.if_else(none, null, pa.array(seq)),
+            pa.array(texts, pa.string()),
+            pa.array(metas, pa.string()),
+        )
+
+    def _folded(
+        self, rows: Numbers, before: dict[int, traits.Document | None]
+    ) -> dict[int, traits.Document]:
+        """The documents of the segments that own the traits of some calls."""
+        said: dict[int, list[tuple[Stamp, str]]] = {}
+        for row, text in zip(rows.tolist(), self.calls["traits"].take(rows).to_pylist(), strict=True):
+            stamp = Stamp(int(self.times[row]), self.first_seq + row)
+            said.setdefault(int(self.owner[row]), []).append((stamp, text))
+        folded = {segment: traits.fold(before.get(segment), calls) for segment, calls in said.items()}
+        return {segment: document for segment, document in folded.items() if document is not None}
+
+    # --- segments that were there ---------------------------------------------------------------------
+
+    def changed(self) -> pa.Table:
+        """The rows of `segment` for the known segments that a call was filed under."""
+        touched: dict[int, Segment] = {}
+        for filed in (self.user, self.account):
+            for row in np.flatnonzero((filed != NOBODY) & (filed < self.base)).tolist():
+                segment = touched.setdefault(int(filed[row]), self.found.segments[int(filed[row])])
+                segment.touch(int(self.times[row]), self.first_seq + row)
+        new = self.resolution.identifiers
+        for at in np.flatnonzero(new["segment"].to_numpy() < self.base).tolist():
+            row = new.slice(at, 1).to_pylist()[0]
+            item = (int(self.numbers[at]), row["value"], row["first_seen"], self.first_seq + row["call"])
+            touched[row["segment"]].identifiers.append(item)
+        rows = np.flatnonzero((self.owner != NOBODY) & (self.owner < self.base))
+        before = {at: segment.document for at, segment in touched.items()}
+        for at, document in self._folded(rows, before).items():
+            touched[at].document = document
+        return space.table(space.SEGMENT, [touched[at].row() for at in sorted(touched)])
+
+    def subscriptions(self) -> pa.Table:
+        """The rows of `subscription`: every statement with its time and call."""
+        lists = self.calls["subscriptions"].combine_chunks()
+        row = pc.list_parent_indices(lists).to_numpy()
+        items = lists.flatten()
+        found: dict[str, Any] = {name: items.field(name) for name in ("channel", "address", "list", "status")}
+        found |= {"time": self.times[row], "seq": self.first_seq + row}
+        columns = [found[name] for name in space.SUBSCRIPTION.names]
+        keys = [(name, "ascending") for name in space.SUBSCRIPTION.names]
+        return pa.table(columns, schema=space.SUBSCRIPTION).sort_by(keys)

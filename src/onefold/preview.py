@@ -9,10 +9,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from onefold import apply, calls, canonical, diff, profiles, segment_profiles, sync, trigger
+from onefold import apply, calls, canonical, diff, identity, profiles, segment_profiles, sync, trigger
 from onefold.apply import Applied
 from onefold.calls import Arrival
 from onefold.errors import NotFound, RowRejected
+from onefold.identity import NOBODY
 from onefold.rules import ACCOUNTS, Identifier
 from onefold.stores import Store
 from onefold.sync import Job
@@ -69,28 +70,19 @@ def mapping(job: Job, key: str | None) -> dict[str, Any]:
 def _effects(job: Job, batch: pa.Table) -> Iterator[dict[str, Any]]:
     """What a call does, by comparing the profiles it meets before and after."""
     store, rules = job.store, job.rules
-    met = [
-        Identifier(**item)
-        for items in batch.column("identifiers").to_pylist()
-        for item in items
-        if not rules.blocked(item["type"], item["value"])
-    ]
-    blocked = [
-        item
-        for items in batch.column("identifiers").to_pylist()
-        for item in items
-        if rules.blocked(item["type"], item["value"])
-    ]
+    raw = [Identifier(**item) for items in batch["identifiers"].to_pylist() for item in items]
+    met = [Identifier(*row[1:]) for row in _rows(identity.identifying(batch, rules))]
     before = {
         at: profiles.views(store, [at], rules)[0]
         for item in met
         if (at := profiles.find(store, *item)) is not None
     }
     outcome = apply.apply(store, batch, rules)
-    for item in blocked:
-        yield {"do": "ignore", "identifier": f"{item['type']}:{item['value']}", "why": "a blocked value"}
+    for item in dict.fromkeys(raw):
+        if item not in met:
+            yield {"do": "ignore", "identifier": f"{item.type}:{item.value}", "why": "a blocked value"}
     yield from effects(store, outcome, job)
-    for at in sorted({_profile(outcome, segment) for segment in outcome.touched}):
+    for at in sorted(_touched(outcome)):
         old, new = before.get(at), profiles.views(store, [at], rules)[0]
         for name, value in new["traits"].items():
             if old is None or old["traits"].get(name) != value:
@@ -110,9 +102,9 @@ def effects(store: Store, outcome: Applied, job: Job, limit: int | None = None) 
     created = resolution.created.column("segment").to_pylist()[:limit]
     for view in profiles.views(store, created, job.rules):
         yield {"do": "create", "profile": label(view), "segment_id": view["segment_id"]}
-    named = {segment: outcome.segments[segment].segment_id for segment in outcome.segments}
     for a, b, _ in list(_rows(resolution.edges))[:limit]:
-        merged = profiles.views(store, [_profile(outcome, a)], job.rules)[0]
+        named = dict(zip((a, b), profiles.segment_ids(store, [a, b]), strict=True))
+        merged = profiles.views(store, [outcome.profile.get(a, a)], job.rules)[0]
         yield {
             "do": "merge",
             "profile": label(merged),
@@ -120,7 +112,7 @@ def effects(store: Store, outcome: Applied, job: Job, limit: int | None = None) 
             "segment_id": merged["segment_id"],
         }
     fresh = set(resolution.created.column("segment").to_pylist())
-    updated = sorted({_profile(outcome, segment) for segment in outcome.touched} - fresh)[:limit]
+    updated = sorted(_touched(outcome) - fresh)[:limit]
     for view in profiles.views(store, updated, job.rules):
         yield {"do": "update", "profile": label(view), "segment_id": view["segment_id"]}
     for _, collection, kind, value, reason in list(_rows(resolution.dropped))[:limit]:
@@ -164,10 +156,9 @@ def sentence(effect: dict[str, Any]) -> str:
     return f"sets {effect['trait']} to {json.dumps(effect['value'], ensure_ascii=False)}{was}"
 
 
-def _profile(outcome: Applied, segment: int) -> int:
-    moves = outcome.resolution.moves
-    moved = dict(zip(moves.column("segment").to_pylist(), moves.column("profile").to_pylist(), strict=True))
-    return int(moved.get(segment, outcome.found.profile.get(segment, segment)))
+def _touched(outcome: Applied) -> set[int]:
+    """The profiles that calls were filed under, by oldest segment."""
+    return {outcome.profile.get(at, at) for at in outcome.filed.tolist() if at != NOBODY}
 
 
 def _rows(table: pa.Table) -> Iterator[tuple[Any, ...]]:

@@ -55,6 +55,14 @@ def each(store: Store, collection: str, rules: Rules, limit: int | None = None) 
         limit = None if limit is None else limit - len(found)
 
 
+def segment_ids(store: Store, segments: Sequence[int]) -> list[str]:
+    """The segment_ids of segments, in their order."""
+    store.stage("asked", pa.table({"segment": pa.array(segments, pa.int64())}))
+    rows = store.rows("select s.segment, s.segment_id from asked join segment s on s.segment = asked.segment")
+    found = {row["segment"]: row["segment_id"] for row in rows}
+    return [found[segment] for segment in segments]
+
+
 def search(store: Store, text: str, rules: Rules, limit: int = 20) -> list[dict[str, Any]]:
     """Profiles one of whose identifiers contains the text, in any case; whole matches first."""
     like = "%" + text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"

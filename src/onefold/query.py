@@ -7,34 +7,33 @@ import re
 from onefold.report import Part
 
 LENGTH = 65_535  # characters; reference, section 2
+BEGINNINGS = ("select", "with", "from", "values", "table", "pivot", "unpivot")
 
-# What a semicolon may stand in without ending a statement: texts, quoted names, comments.
-_OPAQUE = r"""[eE]'(?:[^'\\]|\\.|'')*'|'[^']*'|"[^"]*"|`[^`]*`|--[^\n]*|/\*.*?\*/|\$(\w*)\$.*?\$\1\$"""
-_PIECE = re.compile(rf"({_OPAQUE})|(;)", re.DOTALL)
-_BLANK = re.compile(r"(?:\s|\(|--[^\n]*(?:\n|$)|/\*.*?\*/)*", re.DOTALL)
-_QUERIES = ("select", "with", "from", "values", "table", "pivot", "unpivot")
+_COMMENT = r"--[^\n]*|/\*.*?\*/"
+# A semicolon, or what one may stand in without ending a statement: texts, quoted names and comments.
+_PIECE = re.compile(
+    rf"""\b[eE]'(?:[^'\\]|\\.|'')*'|'[^']*'|"[^"]*"|`[^`]*`|{_COMMENT}|\$(?P<tag>\w*)\$.*?\$(?P=tag)\$"""
+    r"|(?P<end>;)",
+    re.DOTALL,
+)
+_WORD = re.compile(rf"(?:[\s(]|{_COMMENT})*(\w+|\S|)", re.DOTALL)
+_REST = re.compile(rf"(?:[\s;]|{_COMMENT})*\Z", re.DOTALL)
 
 
 def read(part: Part, key: str) -> str:
-    """The SQL of a model without its last semicolon; one query, as far as one sees without parsing it."""
+    """The query below a key, without its last semicolon and what follows it."""
     sql = part.text(key)
     if not sql.strip():
         return sql
     if len(sql) > LENGTH:
         part.refuse(key, f"SQL has at most {LENGTH:,} characters, this one {len(sql):,}")
-    end = next((found.start() for found in _PIECE.finditer(sql) if found[3]), None)
-    if end is not None and re.sub(r";", "", sql[end:]).strip() and _first(re.sub(r"^[;\s]+", "", sql[end:])):
+    end = next((found.start() for found in _PIECE.finditer(sql) if found["end"]), len(sql))
+    if not _REST.match(sql, end):
         part.refuse(key, "a model is one SELECT; after the ';' there is more")
     query = sql[:end].rstrip()
-    word = _first(query)
-    if word.lower() not in _QUERIES:
-        what = f"this begins with {word.upper()}" if word else "this is none"
+    begun = _WORD.match(query)
+    word = begun[1] if begun else ""
+    if word.lower() not in BEGINNINGS:
+        what = f"this one begins with {word.upper()}" if word else "this one is empty"
         part.refuse(key, f"a model is one SELECT; {what}")
     return query
-
-
-def _first(sql: str) -> str:
-    """The first word of a statement, or its first character if that is none."""
-    blank = _BLANK.match(sql)
-    word = re.match(r"\w+|\S|", sql[blank.end() if blank else 0 :])
-    return word[0] if word else ""

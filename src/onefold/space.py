@@ -8,9 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from onefold.identity import KNOWN_IDENTIFIERS, KNOWN_SEGMENTS, Known, table
+from onefold import canonical
+from onefold.identity import KNOWN_IDENTIFIERS, KNOWN_SEGMENTS, Known, Numbers, Resolution, table
 from onefold.rules import USERS, Identifier
 from onefold.stores import Store
 from onefold.traits import Document
@@ -68,7 +71,7 @@ class Segment:
             document.time if document else None,
             document.seq if document else None,
             document.traits if document and document.own else None,
-            json.dumps(document.meta, separators=(",", ":")) if document and document.meta else None,
+            meta(document) if document and document.own else None,
         )
 
 
@@ -86,36 +89,43 @@ def segment_of(row: Mapping[str, Any]) -> Segment:
     )
 
 
+def meta(document: Document) -> str | None:
+    """`segment.meta` of a document: the traits that another call than the newest set, with time and seq."""
+    return json.dumps(document.meta, ensure_ascii=False, separators=(",", ":")) if document.meta else None
+
+
 @dataclass
 class Found:
     """What the space knows of a batch: the form that identity takes, and the segments whole."""
 
     known: Known
     segments: dict[int, Segment]
-    profile: dict[int, int]  # segment -> the oldest segment of its profile
 
 
-def lookup(store: Store, identifiers: Sequence[Identifier], next_segment: int) -> Found:
-    """Every profile that owns one of the identifiers, whole. Raises StoreError."""
+def lookup(store: Store, identifying: pa.Table, next_segment: int) -> Found:
+    """Every profile that owns one of the identifiers (identity.IDENTIFYING), whole. Raises StoreError."""
     numbers = types(store)
-    wanted = sorted((numbers[item[:2]], item.value) for item in set(identifiers) if item[:2] in numbers)
-    if not wanted:
-        return Found(Known(next_segment=next_segment), {}, {})
-    kinds, values = zip(*wanted, strict=True)
-    store.stage("wanted", pa.table({"type": pa.array(kinds, pa.int64()), "value": pa.array(values, pa.string())}))
+    wanted = identifying.group_by(["collection", "type", "value"]).aggregate([])
+    kinds = pc.binary_join_element_wise(wanted["collection"], wanted["type"], ":")
+    names = pa.array([":".join(name) for name in numbers], pa.string())
+    number = pa.array(list(numbers.values()), pa.int64()).take(pc.index_in(kinds, names).combine_chunks())
+    known = pa.table({"type": number, "value": wanted["value"]}).filter(pc.is_valid(number))
+    if not known.num_rows:
+        return Found(Known(next_segment=next_segment), {})
+    store.stage("wanted", known.sort_by([("type", "ascending"), ("value", "ascending")]))
     segments, profile = whole(store, store.query(_TOUCHED))
-    names = {number: name for name, number in numbers.items()}
+    of = {number: name for name, number in numbers.items()}
     items = [
-        (*names[kind], value, segment.segment, first_seen)
+        (*of[kind], value, segment.segment, first_seen)
         for segment in segments.values()
         for kind, value, first_seen, _ in segment.identifiers
     ]
-    known = Known(
+    found = Known(
         identifiers=table(KNOWN_IDENTIFIERS, items),
         segments=table(KNOWN_SEGMENTS, sorted(profile.items())),
         next_segment=next_segment,
     )
-    return Found(known, segments, profile)
+    return Found(found, segments)
 
 
 def whole(store: Store, profiles: pa.Table) -> tuple[dict[int, Segment], dict[int, int]]:
@@ -153,38 +163,54 @@ _WHOLE = f"""
 """
 
 
-@dataclass
-class Changes:
-    """What a batch writes: rows of the tables of the same names, in their column order."""
-
-    call: pa.Table
-    created: list[Segment] = field(default_factory=list)
-    changed: list[Segment] = field(default_factory=list)
-    identifier: list[tuple[int, str, int]] = field(default_factory=list)
-    edge: list[tuple[int, int, int, int]] = field(default_factory=list)
-    id_graph: list[tuple[int, int, int]] = field(default_factory=list)
-    link: list[tuple[int, int, int]] = field(default_factory=list)
-    subscription: list[tuple[str, str, str, int, int, str]] = field(default_factory=list)
-    dropped: list[tuple[int, str, str, str, str]] = field(default_factory=list)
-    next_seq: int = 1
-    next_segment: int = 1
+def numbers(store: Store, identifiers: pa.Table) -> Numbers:
+    """The integer of each row's identifier type; types that the space has not seen are added to it."""
+    seen = identifiers.group_by(["collection", "type"], use_threads=False).aggregate([])
+    for row in seen.sort_by([("collection", "descending"), ("type", "ascending")]).to_pylist():
+        store.number("identifier_type", {"collection": row["collection"], "name": row["type"]})
+    known = types(store)
+    kinds = pc.binary_join_element_wise(identifiers["collection"], identifiers["type"], ":")
+    at = pc.index_in(kinds, pa.array([":".join(name) for name in known], pa.string()))
+    found: Numbers = np.array(list(known.values()), np.int64)[at.to_numpy()]
+    return found
 
 
-def commit(store: Store, changes: Changes) -> None:
-    """Write the changes; the turn that this stands in makes them whole. Raises StoreError."""
-    store.append("call", changes.call)
-    store.append("segment", table(SEGMENT, [segment.row() for segment in changes.created]))
-    store.append("identifier", table(_IDENTIFIER, sorted(changes.identifier)))
-    store.append("edge", table(_EDGE, changes.edge))
-    store.append("id_graph", table(_ID_GRAPH, sorted(changes.id_graph)))
-    store.append("dropped", table(_DROPPED, changes.dropped))
-    merge_in(store, "segment", table(SEGMENT, [segment.row() for segment in changes.changed]))
-    moved = {segment: profile for _, segment, profile in changes.id_graph}
+def identifier_items(new: pa.Table, kinds: Numbers, first_seq: int) -> pa.Array:
+    """The items of `segment.identifiers` for rows of identity.NEW_IDENTIFIERS: `[type,"value",first_seen,seq]`."""
+    values = new["value"].combine_chunks()
+    quoted = pc.binary_join_element_wise('"', values, '"', "")
+    odd = np.flatnonzero(pc.match_substring_regex(values, r'["\\\x00-\x1f]').to_numpy(zero_copy_only=False))
+    if len(odd):
+        texts = quoted.to_pylist()
+        for at in odd.tolist():
+            texts[at] = canonical.encode(values[at].as_py())
+        quoted = pa.array(texts, pa.string())
+    seqs = pa.array(first_seq + new["call"].to_numpy()).cast(pa.string())
+    first_seen = new["first_seen"].combine_chunks().cast(pa.string())
+    parts = pc.binary_join_element_wise(pa.array(kinds).cast(pa.string()), quoted, first_seen, seqs, ",")
+    return pc.binary_join_element_wise("[", parts, "]", "")
+
+
+def write(store: Store, resolution: Resolution, kinds: Numbers, first_seq: int) -> None:
+    """Write what a resolution says, but for the segments themselves. `kinds`: as from `numbers`."""
+    new = resolution.identifiers
+
+    def seq(found: pa.Table) -> Numbers:
+        return first_seq + found["call"].to_numpy()
+
+    rows = pa.table({"type": kinds, "value": new["value"], "segment": new["segment"]})
+    store.append("identifier", rows.sort_by([("type", "ascending"), ("value", "ascending")]))
+    edges, moves, links, dropped = resolution.edges, resolution.moves, resolution.links, resolution.dropped
+    active = np.ones(edges.num_rows, np.int64)
+    store.append("edge", pa.table({"seq": seq(edges), "a": edges["a"], "b": edges["b"], "active": active}))
+    graph = pa.table({"seq": seq(moves), "segment": moves["segment"], "profile": moves["profile"]})
+    store.append("id_graph", graph)
+    moved = dict(zip(moves["segment"].to_pylist(), moves["profile"].to_pylist(), strict=True))
     merge_in(store, "merged", table(_MERGED, sorted(moved.items())))
-    merge_in(store, "link", table(_LINK, sorted(changes.link)))
-    merge_in(store, "subscription", table(_SUBSCRIPTION, sorted(changes.subscription)))
-    store.execute("update counter set value = $1 where name = 'seq'", changes.next_seq)
-    store.execute("update counter set value = $1 where name = 'segment'", changes.next_segment)
+    linked = {"user_segment": links["user"], "account_segment": links["account"], "seq": seq(links)}
+    merge_in(store, "link", pa.table(linked))
+    names = ("collection", "type", "value", "reason")
+    store.append("dropped", pa.table({"seq": seq(dropped), **{name: dropped[name] for name in names}}))
 
 
 def merge_in(store: Store, name: str, data: pa.Table) -> None:
@@ -210,20 +236,13 @@ _KEYS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "subscription": (("channel", "address", "list", "time", "seq"), ("status",)),
     "state": (("mapping", "key"), ()),
 }
-_IDENTIFIER = pa.schema([("type", pa.int64()), ("value", pa.string()), ("segment", pa.int64())])
-_EDGE = pa.schema([("seq", pa.int64()), ("a", pa.int64()), ("b", pa.int64()), ("active", pa.int64())])
-_ID_GRAPH = pa.schema([("seq", pa.int64()), ("segment", pa.int64()), ("profile", pa.int64())])
 _MERGED = pa.schema([("segment", pa.int64()), ("profile", pa.int64())])
-_LINK = pa.schema([("user_segment", pa.int64()), ("account_segment", pa.int64()), ("seq", pa.int64())])
-_SUBSCRIPTION = pa.schema(
+SUBSCRIPTION = pa.schema(
     [
         *((name, pa.string()) for name in ("channel", "address", "list")),
         *((name, pa.int64()) for name in ("time", "seq")),
         ("status", pa.string()),
     ]
-)
-_DROPPED = pa.schema(
-    [("seq", pa.int64()), *((name, pa.string()) for name in ("collection", "type", "value", "reason"))]
 )
 
 

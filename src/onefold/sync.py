@@ -22,6 +22,7 @@ from onefold.apply import Applied, apply
 from onefold.calls import Arrival
 from onefold.config import Mapping, Model
 from onefold.errors import RowRejected, SyncStopped
+from onefold.identity import NOBODY
 from onefold.rules import Rules
 from onefold.stores import Store
 from onefold.warehouses import Warehouse
@@ -285,18 +286,9 @@ class _Run:
         counts.identifiers_dropped += resolution.dropped.num_rows
         counts.profiles_created += resolution.created.num_rows
         counts.merges += resolution.edges.num_rows
-        self._created.update(resolution.created.column("segment").to_pylist())
-        profile = dict(outcome.found.profile)
-        moved = dict(
-            zip(
-                resolution.moves.column("segment").to_pylist(),
-                resolution.moves.column("profile").to_pylist(),
-                strict=True,
-            )
-        )
-        profile.update(moved)
-        touched = {profile.get(segment, segment) for segment in outcome.touched}
-        self._updated = {moved.get(at, at) for at in self._updated} | (touched - self._created)
+        self._created.update(resolution.created["segment"].to_pylist())
+        touched = {outcome.profile.get(segment, segment) for segment in outcome.filed.tolist()}
+        self._updated = {outcome.moved.get(at, at) for at in self._updated} | (touched - self._created - {NOBODY})
         counts.profiles_updated = len(self._updated)
 
     def _remember(self, mapped: Mapped) -> None:
