@@ -72,6 +72,30 @@ def dump(document: Any) -> None:
 
 
 @app.command()
+def demo(
+    rows: Annotated[int, typer.Option(help="People in the sample warehouse.", min=50)] = 5000,
+    folder: Annotated[Path, typer.Option("--dir", metavar="DIR", help="An empty or new folder.")] = Path("demo"),
+    as_json: Json = False,
+) -> None:
+    """Build a sample warehouse, sync it, change it, sync again, and explain a profile."""
+    from onefold import demo as played
+
+    found = played.run(folder, rows, say=(lambda _: None) if as_json else typer.echo)
+    if as_json:
+        dump(found)
+        return
+    typer.echo(
+        f"""
+Look around:
+  cd {folder}
+  onefold profile show {played.SPACE} {played.ADA} --why
+  onefold runs
+  onefold mapping test profiles/customers --key 42
+Then edit onefold.yaml, and: onefold plan, onefold apply, onefold sync"""
+    )
+
+
+@app.command()
 def init(folder: Annotated[Path, typer.Argument(metavar="[DIR]")] = HERE, as_json: Json = False) -> None:
     """Write a commented onefold.yaml, with a small sample warehouse to try it on."""
     from onefold import starter

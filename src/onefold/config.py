@@ -245,11 +245,14 @@ def _inline(data: Any, folder: Path, env: Environment[str, str], report: Report)
         if not isinstance(name, str) or model.get("sql") is not None:
             continue
         place = ("models", index, "sql_file")
+        name, unset = document.replace(name, env)
+        if unset:
+            continue
         try:
-            text = (folder / document.replace(name, env)[0]).read_text(encoding="utf-8-sig")
+            text = (folder / name).read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError, ValueError) as error:
             why = _unreadable(error) if isinstance(error, OSError | UnicodeDecodeError) else "is no file name"
-            report.add(place, f"{name} {why}")
+            report.add(place, f"{report.typed(place)} {why}")
             continue
         items = [
             ("sql", text) if key == "sql_file" else (key, value)
@@ -310,7 +313,9 @@ def _identifier(part: Part) -> IdentifierRule:
     kind = part.text("type")
     if part.open("type") and kind.strip() and not re.fullmatch(r"[a-z0-9_.]+", kind):
         part.refuse("type", f"{part.typed('type')} is no identifier type; use a-z, 0-9, _ and .")
-    limit, per = part.whole("limit", 5), part.word("per", WINDOWS, "ever")
+    # Reference, section 5: people and accounts have one id.
+    limit = part.whole("limit", 1 if kind in ("user_id", "group_id") else 5)
+    per = part.word("per", WINDOWS, "ever")
     return IdentifierRule(kind, part.optional("key"), limit, per, _patterns(part))
 
 

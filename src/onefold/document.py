@@ -19,7 +19,7 @@ _HINTS = (
     ("'\\t'", "a tab; indent with spaces", False),
     ("character '@'", "a text that begins with '@' must be in quotes, such as '@path'", False),
     ("mapping values are not", "a ':' out of place; check the indentation, or put the text in quotes", False),
-    ("found duplicate key", "the key {0} is given twice", False),
+    ("found duplicate key", "a key is given twice: ", False),
     ("a single document", "a second document; only one is read", False),
     ("while scanning a quoted", "a quote that opens here is never closed", True),
     ("but got '{'", "a text with '{' must be in quotes here, such as '${NAME}'", False),
@@ -62,7 +62,7 @@ def _syntax(error: Any) -> Problem:
     mark, sentence = getattr(error, "problem_mark", None), said.splitlines()[0].strip("; ")
     for sign, hint, begins in _HINTS:
         if sign in said:
-            sentence = hint.format(key[1] if key else "")
+            sentence = hint + (key[1] if key and hint.endswith(": ") else "")
             mark = getattr(error, "context_mark", None) or mark if begins else mark
             break
     return Problem("YAML", sentence, mark.line + 1 if mark is not None else None)
@@ -135,9 +135,9 @@ def _small(value: Mapping[str, Any]) -> bool:
 
 
 def _blocky(value: str) -> bool:
-    """Whether a text has several lines and a YAML block gives it back as it is."""
-    odd = re.search(r"[^\n\x20-\x7e\xa0-\u2027\u202a-\ud7ff\U00010000-\U0001ffff]|^\s|[ ]$", value, re.M)
-    return "\n" in value.strip() and odd is None
+    """Whether a text has several lines, and only characters that a YAML block gives back as they are."""
+    plain = re.fullmatch(r"[\t\n\x20-\x7e\xa0-\u2027\u202a-\ud7ff\U00010000-\U0001ffff]*", value)
+    return "\n" in value.strip() and plain is not None and re.match(r"\s", value) is None
 
 
 def dotted(path: Path) -> str:

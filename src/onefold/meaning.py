@@ -65,7 +65,8 @@ def _mapping_means(
     models = {model.slug: model for model in workspace.models}
     if _refer(report, (*path, "model"), "model", mapping.model, models):
         source = models[mapping.model].source
-        if source and destination.source and source != destination.source:
+        known = {found.slug for found in workspace.sources}
+        if {source, destination.source} <= known and source != destination.source:
             wanted = f"destination {destination.slug} takes models of {destination.source}"
             report.add((*path, "model"), f"model {mapping.model} reads source {source}, but {wanted}")
     if not report.about((*path, "trigger")) and (*path, "trigger") not in report.unset:
@@ -105,6 +106,7 @@ def _engage_space(report: Report, path: Path, workspace: Workspace, mapping: Map
         report.add(path, f"must be the slug of a profile source as a constant text{listed}")
     elif workspace.profile_source(mapping.engage_space) is None:
         typed = constant(report.typed(path)) or ""
+        typed = typed if len(typed) < 32 else f"{typed[:4]}…"  # so long it may be a write key
         if path not in report.unset and (*path, "@literal") not in report.unset:
             report.add(path, f"no profile source has the slug {typed!r}{nearest(typed, slugs) or listed}")
 

@@ -98,9 +98,8 @@ class Report:
     def part(self, value: Any, path: Path, shape: Shape) -> Part:
         """An object, its keys checked against its shape."""
         if not isinstance(value, dict):
-            if value is not None:
-                self.add(path, f"must be an object, found {found(self.typed(path))}")
-            return Part(self, path, {}, shape)
+            self.add(path, f"must be an object, found {found(self.typed(path))}")
+            return Part(self, path, {}, shape, void=True)
         for key in value:
             if shape and key not in shape:
                 self.add((*path, key), "")
@@ -127,6 +126,7 @@ class Part:
     path: Path
     value: dict[str, Any]
     shape: Shape
+    void: bool = False  # no object was there at all: what it lacks is not worth telling
 
     def __contains__(self, key: str) -> bool:
         """Whether a key has a value; a key with nothing behind it is as good as absent."""
@@ -155,7 +155,7 @@ class Part:
     def text(self, key: str, default: str | None = None) -> str:
         """A text that is not blank; required where there is no default."""
         if key not in self:
-            if default is None:
+            if default is None and not self.void:
                 self.report.add(self.path, f"{key} is missing")
             return default or ""
         value = self.value[key]
@@ -215,13 +215,15 @@ class Part:
             return ()
         for index, item in enumerate(value):
             if not isinstance(item, str):
-                quotes = "" if isinstance(item, dict | list) else "; put it in quotes"
+                quotes = "; put it in quotes" if isinstance(item, int | float) else ""
+                quotes = "; the word is 'null', in quotes" if item is None else quotes
                 self.report.add(self.at(key, index), f"must be text, found {found(item)}{quotes}")
         return tuple(item for item in value if isinstance(item, str))
 
     def part(self, key: str) -> Part:
         """The object below a key; an empty one if absent."""
-        return self.report.part(self.value.get(key), self.at(key), self.shape.get(key) or {})
+        value = self.value[key] if key in self else {}
+        return self.report.part(value, self.at(key), self.shape.get(key) or {})
 
     def parts(self, key: str) -> list[Part]:
         """The objects of the list below a key; none if absent."""
@@ -229,9 +231,6 @@ class Part:
         if value is not None and not isinstance(value, list):
             self._wrong(key, "a list")
         items = value if isinstance(value, list) else []
-        for index, item in enumerate(items):
-            if item is None:
-                self.report.add(self.at(key, index), "must be an object, found nothing")
         return [self.report.part(item, self.at(key, index), shape) for index, item in enumerate(items)]
 
     def distinct(self, parts: Collection[Part], key: str = "slug") -> None:

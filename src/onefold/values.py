@@ -87,7 +87,7 @@ def _float(column: str, kind: Any) -> str:
     finite = _without_point_zero(f"({column} + 0.0::{kind})::varchar")
     return (
         f"case when isfinite({column}) then {finite} when isnan({column}) then 'NaN'"
-        f" when {column} > 0 then 'Infinity' else '-Infinity' end"
+        f" when {column} > 0 then 'Infinity' when {column} < 0 then '-Infinity' end"
     )
 
 

@@ -1,0 +1,236 @@
+"""A sync: what it finds, sends, counts and keeps (design, section 5b)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from shop import IDENTIFY, Shop, mapping
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Shop:
+    shop = Shop(tmp_path / "shop")
+    shop.people((1, "a@x", "free"), (2, "b@x", "pro"), (3, "c@x", None))
+    shop.apply()
+    return shop
+
+
+def counts(line: dict[str, Any], *names: str) -> tuple[int, ...]:
+    return tuple(line[name] for name in names)
+
+
+CHANGES = ("extracted", "added", "updated", "deleted", "unchanged")
+
+
+def test_a_first_sync_adds_every_row_and_a_second_changes_nothing(shop: Shop) -> None:
+    first = shop.sync()
+    assert first["status"] == "succeeded"
+    assert counts(first, *CHANGES, "sent", "profiles_created") == (3, 3, 0, 0, 0, 3, 3)
+    before = shop.profiles()
+    assert counts(shop.sync(), *CHANGES, "sent", "profiles_updated") == (3, 0, 0, 0, 3, 0, 0)
+    assert shop.profiles() == before
+
+
+def test_a_profile_reads_as_its_row_says(shop: Shop) -> None:
+    shop.sync()
+    found = shop.profile("email:a@x")
+    assert found["external_ids"] == [{"type": "user_id", "id": "1"}, {"type": "email", "id": "a@x"}]
+    assert found["traits"] == {"email": "a@x", "plan": "free"}
+    assert found["created_at"] == found["updated_at"] == "2024-01-01T00:00:00Z"
+    assert found["segment_id"].startswith("use_")
+    assert len(found["segment_id"]) == 36
+    assert set(found) == {
+        *("segment_id", "external_ids", "traits", "subscriptions", "accounts", "created_at", "updated_at")
+    }
+
+
+def test_only_what_changed_is_sent_and_deleted_rows_are_filtered_by_the_default_trigger(shop: Shop) -> None:
+    shop.sync()
+    shop.sql(
+        "update people set plan = 'team', at = '2024-02-01' where id = 2",
+        "delete from people where id = 3",
+    )
+    shop.people((4, "d@x", "free"))
+    line = shop.sync()
+    assert counts(line, *CHANGES) == (3, 1, 1, 1, 1)
+    assert counts(line, "sent", "filtered", "rejected") == (2, 1, 0)
+    assert counts(line, "profiles_created", "profiles_updated") == (1, 1)
+    assert shop.profile("user_id:2")["traits"]["plan"] == "team"
+
+
+def test_a_null_trait_unsets_what_was_there(shop: Shop) -> None:
+    shop.sync()
+    shop.sql("update people set plan = null, at = '2024-02-01' where id = 1")
+    shop.sync()
+    assert shop.profile("user_id:1")["traits"] == {"email": "a@x"}
+
+
+def test_a_deleted_row_can_be_sent_with_its_key_and_nulls(shop: Shop) -> None:
+    shop.mappings = [mapping(trigger='event = "new" or event = "deleted"')]
+    fields = {**IDENTIFY, "timestamp": None}
+    shop.mappings = [mapping(trigger='event = "new" or event = "deleted"', fields=fields)]
+    shop.apply()
+    shop.sync()
+    shop.sql("delete from people where id = 1")
+    assert counts(shop.sync(), "deleted", "sent") == (1, 1)
+    assert shop.profile("user_id:1")["traits"] == {}
+
+
+def test_rows_whose_key_is_null_or_repeated_are_rejected_and_never_count_as_deleted(shop: Shop) -> None:
+    shop.sync()
+    shop.people((2, "again@x", "pro"), (None, "nobody@x", "pro"))
+    line = shop.sync()
+    assert line["status"] == "partly"
+    assert counts(line, *CHANGES, "rejected") == (5, 0, 0, 0, 2, 3)
+    found = shop.rejected(line["run_id"])
+    assert sorted(row["code"] for row in found) == ["null_key", "repeated_key", "repeated_key"]
+    assert {row["row"]["email"] for row in found} == {"b@x", "again@x", "nobody@x"}
+
+
+def test_a_rejected_row_stays_new_and_is_tried_again_when_it_changes(shop: Shop) -> None:
+    shop.mappings = [mapping(fields={**IDENTIFY, "user_id": {"@path": "$.properties.plan"}})]
+    shop.apply()
+    line = shop.sync()
+    assert counts(line, "added", "sent", "rejected") == (3, 2, 1)
+    assert shop.rejected(line["run_id"])[0]["code"] == "missing_user_or_anonymous_id"
+    assert counts(shop.sync(), "added", "updated", "unchanged", "rejected") == (0, 0, 3, 0)
+    shop.sql("update people set plan = 'late' where id = 3")
+    assert counts(shop.sync(), "added", "updated", "sent") == (1, 0, 1)
+
+
+def test_a_rejected_row_is_tried_again_when_the_mapping_changes(shop: Shop) -> None:
+    shop.mappings = [mapping(fields={**IDENTIFY, "user_id": {"@path": "$.properties.plan"}})]
+    shop.apply()
+    shop.sync()
+    shop.mappings = [mapping()]
+    shop.apply()
+    assert counts(shop.sync(), "added", "updated", "unchanged", "sent") == (1, 0, 2, 1)
+
+
+def test_full_sends_every_row_again_with_new_message_ids(shop: Shop) -> None:
+    shop.sync()
+    assert counts(shop.sync(full=True), "added", "sent", "profiles_created") == (3, 3, 0)
+    assert counts(shop.sync(), "unchanged") == (3,)
+
+
+def test_a_changed_key_is_a_new_epoch_and_deletes_nothing(shop: Shop) -> None:
+    shop.sync()
+    shop.models["people"] = ("email", "select * from people")
+    shop.apply()
+    assert counts(shop.sync(), "added", "deleted") == (3, 0)
+
+
+def test_a_run_that_finds_most_rows_gone_stops_until_it_is_allowed(shop: Shop) -> None:
+    shop.sql("insert into people select i, i || '@x', 'p', '2024-01-01' from range(10, 130) t(i)")
+    shop.sync()
+    shop.sql("delete from people where id > 20")
+    line = shop.sync()
+    assert (line["status"], line["code"]) == ("failed", "mass_delete")
+    assert "--allow-deletes" in line["error"]
+    assert counts(shop.sync(allow_deletes=True), "deleted") == (109,)
+
+
+def test_a_dry_run_counts_the_same_and_changes_nothing_at_all(shop: Shop) -> None:
+    dry = shop.sync(dry_run=True)
+    assert shop.profiles() == []
+    real = shop.sync()
+    names = set(dry) - {"run_id", "seconds"}
+    assert {name: dry[name] for name in names} == {name: real[name] for name in names}
+
+
+def test_a_disabled_mapping_is_skipped_and_says_so(shop: Shop) -> None:
+    shop.mappings = [mapping(enabled=False)]
+    shop.apply()
+    line = shop.sync()
+    assert line["status"] == "skipped"
+    assert "disabled" in line["error"]
+
+
+def test_a_failed_mapping_stops_no_other(shop: Shop) -> None:
+    shop.models["gone"] = ("id", "select * from no_such_table")
+    shop.mappings = [mapping("gone"), mapping()]
+    shop.apply()
+    workspace_line = shop.sync()
+    assert workspace_line["status"] == "succeeded"
+    failed = shop.sync(selector="d/gone")
+    assert failed["status"] == "failed"
+    assert "no_such_table" in failed["error"]
+
+
+def test_a_row_over_the_limits_is_rejected_with_its_column(shop: Shop) -> None:
+    shop.sql("update people set plan = repeat('x', 140000) where id = 1")
+    line = shop.sync()
+    found = shop.rejected(line["run_id"])[0]
+    assert (found["code"], found["fields"]) == ("value_too_large", ["plan"])
+
+
+def test_a_key_that_comes_back_is_new_again_under_a_new_message_id(shop: Shop) -> None:
+    shop.sync()
+    shop.sql("delete from people where id = 1")
+    shop.sync()
+    shop.people((1, "a@x", "free"))
+    assert counts(shop.sync(), "added", "sent") == (1, 1)
+    import onefold
+
+    workspace = onefold.open(shop.folder)
+    with workspace.space("production") as store:
+        ids = [row["message_id"] for row in store.rows("select message_id from call")]
+    workspace.close()
+    assert len(ids) == len(set(ids)) == 4
+
+
+# --- any history --------------------------------------------------------------------------------------
+
+PLANS = st.sampled_from(["free", "pro", None])
+EMAILS = st.sampled_from(["a@x", "b@x", "c@x", "d@x", None])
+WAREHOUSE = st.dictionaries(st.integers(1, 6), st.tuples(EMAILS, PLANS), max_size=6)
+
+
+def load(shop: Shop, rows: dict[int, tuple[Any, ...]], day: int) -> None:
+    shop.sql("delete from people")
+    shop.people(*((key, *row, f"2024-01-{day:02}") for key, row in rows.items()))
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(WAREHOUSE, min_size=1, max_size=4))
+def test_counts_add_up_and_a_second_sync_changes_nothing(
+    tmp_path_factory: pytest.TempPathFactory, history: Any
+) -> None:
+    shop = Shop(tmp_path_factory.mktemp("any") / "shop")
+    shop.apply()
+    for day, rows in enumerate(history, 1):
+        load(shop, rows, day)
+        line = shop.sync()
+        assert line["extracted"] == line["added"] + line["updated"] + line["unchanged"]
+        assert line["added"] + line["updated"] + line["deleted"] == line["sent"] + line["filtered"] + line["rejected"]
+        before = shop.profiles()
+        again = shop.sync()
+        assert again["unchanged"] == again["extracted"] == len(rows)
+        assert shop.profiles() == before
+
+
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(WAREHOUSE.filter(lambda rows: len(rows) > 1))
+def test_many_small_syncs_give_what_one_big_sync_gives(
+    tmp_path_factory: pytest.TempPathFactory, rows: dict[int, Any]
+) -> None:
+    """But for the ids, which come from each space's own secret."""
+    folder = tmp_path_factory.mktemp("two")
+    big, small = Shop(folder / "big"), Shop(folder / "small")
+    load(big, rows, 1)
+    big.apply()
+    big.sync()
+    small.apply()
+    for key, row in rows.items():
+        small.people((key, *row, "2024-01-01"))
+        small.sync()
+
+    def seen(shop: Shop) -> list[Any]:
+        return [{**view, "segment_id": None} for view in shop.profiles()]
+
+    if list(rows) == sorted(rows):
+        assert seen(big) == seen(small)
