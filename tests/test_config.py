@@ -115,7 +115,9 @@ def test_the_defaults(tmp_path: Path) -> None:
     workspace = read(tmp_path, FILE).workspace
     space, mapping = workspace.spaces[0], workspace.destinations[0].mappings[0]
     assert space == config.Space(
-        "production", "production", sources=(config.ProfileSource("warehouse-profiles", "Warehouse profiles"),)
+        "production",
+        "production",
+        sources=(config.ProfileSource("warehouse-profiles", "Warehouse profiles"),),
     )
     assert (space.region, space.store, space.blocked_values) == ("local", "sqlite", None)
     assert space.limits == config.Limits(merges=100, identifiers=1000)
@@ -146,10 +148,13 @@ def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
     [
         ("a: 'x\n", "line 1, YAML: a quote that opens here is never closed"),
         ("a:\n\t- b\n", "line 2, YAML: a tab; indent with spaces"),
-        ("a: 1\nb: c: d\n", "line 2, YAML: a ':' out of place; check the indentation, or put the text in quotes"),
+        (
+            "a: 1\nb: c: d\n",
+            "line 2, YAML: a ':' out of place; check the indentation, or put the text in quotes",
+        ),
         ("x: @path\n", "line 1, YAML: a text that begins with '@' must be in quotes, such as '@path'"),
         ("a: {url: ${X}}\n", "line 1, YAML: a text with '{' must be in quotes here, such as '${NAME}'"),
-        ("a: 1\nb: [1,\n", "line 2, YAML: a '{' or '[' that opens here is never closed"),
+        ("a: 1\nb: [1\nc: 2\n", "line 2, YAML: a '{' or '[' that opens here or above is never closed"),
         ("a: 1\na: s3cret\n", 'line 2, YAML: a key is given twice: "a"'),
         ("a: 1\n---\nb: 2\n", "line 2, YAML: a second document; only one is read"),
         ("workspace: !secret x\n", "line 1, workspace: YAML tags such as `!name` are not understood"),
@@ -222,9 +227,7 @@ def test_an_unset_variable_stays_in_what_was_applied() -> None:
 def test_sentences_show_what_was_typed_and_never_a_replaced_variable(tmp_path: Path) -> None:
     text = "workspace: a\nspaces:\n  - {slug: p, store: '${STORE}'}\n"
     found = refused(tmp_path, text, STORE="mysql://u:s3cret@h")
-    assert found == [
-        "line 3, spaces[0].store: unknown store '${STORE}'; write sqlite or a postgresql:// URL"
-    ]
+    assert found == ["line 3, spaces[0].store: unknown store '${STORE}'; write sqlite or a postgresql:// URL"]
 
 
 # --- secrets ------------------------------------------------------------------------------------------
@@ -289,8 +292,14 @@ def test_a_dump_without_secrets_is_no_change_once_the_variables_are_set(tmp_path
         ({"region": "mars"}, "unknown region 'mars'; known here: local, north_america, europe"),
         ({"regoin": "local"}, "spaces[0]: unknown key 'regoin'; did you mean 'region'?"),
         ({"store": "mysql"}, "unknown store 'mysql'; write sqlite or a postgresql:// URL"),
-        ({"limits": {"merges": -1}}, "spaces[0].limits.merges: must be a whole number from 0 up, found the number -1"),
-        ({"limits": {"identifiers": True}}, "limits.identifiers: must be a whole number from 1 up, found true"),
+        (
+            {"limits": {"merges": -1}},
+            "spaces[0].limits.merges: must be a whole number from 0 up, found the number -1",
+        ),
+        (
+            {"limits": {"identifiers": True}},
+            "limits.identifiers: must be a whole number from 1 up, found true",
+        ),
         ({"limits": [3]}, "spaces[0].limits: must be an object, found a list"),
         ({"blocked_values": "null"}, "spaces[0].blocked_values: must be a list, found the text 'null'"),
         ({"blocked_values": [-1]}, "blocked_values[0]: must be text, found the number -1; put it in quotes"),
@@ -298,12 +307,15 @@ def test_a_dump_without_secrets_is_no_change_once_the_variables_are_set(tmp_path
         ({"blocked_values": ["(a"]}, "spaces[0].blocked_values[0]: '(a' is no RE2 pattern: missing )"),
         ({"blocked_values": [r"(a)\1"]}, "is no RE2 pattern: invalid escape sequence"),
         ({"identifiers": [{"type": "E-Mail"}]}, "'E-Mail' is no identifier type; use a-z, 0-9, _ and ."),
-        ({"identifiers": [{"type": "email", "limit": 0}]}, "limit: must be a whole number from 1 up, found the number 0"),
+        (
+            {"identifiers": [{"type": "email", "limit": 0}]},
+            "limit: must be a whole number from 1 up, found the number 0",
+        ),
         ({"identifiers": [{"type": "email", "per": "week"}]}, "unknown per 'week'; did you mean 'weekly'?"),
         ({"identifiers": [{"type": "a"}, {"type": "a"}]}, "identifiers[1].type: 'a' is already taken"),
         ({"identifiers": [{"limit": 3}]}, "spaces[0].identifiers[0]: type is missing"),
     ],
-)  # fmt: skip
+)
 def test_a_wrong_space_is_refused(values: dict[str, Any], problem: str) -> None:
     assert any(problem in found for found in problems(edited("spaces", 0, **values)))
 
@@ -315,13 +327,17 @@ def test_no_blocked_values_means_the_defaults_and_an_empty_list_means_none() -> 
 
 def test_slugs_of_profile_sources_are_unique_in_the_workspace(tmp_path: Path) -> None:
     more = "  - {slug: staging, sources: [{slug: warehouse-profiles}]}\nsources:\n"
-    assert refused(tmp_path, FILE.replace("sources:\n  - {slug: warehouse,", f"{more}  - {{slug: warehouse,")) == [
-        "line 6, spaces[1].sources[0].slug: 'warehouse-profiles' is already taken, see line 5"
-    ]
+    assert refused(
+        tmp_path, FILE.replace("sources:\n  - {slug: warehouse,", f"{more}  - {{slug: warehouse,")
+    ) == ["line 6, spaces[1].sources[0].slug: 'warehouse-profiles' is already taken, see line 5"]
 
 
 def test_a_write_key_leads_to_one_profile_source() -> None:
-    sources = [{"slug": "a", "write_key": "k"}, {"slug": "b", "write_key": "k"}, {"slug": "c", "write_key": "a"}]
+    sources = [
+        {"slug": "a", "write_key": "k"},
+        {"slug": "b", "write_key": "k"},
+        {"slug": "c", "write_key": "a"},
+    ]
     found = problems({"workspace": "w", "spaces": [{"slug": "p", "sources": sources}]})
     sentence = "write_key: is the write key or the slug of another profile source"
     assert found == [f"spaces[0].sources[1].{sentence}", f"spaces[0].sources[2].{sentence}"]
@@ -336,14 +352,17 @@ def test_a_write_key_leads_to_one_profile_source() -> None:
         ({"type": "duckdbb"}, "sources[0].type: unknown type 'duckdbb'; did you mean 'duckdb'?"),
         ({"path": None}, "sources[0]: path is missing"),
         ({"url": "x"}, "sources[0].url: a duckdb source takes no url; its options: path"),
-        ({"type": "postgres"}, "sources[0].path: a postgres source takes no path; its options: url, statement_timeout"),
+        (
+            {"type": "postgres"},
+            "sources[0].path: a postgres source takes no path; its options: url, statement_timeout",
+        ),
         ({"type": "postgres", "path": None, "url": "host=db"}, "sources[0].url: must be a postgresql:// URL"),
         (
             {"type": "postgres", "path": None, "url": "postgres://h", "statement_timeout": "3s"},
             "sources[0].statement_timeout: must be a whole number from 1 up, found the text '3s'",
         ),
     ],
-)  # fmt: skip
+)
 def test_a_wrong_source_is_refused(values: dict[str, Any], problem: str) -> None:
     assert problem in problems(edited("sources", 0, **values))
 
@@ -376,16 +395,28 @@ def test_a_model_is_one_query_without_its_last_semicolon(sql: str, query: str | 
         ({"sql": "; select 1"}, "models[0].sql: a model is one SELECT; this one is empty"),
         ({"sql": "-- none\n"}, "models[0].sql: a model is one SELECT; this one is empty"),
         ({"sql": "delete from x"}, "models[0].sql: a model is one SELECT; this one begins with DELETE"),
-        ({"sql": "-- select\nInsert into x"}, "models[0].sql: a model is one SELECT; this one begins with INSERT"),
-        ({"sql": "select 1; drop table x"}, "models[0].sql: a model is one SELECT; after the ';' there is more"),
-        ({"sql": "select " + "1" * 65_535}, "models[0].sql: SQL has at most 65,535 characters, this one 65,542"),
+        (
+            {"sql": "-- select\nInsert into x"},
+            "models[0].sql: a model is one SELECT; this one begins with INSERT",
+        ),
+        (
+            {"sql": "select 1; drop table x"},
+            "models[0].sql: a model is one SELECT; after the ';' there is more",
+        ),
+        (
+            {"sql": "select " + "1" * 65_535},
+            "models[0].sql: SQL has at most 65,535 characters, this one 65,542",
+        ),
         ({"sql": None}, "models[0]: sql is missing"),
         ({"sql_file": "x.sql"}, "models[0].sql_file: give either sql or sql_file"),
         ({"key": "k" * 192}, "models[0].key: a column name has at most 191 characters, this one 192"),
-        ({"source": "warehous"}, "models[0].source: no source has the slug 'warehous'; did you mean 'warehouse'?"),
+        (
+            {"source": "warehous"},
+            "models[0].source: no source has the slug 'warehous'; did you mean 'warehouse'?",
+        ),
         ({"source": "x"}, "models[0].source: no source has the slug 'x'; there are warehouse"),
     ],
-)  # fmt: skip
+)
 def test_a_wrong_model_is_refused(values: dict[str, Any], problem: str) -> None:
     assert problem in problems(edited("models", 0, **values))
 
@@ -394,7 +425,9 @@ def test_the_text_of_an_sql_file_takes_its_place(tmp_path: Path) -> None:
     (tmp_path / "customers.sql").write_text("select *\nfrom customers;\n")
     document = read(tmp_path, FILE.replace("sql: 'select * from customers'", "sql_file: customers.sql"))
     assert document.data["models"][0] == {
-        **{"slug": "customers", "source": "warehouse", "key": "id"},
+        "slug": "customers",
+        "source": "warehouse",
+        "key": "id",
         "sql": "select *\nfrom customers;\n",
     }
     assert document.workspace.models[0].sql == "select *\nfrom customers"
@@ -417,25 +450,49 @@ def test_an_sql_file_that_cannot_be_read_is_a_problem(tmp_path: Path) -> None:
         ({"action": "sendIdentity"}, "action: "),
         ({"trigger": "event ="}, "trigger: "),
         ({"trigger": 'type = "identify"'}, "trigger: can never match a row"),
-        ({"trigger": "event = 'new'", "enabled": "no"}, "enabled: must be true or false, found the text 'no'"),
+        (
+            {"trigger": "event = 'new'", "enabled": "no"},
+            "enabled: must be true or false, found the text 'no'",
+        ),
         ({"fields": {"engage_space": "warehouse-profiles", "usr_id": "x"}}, "fields: "),
         ({"fields": {"engage_space": "warehouse-profiles", "user_id": {"@paht": "$.x"}}}, "fields: "),
         ({"fields": None}, "fields: engage_space is missing; it names the profile source"),
-        ({"fields": {"engage_space": "warehouse"}}, "no profile source has the slug 'warehouse'; did you mean"),
-        ({"fields": {"engage_space": {"@path": "$.x"}}}, "must be the slug of a profile source as a constant text"),
-        ({"schedule": {"every": "1h", "cron": "* * * * *"}}, "schedule: a schedule has one of every, at, cron and after"),
+        (
+            {"fields": {"engage_space": "warehouse"}},
+            "no profile source has the slug 'warehouse'; did you mean",
+        ),
+        (
+            {"fields": {"engage_space": {"@path": "$.x"}}},
+            "must be the slug of a profile source as a constant text",
+        ),
+        (
+            {"schedule": {"every": "1h", "cron": "* * * * *"}},
+            "schedule: a schedule has one of every, at, cron and after",
+        ),
         ({"schedule": {"evry": "1h"}}, "schedule: unknown key 'evry'; did you mean 'every'?"),
-        ({"schedule": {"every": 3600}}, "schedule.every: '3600' is no interval; write a number and s, m, h or d"),
+        (
+            {"schedule": {"every": 3600}},
+            "schedule.every: '3600' is no interval; write a number and s, m, h or d",
+        ),
         ({"schedule": {"at": "9:00"}}, "schedule.at: '9:00' is no time of the day"),
         ({"schedule": {"at": []}}, "schedule.at: names no time"),
         ({"schedule": {"at": "09:00", "days": ["tuesday"]}}, "schedule.days: unknown day 'tuesday'"),
         ({"schedule": {"at": "09:00", "timezone": "Europe/Olso"}}, "did you mean 'Europe/Oslo'?"),
-        ({"schedule": {"cron": "61 * * * *"}}, "schedule.cron: '61 * * * *' is no cron expression: bad minute"),
+        (
+            {"schedule": {"cron": "61 * * * *"}},
+            "schedule.cron: '61 * * * *' is no cron expression: bad minute",
+        ),
         ({"schedule": {"every": "1h", "days": ["mon"]}}, "schedule.days: only goes with at, not with every"),
-        ({"schedule": {"after": "customrs"}}, "no mapping has the slug 'customrs'; did you mean 'profiles/customers'?"),
-        ({"schedule": {"after": "customers"}}, "after: waits for itself: profiles/customers after profiles/customers"),
+        (
+            {"schedule": {"after": "customrs"}},
+            "no mapping has the slug 'customrs'; did you mean 'profiles/customers'?",
+        ),
+        (
+            {"schedule": {"after": "customers"}},
+            "after: waits for itself: profiles/customers after profiles/customers",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_wrong_mapping_is_refused(values: dict[str, Any], place: str) -> None:
     found = problems(edited(*MAPPING, **values))
     assert any(problem.startswith("destinations[0].mappings[0]") and place in problem for problem in found)
@@ -456,7 +513,9 @@ def test_a_destination_holds_at_most_50_mappings() -> None:
     assert problems(edited("destinations", 0, mappings=mappings)) == [
         "destinations[0].mappings: a destination holds at most 50 mappings, this one 51"
     ]
-    assert len(config.load(edited("destinations", 0, mappings=mappings[:50]), {}).destinations[0].mappings) == 50
+    assert (
+        len(config.load(edited("destinations", 0, mappings=mappings[:50]), {}).destinations[0].mappings) == 50
+    )
 
 
 def test_engage_space_may_be_a_literal_or_a_write_key() -> None:
@@ -476,9 +535,10 @@ def test_mappings_that_wait_for_each_other_are_refused() -> None:
         {**mapping, "slug": "b", "schedule": {"after": "profiles/a"}},
         {**mapping, "slug": "c", "schedule": {"after": "b"}},
     ]
+    place = "destinations[0].mappings[{}].schedule.after: waits for itself: {}"
     assert problems(edited("destinations", 0, mappings=mappings)) == [
-        "destinations[0].mappings[0].schedule.after: waits for itself: profiles/a after profiles/b after profiles/a",
-        "destinations[0].mappings[1].schedule.after: waits for itself: profiles/b after profiles/a after profiles/b",
+        place.format(0, "profiles/a after profiles/b after profiles/a"),
+        place.format(1, "profiles/b after profiles/a after profiles/b"),
     ]
 
 
@@ -505,8 +565,8 @@ def test_schedules(typed: Any, schedule: Any, text: str) -> None:
 
 def test_after_names_a_mapping_of_the_same_destination_or_of_any() -> None:
     mapping = BASE["destinations"][0]["mappings"][0]
-    mappings = [mapping, *({**mapping, "slug": s, "schedule": {"after": a}} for s, a in
-                           (("b", "customers"), ("c", "profiles/b")))]  # fmt: skip
+    waiting = [{**mapping, "slug": "b", "schedule": {"after": "customers"}}]
+    mappings = [mapping, *waiting, {**mapping, "slug": "c", "schedule": {"after": "profiles/b"}}]
     found = config.load(edited("destinations", 0, mappings=mappings), {}).destinations[0].mappings
     assert [item.schedule for item in found] == [None, After("profiles/customers"), After("profiles/b")]
 
@@ -530,7 +590,9 @@ ELSEWHERE = "syncs would succeed and no profile would change"
         ("local", "https://proxy.example.com", False),
     ],
 )
-def test_a_destination_reaches_the_region_of_its_spaces(region: str, endpoint: str | None, fits: bool) -> None:
+def test_a_destination_reaches_the_region_of_its_spaces(
+    region: str, endpoint: str | None, fits: bool
+) -> None:
     data = edited("spaces", 0, region=region)
     data["destinations"][0]["settings"] = {"endpoint": endpoint} if endpoint else {}
     if fits:
@@ -591,7 +653,9 @@ def test_dump_reads_as_one_would_write_it() -> None:
 LINES = st.text(st.sampled_from(" \t\nab'\";:-#|>{}[]&*!%@`$é€😀\u2028\u0085\r\\,?"), max_size=30)
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | LINES,
-    lambda below: st.lists(below, max_size=3) | st.dictionaries(LINES.filter(lambda k: "@" not in k), below, max_size=3),
+    lambda below: (
+        st.lists(below, max_size=3) | st.dictionaries(LINES.filter(lambda k: "@" not in k), below, max_size=3)
+    ),
     max_leaves=8,
 )
 
@@ -601,10 +665,17 @@ VALUES = st.recursive(
     sql=LINES.map(lambda text: "select 1 -- " + text.replace(";", "")),
     traits=st.dictionaries(LINES.filter(lambda key: key and "@" not in key), VALUES, max_size=4),
     patterns=st.none() | st.lists(st.sampled_from(["-1", "null", "[0-]*", "yes", "1", "~", "", "a: b", "#"])),
-    schedule=st.sampled_from([None, {"every": "1h"}, {"at": "09:00", "days": ["mon"]}, {"cron": "0 0 * * *"}]),
+    schedule=st.sampled_from(
+        [None, {"every": "1h"}, {"at": "09:00", "days": ["mon"]}, {"cron": "0 0 * * *"}]
+    ),
 )
 def test_what_is_dumped_reads_as_the_same(
-    tmp_path_factory: pytest.TempPathFactory, name: str, sql: str, traits: dict[str, Any], patterns: Any, schedule: Any
+    tmp_path_factory: pytest.TempPathFactory,
+    name: str,
+    sql: str,
+    traits: dict[str, Any],
+    patterns: Any,
+    schedule: Any,
 ) -> None:
     data = edited("models", 0, sql=sql, name=name)
     data["spaces"][0]["blocked_values"] = patterns
@@ -621,8 +692,47 @@ def read_exactly(folder: Path, text: str) -> config.Document:
     return config.read(folder / "onefold.yaml", {})
 
 
+def places(value: Any, path: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [path, *(place for key, below in items for place in places(below, (*path, key)))]
+
+
+FULL = edited(
+    "spaces",
+    0,
+    region="local",
+    store="sqlite",
+    blocked_values=["-1"],
+    limits={"merges": 3},
+    identifiers=[{"type": "email", "key": "mail", "limit": 3, "per": "weekly", "blocked_values": ["x"]}],
+)
+FULL["destinations"][0] |= {"enabled": True, "settings": {"endpoint": "local"}}
+FULL["destinations"][0]["mappings"][0] |= {"enabled": True, "trigger": 'event = "new"'}
+FULL["destinations"][0]["mappings"][0]["schedule"] = {"at": "09:00", "days": ["mon"], "timezone": "UTC"}
+ODD = st.sampled_from(
+    [None, True, -1, 0.5, "", " ", "x", "${X}", [], {}, [None], [[]], [{}], {"x": {}}, {"@path": 3}]
+)
+
+
+@given(place=st.sampled_from(places(FULL)[1:]), odd=ODD)
+def test_whatever_is_typed_anywhere_gives_objects_or_problems(place: tuple[str | int, ...], odd: Any) -> None:
+    data = copy.deepcopy(FULL)
+    part: Any = data
+    for step in place[:-1]:
+        part = part[step]
+    part[place[-1]] = odd
+    plan(FULL, data, {})
+    try:
+        config.load(data, {})
+    except InvalidWorkspace:
+        return
+    config.dump(data)
+
+
 def test_importing_config_brings_no_heavy_package() -> None:
     program = "import sys, onefold.config; print(sorted({name.partition('.')[0] for name in sys.modules}))"
-    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    loaded = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    ).stdout
     for package in ("ruamel", "cronsim", "re2", "lark", "duckdb", "pyarrow", "zoneinfo"):
         assert f"'{package}'" not in loaded

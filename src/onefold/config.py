@@ -252,7 +252,7 @@ def _inline(data: Any, folder: Path, env: Environment[str, str], report: Report)
             text = (folder / name).read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError, ValueError) as error:
             why = _unreadable(error) if isinstance(error, OSError | UnicodeDecodeError) else "is no file name"
-            report.add(place, f"{report.typed(place)} {why}")
+            report.add(place, f"{report.typed(place)!r} {why}")
             continue
         items = [
             ("sql", text) if key == "sql_file" else (key, value)

@@ -14,6 +14,9 @@ Path = tuple[str | int, ...]
 # and an empty one means anything.
 Shape = Mapping[str, Any]
 
+# What never needs quotes, unless it looks like a number or the like; and what needs no escapes.
+_BARE = re.compile(r"[A-Za-z0-9_./$][A-Za-z0-9_./$ =<>()*+-]*(?<! )")
+_PLAIN = re.compile(r"[\t\n\x20-\x7e\xa0-\u2027\u202a-\ud7ff\U00010000-\U0001ffff]*")
 # What the YAML reader says -> what people can do about it; True: the line where the thing begins.
 _HINTS = (
     ("'\\t'", "a tab; indent with spaces", False),
@@ -23,7 +26,7 @@ _HINTS = (
     ("a single document", "a second document; only one is read", False),
     ("while scanning a quoted", "a quote that opens here is never closed", True),
     ("but got '{'", "a text with '{' must be in quotes here, such as '${NAME}'", False),
-    ("while parsing a flow", "a '{' or '[' that opens here is never closed", True),
+    ("while parsing a flow", "a '{' or '[' that opens here or above is never closed", True),
     ("block end", "the indentation does not fit the lines above", False),
 )
 
@@ -97,13 +100,24 @@ def write(data: Mapping[str, Any], shape: Shape, comment: str = "") -> str:
     from io import StringIO
 
     from ruamel.yaml import YAML
+    from ruamel.yaml import scalarstring as style
     from ruamel.yaml.comments import CommentedMap, CommentedSeq
-    from ruamel.yaml.scalarstring import LiteralScalarString
+
+    def text(value: str) -> Any:
+        if _BARE.fullmatch(value):
+            return value
+        if not _PLAIN.fullmatch(value):
+            return style.DoubleQuotedScalarString(value)
+        if "\n" not in value:
+            return style.SingleQuotedScalarString(value)
+        # A block gives back what it holds if it begins with something to see.
+        blocky = "\n" in value.strip() and not value[0].isspace()
+        return style.LiteralScalarString(value) if blocky else style.DoubleQuotedScalarString(value)
 
     def styled(value: Any, shape: Shape) -> Any:
         if isinstance(value, dict):
             keys = [*(key for key in shape if key in value), *(key for key in value if key not in shape)]
-            made = CommentedMap((key, styled(value[key], shape.get(key) or {})) for key in keys)
+            made = CommentedMap((text(key), styled(value[key], shape.get(key) or {})) for key in keys)
             if _small(value):
                 made.fa.set_flow_style()
             return made
@@ -112,18 +126,18 @@ def write(data: Mapping[str, Any], shape: Shape, comment: str = "") -> str:
             if not any(isinstance(item, dict | list) for item in value):
                 items.fa.set_flow_style()
             return items
-        return LiteralScalarString(value) if isinstance(value, str) and _blocky(value) else value
+        return text(value) if isinstance(value, str) else value
 
     yaml = YAML()
     yaml.width = 1_000_000
     yaml.indent(mapping=2, sequence=4, offset=2)
-    text = StringIO()
+    written = StringIO()
     root = styled(data, shape)
     root.fa.set_block_style()
     if comment:
         root.yaml_set_start_comment(comment)
-    yaml.dump(root, text)
-    return text.getvalue()
+    yaml.dump(root, written)
+    return written.getvalue()
 
 
 def _small(value: Mapping[str, Any]) -> bool:
@@ -132,12 +146,6 @@ def _small(value: Mapping[str, Any]) -> bool:
     if any(isinstance(leaf, dict | list) or (isinstance(leaf, str) and "\n" in leaf) for leaf in leaves):
         return False
     return sum(len(key) + len(str(item)) + 4 for key, item in value.items()) <= 100
-
-
-def _blocky(value: str) -> bool:
-    """Whether a text has several lines, and only characters that a YAML block gives back as they are."""
-    plain = re.fullmatch(r"[\t\n\x20-\x7e\xa0-\u2027\u202a-\ud7ff\U00010000-\U0001ffff]*", value)
-    return "\n" in value.strip() and plain is not None and re.match(r"\s", value) is None
 
 
 def dotted(path: Path) -> str:

@@ -20,7 +20,7 @@ _COMPARES = "the next sync compares all rows with what was sent; rows that look 
 _EPOCH = "a new epoch: every row is new, nothing is deleted"
 _RULES = "changed rules apply to what comes after; profiles stay as they are"
 _STORE = "data is not moved: it stays in the old store, and the new one begins empty"
-_DETACHED = "its data stays until `onefold space delete`"
+_DETACHED = "detached: its data stays until `onefold space delete`"
 _RENAMED = "a renamed slug is a new object: {0} ends and {1} begins anew"
 
 
@@ -220,7 +220,10 @@ def _notes(kind: str, slug: str, differs: set[str], before: Workspace, after: Wo
     if kind == "space":
         if differs & {"blocked_values", "limits.merges", "limits.identifiers", "identifiers"}:
             notes.append(_RULES)
-        if "store" in differs:
+        stores = {
+            secret.mask(space.store) for w in (before, after) for space in w.spaces if space.slug == slug
+        }
+        if len(stores) > 1:
             notes.append(_STORE)
     elif kind == "model":
         if "key" in differs:
@@ -254,7 +257,9 @@ def _texts(name: str, old: Any, new: Any, before: Workspace, after: Workspace) -
     """A change as (field, old text, new text), without its secrets."""
     keys = [s.write_key for w in (before, after) for space in w.spaces for s in space.sources if s.write_key]
     was, is_now = (_hidden(_text(name, value), keys) for value in (old, new))
-    return name, was, is_now if is_now != was else f"{is_now} (another secret)"
+    if is_now == was:  # only a secret differs
+        is_now += " (another)" if is_now == "***" else " (another password)"
+    return name, was, is_now
 
 
 def _hidden(text: str, keys: Sequence[str]) -> str:

@@ -102,10 +102,9 @@ class Report:
             return Part(self, path, {}, shape, void=True)
         for key in value:
             if shape and key not in shape:
-                self.add((*path, key), "")
                 # The line is the key's own, the place is the object that has it.
                 message = f"unknown key {key!r}{unknown(key, shape)}"
-                self.problems[-1] = Problem(dotted(path), message, self.problems[-1].line)
+                self.problems.append(Problem(dotted(path), message, self.line((*path, key))))
         return Part(self, path, value, shape)
 
 
