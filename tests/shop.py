@@ -16,7 +16,7 @@ import onefold
 IDENTIFY = {
     "engage_space": "wp",
     "user_id": {"@path": "$.properties.id"},
-    "timestamp": {"@path": "$.properties.at"},
+    "timestamp": {"@path": "$.properties.seen"},
     "traits": {"email": {"@path": "$.properties.email"}, "plan": {"@path": "$.properties.plan"}},
 }
 
@@ -26,7 +26,7 @@ def mapping(slug: str = "people", **changes: Any) -> dict[str, Any]:
 
 
 class Shop:
-    """A workspace folder with a warehouse; `people(id, email, plan, at)` is there from the start."""
+    """A workspace folder with a warehouse; `people(id, email, plan, seen)` is there from the start."""
 
     def __init__(self, folder: Path, store: str = "sqlite") -> None:
         self.folder = folder
@@ -35,7 +35,7 @@ class Shop:
         self.mappings: list[dict[str, Any]] = [mapping()]
         self.space: dict[str, Any] = {}
         folder.mkdir(parents=True, exist_ok=True)
-        self.sql("create table people (id integer, email varchar, plan varchar, at timestamp)")
+        self.sql("create table people (id integer, email varchar, plan varchar, seen timestamp)")
 
     def sql(self, *statements: str) -> None:
         with duckdb.connect(str(self.folder / "w.duckdb")) as connection:

@@ -447,7 +447,7 @@ def test_an_sql_file_that_cannot_be_read_is_a_problem(tmp_path: Path) -> None:
     [
         ({"model": "customer"}, "model: no model has the slug 'customer'; did you mean 'customers'?"),
         ({"model": None}, "model is missing"),
-        ({"action": "sendIdentity"}, "action: "),
+        ({"action": "sendIdentity"}, "action: unknown action 'sendIdentity'; did you mean 'sendIdentify'?"),
         ({"trigger": "event ="}, "trigger: "),
         ({"trigger": 'type = "identify"'}, "trigger: can never match a row"),
         (

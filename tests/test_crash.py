@@ -45,7 +45,7 @@ def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shop.apply()
     shop.sync()
     shop.sql(
-        "update people set plan = 'pro', at = '2024-02-01' where id % 2 = 0",
+        "update people set plan = 'pro', seen = '2024-02-01' where id % 2 = 0",
         "insert into people select i, 'n' || i || '@x', 'free', '2024-01-01' from range(200, 260) t(i)",
         "delete from people where id = 5",
     )

@@ -51,7 +51,7 @@ def test_a_profile_reads_as_its_row_says(shop: Shop) -> None:
 def test_only_what_changed_is_sent_and_deleted_rows_are_filtered_by_the_default_trigger(shop: Shop) -> None:
     shop.sync()
     shop.sql(
-        "update people set plan = 'team', at = '2024-02-01' where id = 2",
+        "update people set plan = 'team', seen = '2024-02-01' where id = 2",
         "delete from people where id = 3",
     )
     shop.people((4, "d@x", "free"))
@@ -64,7 +64,7 @@ def test_only_what_changed_is_sent_and_deleted_rows_are_filtered_by_the_default_
 
 def test_a_null_trait_unsets_what_was_there(shop: Shop) -> None:
     shop.sync()
-    shop.sql("update people set plan = null, at = '2024-02-01' where id = 1")
+    shop.sql("update people set plan = null, seen = '2024-02-01' where id = 1")
     shop.sync()
     assert shop.profile("user_id:1")["traits"] == {"email": "a@x"}
 

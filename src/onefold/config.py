@@ -31,6 +31,8 @@ SOURCE_TYPES = {
     "postgres": ("url", "statement_timeout"),
 }
 DESTINATION_TYPES = ("segment_profiles",)
+# Reference, section 1; what each takes stands in segment_profiles, which is too much to import for a word.
+ACTIONS = ("sendIdentify", "sendGroup", "sendTrack", "sendSubscription")
 _POSTGRES = re.compile(r"postgres(ql)?://.")
 
 
@@ -409,7 +411,7 @@ def _mapping(part: Part, destination: str) -> Mapping:
         slug=part.slug(),
         name=part.name(),
         model=part.text("model"),
-        action=part.text("action"),
+        action=part.word("action", ACTIONS),
         enabled=part.flag("enabled", default=True),
         trigger=part.text("trigger", RECORDS_TRIGGER),
         schedule=None if manual else schedule.read(part.part("schedule"), destination),

@@ -14,8 +14,9 @@ Path = tuple[str | int, ...]
 # and an empty one means anything.
 Shape = Mapping[str, Any]
 
-# What never needs quotes, unless it looks like a number or the like; and what needs no escapes.
-_BARE = re.compile(r"[A-Za-z0-9_./$][A-Za-z0-9_./$ =<>()*+-]*(?<! )")
+# What never needs quotes, unless it looks like a number or the like (older YAML: `yes` is true); and what
+# needs no escapes.
+_BARE = re.compile(r"(?!(?i:y|n|yes|no|on|off)\Z)[A-Za-z0-9_./$][A-Za-z0-9_./$ =<>()*+-]*(?<! )")
 _PLAIN = re.compile(r"[\t\n\x20-\x7e\xa0-\u2027\u202a-\ud7ff\U00010000-\U0001ffff]*")
 # What the YAML reader says -> what people can do about it; True: the line where the thing begins.
 _HINTS = (

@@ -69,23 +69,30 @@ def _mapping_means(
         if {source, destination.source} <= known and source != destination.source:
             wanted = f"destination {destination.slug} takes models of {destination.source}"
             report.add((*path, "model"), f"model {mapping.model} reads source {source}, but {wanted}")
-    if not report.about((*path, "trigger")) and (*path, "trigger") not in report.unset:
-        _trigger(report, (*path, "trigger"), mapping.trigger)
+    _trigger(report, (*path, "trigger"), mapping.trigger)
     _engage_space(report, (*path, "fields", "engage_space"), workspace, mapping)
-    below = (*path, "fields")
-    if not any(unset[: len(below)] == below for unset in report.unset) and mapping.action.strip():
-        from onefold import segment_profiles
+    action = (*path, "action")
+    if mapping.action and not report.about(action) and action not in report.unset:
+        _fields(report, (*path, "fields"), mapping)
 
-        try:
-            # What engage_space must be was said above, in better words.
-            segment_profiles.validate(mapping.action, {**mapping.fields, "engage_space": "-"})
-        except InvalidMapping as error:
-            report.add(below if mapping.action in segment_profiles.ACTIONS else (*path, "action"), str(error))
+
+def _fields(report: Report, path: Path, mapping: Mapping) -> None:
+    from onefold import segment_profiles
+
+    if any(unset[: len(path)] == path for unset in report.unset):
+        return
+    try:
+        # What engage_space must be is said elsewhere, in better words.
+        segment_profiles.validate(mapping.action, {**mapping.fields, "engage_space": "-"})
+    except InvalidMapping as error:
+        report.add(path, secret.mask(str(error)))
 
 
 def _trigger(report: Report, path: Path, text: str) -> None:
     from onefold import trigger
 
+    if report.about(path) or path in report.unset:
+        return
     try:
         events = trigger.parse(text).events()
     except InvalidTrigger as error:

@@ -33,7 +33,7 @@ def literals(text: str) -> list[str]:
 def name(slug: str, kind: str) -> str:
     """The variable a secret belongs into: `CRM_PASSWORD` for the password of `crm`."""
     stem = re.sub(r"[^A-Z0-9]+", "_", slug.upper()).strip("_")
-    return f"{'_' if stem[:1].isdigit() else ''}{stem}_{kind}".removeprefix("_" if not stem else "")
+    return f"{'_' if stem[:1].isdigit() else ''}{stem}_{kind}"
 
 
 def urls(data: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str, str, tuple[str | int, ...]]]:
