@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
@@ -51,6 +52,15 @@ def main() -> None:
         sys.exit(1)
     except BrokenPipeError:
         sys.exit(1)  # the reader of our output went away, as `| head` does
+    except Exception as error:
+        if os.environ.get("ONEFOLD_TRACEBACK"):
+            raise
+        typer.echo(
+            f"Error: Onefold failed: {type(error).__name__}: {error}. What was committed stays; the next sync goes"
+            " on from there. Please report it with what ONEFOLD_TRACEBACK=1 prints",
+            err=True,
+        )
+        sys.exit(1)
 
 
 def workspace(folder: Path) -> Workspace:
@@ -238,7 +248,7 @@ def sync(
             full=full,
             allow_deletes=allow_deletes,
             progress=_progress(bars) if bars else None,
-            applied=named.append if dry_run and not as_json else None,
+            effect=named.append if dry_run and not as_json else None,
         )
         for outcome in outcomes:
             failed |= outcome.status in ("failed", "cancelled")

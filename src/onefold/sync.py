@@ -95,22 +95,23 @@ class Mapped:
 def sync(
     job: Job,
     run_id: str,
+    counts: Counts,
     *,
     full: bool = False,
     dry_run: bool = False,
     allow_deletes: bool = False,
     progress: Progress = lambda *_: None,
     applied: Callable[[Applied], None] = lambda _: None,
-) -> Counts:
-    """Bring a mapping's changes into its space. Raises WarehouseError, StoreError, SyncStopped.
+) -> None:
+    """Bring a mapping's changes into its space, and count them. Raises WarehouseError, StoreError, SyncStopped.
 
-    `dry_run` is the same work in one turn that is taken back. `applied` is shown what each chunk did.
+    A dry run is the same work inside one turn of the caller's, who takes it back. `applied` is shown what each
+    chunk did.
     """
     with ExitStack() as stack:
         stack.enter_context(job.store.lease(job.path, wait=True))
-        if dry_run:
-            stack.enter_context(job.store.turn(keep=False))
-        run = _Run(job, run_id, _header(job, full=full), nullcontext if dry_run else job.store.turn, applied)
+        turn = nullcontext if dry_run else job.store.turn
+        run = _Run(job, run_id, counts, _header(job, full=full), turn, applied)
         staging = stack.enter_context(diff.staging(job.temp))
         progress("read", 0, None)
         with job.warehouse.read(job.model.sql) as reader:
@@ -125,7 +126,6 @@ def sync(
             run.chunk(chunk)
             done += chunk.num_rows
         progress("done", done, found.changed)
-        return run.counts
 
 
 def _header(job: Job, *, full: bool) -> Header:
@@ -164,13 +164,14 @@ class _Run:
         self,
         job: Job,
         run_id: str,
+        counts: Counts,
         header: Header,
         turn: Callable[[], Any],
         applied: Callable[[Applied], None],
     ) -> None:
         self.job = job
         self.header = header
-        self.counts = Counts()
+        self.counts = counts
         self.received_at = time_ns() // 1000
         self._run_id = run_id
         self._run = 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from onefold.warehouses import Table, Warehouse
 
 FILE = "onefold.yaml"
+# How many profiles of each kind of effect a dry run names.
+NAMED = 10
 
 
 @dataclass(frozen=True)
@@ -113,7 +116,7 @@ class Workspace:
         workspace = self.document.workspace
         for space in workspace.spaces:
             self.space(space.slug, workspace).close()
-        if changes:
+        if self.document.data != self.catalog.configuration():
             keys = {source.slug: source.write_key for space in workspace.spaces for source in space.sources}
             self.catalog.configure(self.document.data, _now(), keys)
             self.__dict__.pop("applied", None)
@@ -254,54 +257,63 @@ class Workspace:
         dry_run: bool = False,
         allow_deletes: bool = False,
         progress: Callable[[str], Progress] | None = None,
-        applied: Callable[[Store, Applied], None] | None = None,
+        effect: Callable[[dict[str, Any]], None] | None = None,
         started_by: str = "cli",
     ) -> Iterator[Outcome]:
-        """Sync the applied mappings that are selected, one after another; a failed one stops no other."""
-        for destination, mapping in self.mappings(selector):
-            path = f"{destination.slug}/{mapping.slug}"
-            off = _off(destination, mapping)
-            if off:
-                yield Outcome(None, path, "skipped", asdict(_no_counts()), 0.0, "disabled", off)
-                continue
-            said = progress(path) if progress else lambda *_: None
-            yield self._sync(
-                destination, mapping, started_by, said, applied,
-                full=full, dry_run=dry_run, allow_deletes=allow_deletes,
-            )  # fmt: skip
+        """Sync the applied mappings that are selected, one after another; a failed one stops no other.
+
+        `progress` gives each mapping a function to report to; `effect` is told, by name, of the first profiles
+        that each chunk creates, updates and merges. A dry run takes everything back at its end, so that each
+        mapping sees what those before it would have done.
+        """
+        with ExitStack() as stack:
+            stores: dict[str, Store] = {}
+            for destination, mapping in self.mappings(selector):
+                path = f"{destination.slug}/{mapping.slug}"
+                off = _off(destination, mapping)
+                if off:
+                    yield Outcome(None, path, "skipped", asdict(_no_counts()), 0.0, "disabled", off)
+                    continue
+                slug = _profile_source(self.applied, mapping)[0].slug
+                if slug not in stores:
+                    stores[slug] = stack.enter_context(self.space(slug))
+                    if dry_run:
+                        stack.enter_context(stores[slug].turn(keep=False))
+                job = self.job(destination, mapping, self.applied, stores[slug])
+                said = progress(path) if progress else lambda *_: None
+                yield self._sync(
+                    job, slug, started_by, said, effect, full=full, dry_run=dry_run, allow_deletes=allow_deletes
+                )
 
     def _sync(
         self,
-        destination: config.Destination,
-        mapping: config.Mapping,
+        job: Job,
+        space: str,
         started_by: str,
         progress: Progress,
-        applied: Callable[[Store, Applied], None] | None,
+        effect: Callable[[dict[str, Any]], None] | None,
         **options: bool,
     ) -> Outcome:
+        from onefold import preview
         from onefold.sync import sync
 
-        path, start, began = f"{destination.slug}/{mapping.slug}", _now(), perf_counter()
+        def applied(outcome: Applied) -> None:
+            for found in preview.effects(job.store, outcome, job, limit=NAMED) if effect else ():
+                assert effect is not None
+                effect(found)
+
+        path, start, began = job.path, _now(), perf_counter()
         run_id = _run_id(start)
-        space, _ = _profile_source(self.applied, mapping)
         if not options["dry_run"]:
-            self.catalog.start(run_id, path, space.slug, start, started_by)
+            self.catalog.start(run_id, path, space, start, started_by)
         counts, status, failure = _no_counts(), "succeeded", None
         try:
-            with self.space(space.slug) as store:
-                job = self.job(destination, mapping, self.applied, store)
-                counts = sync(
-                    job,
-                    run_id,
-                    progress=progress,
-                    applied=(lambda done: applied(store, done)) if applied else lambda _: None,
-                    **options,
-                )
+            sync(job, run_id, counts, progress=progress, applied=applied, **options)
             status = "partly" if counts.rejected else "succeeded"
         except OnefoldError as error:
             status, failure = "failed", error
         except KeyboardInterrupt:
-            self._finish(run_id, start, began, "cancelled", {}, None, dry_run=options["dry_run"])
+            self._finish(run_id, start, began, "cancelled", asdict(counts), None, dry_run=options["dry_run"])
             raise
         line = asdict(counts)
         self._finish(run_id, start, began, status, line, failure, dry_run=options["dry_run"])

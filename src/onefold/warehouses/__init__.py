@@ -88,4 +88,4 @@ def limited(sql: str, limit: int | None) -> str:
     if limit is None:
         return sql
     # On lines of its own: the query may end in a comment.
-    return f"select * from (\n{sql}\n) as limited limit {int(limit)}"
+    return f"select * from ({sql}\n) as limited limit {int(limit)}"

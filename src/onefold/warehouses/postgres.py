@@ -26,7 +26,7 @@ _TABLES = """
     order by table_schema, table_name, ordinal_position
 """
 # The columns of a query without running it.
-_SHAPE = "select * from (\n{sql}\n) as shape limit 0"
+_SHAPE = "select * from ({sql}\n) as shape limit 0"
 
 
 class Warehouse:
@@ -61,7 +61,7 @@ class Warehouse:
             check(shape)
             types = _types(cursor, query, shape.names)
             columns = [_selected(field.name, types[field.name]) for field in shape]
-            cursor.execute(limited(f"select {', '.join(columns)} from (\n{query}\n) as model", limit))
+            cursor.execute(limited(f"select {', '.join(columns)} from ({query}\n) as model", limit))
             reader = cursor.fetch_record_batch()
             targets = [_target(field, types[field.name]) for field in reader.schema]
             schema = pa.schema(
