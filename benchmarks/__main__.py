@@ -40,7 +40,10 @@ def timed(*words: str) -> tuple[float, float]:
 
 def cases(folder: Path, rows: int) -> Iterator[Measured]:
     warehouse.write(folder, rows)
-    python = ("-c", f"from pathlib import Path; from benchmarks import warehouse; warehouse.floor(Path({str(folder)!r}))")
+    python = (
+        "-c",
+        f"from pathlib import Path; from benchmarks import warehouse; warehouse.floor(Path({str(folder)!r}))",
+    )
     floor, memory = timed(sys.executable, *python)
     yield Measured("floor: DuckDB reads, hashes, writes", rows, floor, memory, 1.0)
     seconds, memory = timed(ONEFOLD, "--help")

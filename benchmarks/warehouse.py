@@ -47,9 +47,7 @@ def write(folder: Path, rows: int) -> None:
                 "slug": "d",
                 "type": "segment_profiles",
                 "source": "w",
-                "mappings": [
-                    {"slug": "customers", "model": "customers", "action": "sendIdentify", "fields": fields}
-                ],
+                "mappings": [{"slug": "customers", "model": "customers", "action": "sendIdentify", "fields": fields}],
             }
         ],
     }

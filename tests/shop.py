@@ -51,15 +51,18 @@ class Shop:
         data = {
             "workspace": "shop",
             "spaces": [
-                {"slug": "production", "store": self.store, "sources": [{"slug": "wp", "name": "WP"}], **self.space}
+                {
+                    "slug": "production",
+                    "store": self.store,
+                    "sources": [{"slug": "wp", "name": "WP"}],
+                    **self.space,
+                }
             ],
             "sources": [{"slug": "w", "type": "duckdb", "path": "w.duckdb"}],
             "models": [
                 {"slug": slug, "source": "w", "key": key, "sql": sql} for slug, (key, sql) in self.models.items()
             ],
-            "destinations": [
-                {"slug": "d", "type": "segment_profiles", "source": "w", "mappings": self.mappings}
-            ],
+            "destinations": [{"slug": "d", "type": "segment_profiles", "source": "w", "mappings": self.mappings}],
         }
         # JSON is YAML.
         (self.folder / "onefold.yaml").write_text(json.dumps(data, indent=1))

@@ -82,7 +82,8 @@ def test_text_is_written_in_sql_as_in_python(column: list[str | None]) -> None:
 @settings(deadline=None, max_examples=50)
 @given(
     st.lists(
-        st.none() | st.floats(allow_nan=False, allow_infinity=False) | st.integers(-9, 9).map(float), min_size=1
+        st.none() | st.floats(allow_nan=False, allow_infinity=False) | st.integers(-9, 9).map(float),
+        min_size=1,
     )
 )
 def test_doubles_are_written_in_sql_as_in_python(column: list[float | None]) -> None:
@@ -99,8 +100,7 @@ NESTED = pa.struct([("a b", pa.list_(pa.float64())), ("t", pa.string())])
         st.none()
         | st.fixed_dictionaries(
             {
-                "a b": st.none()
-                | st.lists(st.none() | st.floats(allow_nan=False, allow_infinity=False), max_size=3),
+                "a b": st.none() | st.lists(st.none() | st.floats(allow_nan=False, allow_infinity=False), max_size=3),
                 "t": st.none() | TEXT,
             }
         ),

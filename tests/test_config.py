@@ -181,9 +181,7 @@ def test_all_problems_are_listed_in_file_order(tmp_path: Path) -> None:
         "line 9, models[0]: key is missing",
     ]
     assert found[4].startswith("line 17, destinations[0].mappings[0].action: ")
-    assert found[5:] == [
-        "line 18, destinations[0].mappings[0].enabled: must be true or false, found the text 'yes'"
-    ]
+    assert found[5:] == ["line 18, destinations[0].mappings[0].enabled: must be true or false, found the text 'yes'"]
     with pytest.raises(InvalidWorkspace, match=r"(?m)^onefold.yaml: line 9, models\[0\]: key is missing$"):
         config.read(tmp_path / "onefold.yaml", {})
 
@@ -327,9 +325,9 @@ def test_no_blocked_values_means_the_defaults_and_an_empty_list_means_none() -> 
 
 def test_slugs_of_profile_sources_are_unique_in_the_workspace(tmp_path: Path) -> None:
     more = "  - {slug: staging, sources: [{slug: warehouse-profiles}]}\nsources:\n"
-    assert refused(
-        tmp_path, FILE.replace("sources:\n  - {slug: warehouse,", f"{more}  - {{slug: warehouse,")
-    ) == ["line 6, spaces[1].sources[0].slug: 'warehouse-profiles' is already taken, see line 5"]
+    assert refused(tmp_path, FILE.replace("sources:\n  - {slug: warehouse,", f"{more}  - {{slug: warehouse,")) == [
+        "line 6, spaces[1].sources[0].slug: 'warehouse-profiles' is already taken, see line 5"
+    ]
 
 
 def test_a_write_key_leads_to_one_profile_source() -> None:
@@ -513,9 +511,7 @@ def test_a_destination_holds_at_most_50_mappings() -> None:
     assert problems(edited("destinations", 0, mappings=mappings)) == [
         "destinations[0].mappings: a destination holds at most 50 mappings, this one 51"
     ]
-    assert (
-        len(config.load(edited("destinations", 0, mappings=mappings[:50]), {}).destinations[0].mappings) == 50
-    )
+    assert len(config.load(edited("destinations", 0, mappings=mappings[:50]), {}).destinations[0].mappings) == 50
 
 
 def test_engage_space_may_be_a_literal_or_a_write_key() -> None:
@@ -590,9 +586,7 @@ ELSEWHERE = "syncs would succeed and no profile would change"
         ("local", "https://proxy.example.com", False),
     ],
 )
-def test_a_destination_reaches_the_region_of_its_spaces(
-    region: str, endpoint: str | None, fits: bool
-) -> None:
+def test_a_destination_reaches_the_region_of_its_spaces(region: str, endpoint: str | None, fits: bool) -> None:
     data = edited("spaces", 0, region=region)
     data["destinations"][0]["settings"] = {"endpoint": endpoint} if endpoint else {}
     if fits:
@@ -665,9 +659,7 @@ VALUES = st.recursive(
     sql=LINES.map(lambda text: "select 1 -- " + text.replace(";", "")),
     traits=st.dictionaries(LINES.filter(lambda key: key and "@" not in key), VALUES, max_size=4),
     patterns=st.none() | st.lists(st.sampled_from(["-1", "null", "[0-]*", "yes", "1", "~", "", "a: b", "#"])),
-    schedule=st.sampled_from(
-        [None, {"every": "1h"}, {"at": "09:00", "days": ["mon"]}, {"cron": "0 0 * * *"}]
-    ),
+    schedule=st.sampled_from([None, {"every": "1h"}, {"at": "09:00", "days": ["mon"]}, {"cron": "0 0 * * *"}]),
 )
 def test_what_is_dumped_reads_as_the_same(
     tmp_path_factory: pytest.TempPathFactory,
@@ -709,9 +701,7 @@ FULL = edited(
 FULL["destinations"][0] |= {"enabled": True, "settings": {"endpoint": "local"}}
 FULL["destinations"][0]["mappings"][0] |= {"enabled": True, "trigger": 'event = "new"'}
 FULL["destinations"][0]["mappings"][0]["schedule"] = {"at": "09:00", "days": ["mon"], "timezone": "UTC"}
-ODD = st.sampled_from(
-    [None, True, -1, 0.5, "", " ", "x", "${X}", [], {}, [None], [[]], [{}], {"x": {}}, {"@path": 3}]
-)
+ODD = st.sampled_from([None, True, -1, 0.5, "", " ", "x", "${X}", [], {}, [None], [[]], [{}], {"x": {}}, {"@path": 3}])
 
 
 @given(place=st.sampled_from(places(FULL)[1:]), odd=ODD)
@@ -731,8 +721,6 @@ def test_whatever_is_typed_anywhere_gives_objects_or_problems(place: tuple[str |
 
 def test_importing_config_brings_no_heavy_package() -> None:
     program = "import sys, onefold.config; print(sorted({name.partition('.')[0] for name in sys.modules}))"
-    loaded = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True
-    ).stdout
+    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
     for package in ("ruamel", "cronsim", "re2", "lark", "duckdb", "pyarrow", "zoneinfo"):
         assert f"'{package}'" not in loaded

@@ -8,9 +8,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import onefold
 import pytest
 from shop import Shop
+
+import onefold
 
 CRASH = Path(__file__).with_name("crash.py")
 STEPS = 16  # kills, spread evenly over the statements of a run

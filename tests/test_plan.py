@@ -78,9 +78,7 @@ def test_the_same_document_changes_nothing() -> None:
     "same",
     [
         edited(MODEL, name="customers", sql="select * from customers;"),
-        edited(
-            SPACE, region="local", store="sqlite", blocked_values=None, limits={"merges": 100}, identifiers=[]
-        ),
+        edited(SPACE, region="local", store="sqlite", blocked_values=None, limits={"merges": 100}, identifiers=[]),
         edited(MAPPING, enabled=True, schedule="manual", trigger='event = "new" or event = "updated"'),
     ],
 )
@@ -127,9 +125,7 @@ def test_long_texts_are_shown_around_their_first_difference() -> None:
     new = edited(MODEL, sql=f"select {columns} from clients")
     change = plan(old, new, {})[0]
     assert change.changes[0][2].endswith("column_39 from clients"), "the data has the whole text"
-    assert lines([change])[0] == (
-        "~ model customers  sql: …38, column_39 from customers → …38, column_39 from clients"
-    )
+    assert lines([change])[0] == ("~ model customers  sql: …38, column_39 from customers → …38, column_39 from clients")
 
 
 def test_a_changed_query_or_key_says_what_the_next_sync_does() -> None:
@@ -143,9 +139,7 @@ def test_a_changed_query_or_key_says_what_the_next_sync_does() -> None:
 
 def test_changed_identity_rules_apply_to_what_comes_after() -> None:
     for rules in ({"blocked_values": []}, {"limits": {"merges": 3}}, {"identifiers": [{"type": "email"}]}):
-        assert only(SPACE, **rules).notes == [
-            "changed rules apply to what comes after; profiles stay as they are"
-        ]
+        assert only(SPACE, **rules).notes == ["changed rules apply to what comes after; profiles stay as they are"]
     assert only(SPACE, identifiers=[{"type": "email", "per": "weekly", "blocked_values": ["x"]}]).changes == [
         ("identifiers", "(defaults)", "email 5 weekly blocked ['x']")
     ]
@@ -167,9 +161,7 @@ def test_another_space_starts_over() -> None:
         ("mapping", "profiles/again"),
     ]
     assert changes[1].changes == [("space", "production", "staging")]
-    assert changes[1].notes == [
-        "another space: every row is new there; what was sent before stays where it is"
-    ]
+    assert changes[1].notes == ["another space: every row is new there; what was sent before stays where it is"]
 
 
 def test_a_removed_space_is_detached_with_its_profile_sources() -> None:
@@ -223,18 +215,12 @@ def test_documents_are_compared_with_their_variables_replaced() -> None:
 
 
 def test_secrets_are_masked_and_still_count() -> None:
-    old = edited(
-        SPACE, store="postgresql://u:s3cret1@h/db", sources=[{"slug": "inputs", "write_key": "s3cret3"}]
-    )
-    new = edited(
-        SPACE, store="postgresql://u:s3cret2@h/db", sources=[{"slug": "inputs", "write_key": "s3cret4"}]
-    )
+    old = edited(SPACE, store="postgresql://u:s3cret1@h/db", sources=[{"slug": "inputs", "write_key": "s3cret3"}])
+    new = edited(SPACE, store="postgresql://u:s3cret2@h/db", sources=[{"slug": "inputs", "write_key": "s3cret4"}])
     new["destinations"][0]["mappings"][0]["fields"]["engage_space"] = "s3cret4"
     changes = plan(old, new, {})
     store = "data is not moved: it stays in the old store, and the new one begins empty"
-    assert changes[0].changes == [
-        ("store", "postgresql://u:***@h/db", "postgresql://u:***@h/db (another password)")
-    ]
+    assert changes[0].changes == [("store", "postgresql://u:***@h/db", "postgresql://u:***@h/db (another password)")]
     assert changes[0].notes == []
     assert plan(BASE, old, {})[0].notes == [store]
     assert changes[1].changes == [("write_key", "***", "*** (another)")]

@@ -55,7 +55,7 @@ class Applied:
 
 def segments(filed: pa.Table, column: str) -> Numbers:
     """A column of `filed` as numbers, NOBODY where null; with NOBODY once more in front, so never empty."""
-    return np.r_[NOBODY, filed[column].fill_null(NOBODY).to_numpy()]
+    return np.append(NOBODY, filed[column].fill_null(NOBODY).to_numpy())
 
 
 def apply(store: Store, calls: pa.Table, rules: Rules, *, run: int | None = None) -> Applied:
@@ -78,9 +78,7 @@ def apply(store: Store, calls: pa.Table, rules: Rules, *, run: int | None = None
 class _Batch:
     """One batch between its resolution and the rows that it writes."""
 
-    def __init__(
-        self, store: Store, calls: pa.Table, resolution: Resolution, found: Found, first_seq: int
-    ) -> None:
+    def __init__(self, store: Store, calls: pa.Table, resolution: Resolution, found: Found, first_seq: int) -> None:
         self.store = store
         self.calls = calls
         self.resolution = resolution
@@ -193,9 +191,7 @@ class _Batch:
             pa.array(metas, pa.string()),
         )
 
-    def _folded(
-        self, rows: Numbers, before: dict[int, traits.Document | None]
-    ) -> dict[int, traits.Document]:
+    def _folded(self, rows: Numbers, before: dict[int, traits.Document | None]) -> dict[int, traits.Document]:
         """The documents of the segments that own the traits of some calls."""
         said: dict[int, list[tuple[Stamp, str]]] = {}
         for row, text in zip(rows.tolist(), self.calls["traits"].take(rows).to_pylist(), strict=True):
@@ -222,7 +218,7 @@ class _Batch:
         before = {at: segment.document for at, segment in touched.items()}
         for at, document in self._folded(rows, before).items():
             touched[at].document = document
-        return space.table(space.SEGMENT, [touched[at].row() for at in sorted(touched)])
+        return identity.table(space.SEGMENT, [touched[at].row() for at in sorted(touched)])
 
     def subscriptions(self) -> pa.Table:
         """The rows of `subscription`: every statement with its time and call."""

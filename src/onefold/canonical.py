@@ -11,7 +11,6 @@ import math
 import re
 from typing import Any
 
-
 # Control characters are written with capital digits, as DuckDB writes them.
 _CONTROL = re.compile(r"((?<!\\)(?:\\\\)*\\u)(00[01][0-9a-f])")
 

@@ -7,7 +7,6 @@ import os
 import sys
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
-from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -64,9 +63,9 @@ def main() -> None:
 
 
 def workspace(folder: Path) -> Workspace:
-    from onefold.workspace import open
+    from onefold import workspace as facade
 
-    return open(folder)
+    return facade.open(folder)
 
 
 def show(lines: Iterable[str]) -> None:
@@ -269,13 +268,11 @@ def _outcome(outcome: Outcome, *, dry_run: bool) -> list[str]:
     c = outcome.counts
     rate = c["extracted"] / outcome.seconds if outcome.seconds else 0
     lines = [
-        f"{title}{' (dry run: nothing was changed)' if dry_run else ''}"
-        f" in {outcome.seconds:.1f} s, {rate:,.0f} rows/s",
+        f"{title}{' (dry run: nothing was changed)' if dry_run else ''} in {outcome.seconds:.1f} s, {rate:,.0f} rows/s",
         f"  rows      {c['extracted']:,} read: {c['added']:,} added, {c['updated']:,} updated,"
         f" {c['deleted']:,} deleted, {c['unchanged']:,} unchanged",
         f"  calls     {c['sent']:,} sent, {c['filtered']:,} filtered, {c['rejected']:,} rejected",
-        f"  profiles  {c['profiles_created']:,} created, {c['profiles_updated']:,} updated,"
-        f" {c['merges']:,} merges",
+        f"  profiles  {c['profiles_created']:,} created, {c['profiles_updated']:,} updated, {c['merges']:,} merges",
     ]
     if c["unresolved"] or c["identifiers_dropped"]:
         lines.append(
@@ -434,7 +431,11 @@ def _show_profiles(views: Iterable[dict[str, Any]], *, as_json: bool) -> None:
 
 
 def _profile(view: dict[str, Any], *, why: bool) -> list[str]:
-    lines = [view["segment_id"], f"  created {view['created_at']}, updated {view['updated_at']}", "Identifiers"]
+    lines = [
+        view["segment_id"],
+        f"  created {view['created_at']}, updated {view['updated_at']}",
+        "Identifiers",
+    ]
     for item in view["why"]["identifiers"]:
         lines.append(f"  {item['type']}: {item['id']}" + (f"   {_from(item)}" if why else ""))
     lines.append("Traits")

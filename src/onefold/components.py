@@ -164,7 +164,7 @@ def _breaking(graph: _Graph, times: Numbers, rules: Rules) -> Numbers:
             # A new value counts at every step; a known one while it may lie within the window.
             old = graph.first_seen <= earliest[graph.of_identifier] - limit.window
             counted &= ~(old & (graph.owner != NOBODY))
-        breaking |= np.bincount(graph.of_identifier[counted], minlength=count) > limit.count
+        breaking |= np.bincount(graph.of_identifier[counted], minlength=count) > limit.most
     return breaking
 
 

@@ -256,11 +256,7 @@ def _inline(data: Any, folder: Path, env: Environment[str, str], report: Report)
             why = _unreadable(error) if isinstance(error, OSError | UnicodeDecodeError) else "is no file name"
             report.add(place, f"{report.typed(place)!r} {why}")
             continue
-        items = [
-            ("sql", text) if key == "sql_file" else (key, value)
-            for key, value in model.items()
-            if key != "sql"
-        ]
+        items = [("sql", text) if key == "sql_file" else (key, value) for key, value in model.items() if key != "sql"]
         model.clear()
         model.update(items)
 
@@ -375,9 +371,7 @@ def _model(part: Part) -> Model:
     elif "sql_file" in part:
         # Its text was put in its place; what is still here could not be, or is not in a file at all.
         if not part.report.about(part.at("sql_file")):
-            part.refuse(
-                "sql_file", "must be the name of a file beside the workspace file; elsewhere give sql"
-            )
+            part.refuse("sql_file", "must be the name of a file beside the workspace file; elsewhere give sql")
     elif not isinstance(sql, str) or part.open("sql"):
         sql = query.read(part, "sql")
     return Model(part.slug(), part.name(), part.text("source"), key, sql if isinstance(sql, str) else "")

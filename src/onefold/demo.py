@@ -38,7 +38,8 @@ def run(folder: Path, rows: int, say: Callable[[str], None]) -> dict[str, Any]:
 
 
 def _sync(space: workspace.Workspace) -> Iterator[str]:
-    yield f"  {'mapping':22}{'read':>8}{'changed':>9}{'sent':>8}{'rejected':>9}{'created':>9}{'merges':>8}{'seconds':>9}"
+    names = f"{'read':>8}{'changed':>9}{'sent':>8}{'rejected':>9}{'created':>9}{'merges':>8}{'seconds':>9}"
+    yield f"  {'mapping':22}{names}"
     for outcome in space.sync():
         c = outcome.counts
         changed = c["added"] + c["updated"] + c["deleted"]

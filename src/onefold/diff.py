@@ -139,9 +139,7 @@ class Staging:
         Columns: key, checksum, counter, event, record (the row as a JSON object; null for a deleted one).
         """
         record = values.row_sql(list(zip(self.columns, self._names(), self._kinds, strict=True)))
-        self._db.execute(
-            "create table numbered as select *, row_number() over (order by pos) as n from changed"
-        )
+        self._db.execute("create table numbered as select *, row_number() over (order by pos) as n from changed")
         total = int(self._one("select count(*) from numbered"))
         for start in range(0, total, rows):
             yield self._table(
@@ -151,9 +149,7 @@ class Staging:
                 start,
                 start + rows,
             )
-        self._db.execute(
-            "create table gone as select *, row_number() over (order by key) as n from deleted"
-        )
+        self._db.execute("create table gone as select *, row_number() over (order by key) as n from deleted")
         for start in range(0, int(self._one("select count(*) from gone")), rows):
             yield self._table(
                 "select key, checksum, counter, event, null::varchar as record from gone"
@@ -165,7 +161,7 @@ class Staging:
     def records(self, limit: int, *, key: str | None = None) -> Iterator[dict[str, Any]]:
         """Staged rows as mappings see them, in order; only those whose key reads `key`, if given."""
         record = values.row_sql(list(zip(self.columns, self._names(), self._kinds, strict=True)))
-        where, bound = "", [limit]
+        where, bound = "", list[str | int]([limit])
         if key is not None:
             where, bound = "where key = $1 or key = $2", [key, canonical.encode(key), limit]
         rows = self._db.sql(
@@ -205,7 +201,7 @@ def staging(temp: Path, memory: str = "2GB") -> Iterator[Staging]:
 
     temp.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=temp, prefix="staging-") as folder:
-        config = {"memory_limit": memory, "temp_directory": folder}
+        config: dict[str, Any] = {"memory_limit": memory, "temp_directory": folder}
         with duckdb.connect(":memory:", config=config) as connection:
             connection.execute("set TimeZone = 'UTC'")
             yield Staging(connection)

@@ -18,7 +18,6 @@ import pyarrow.compute as pc
 
 from onefold.rules import ACCOUNTS, USERS, Identifier, Rules
 
-
 _IDENTIFIER = [("collection", pa.string()), ("type", pa.string()), ("value", pa.string())]
 KNOWN_IDENTIFIERS = pa.schema([*_IDENTIFIER, ("segment", pa.int64()), ("first_seen", pa.int64())])
 KNOWN_SEGMENTS = pa.schema([("segment", pa.int64()), ("profile", pa.int64())])
@@ -30,9 +29,7 @@ IDENTIFYING = pa.schema([("call", pa.int64()), *_IDENTIFIER])
 # A segment is the integer form of a segment_id: its born sequence number. `call` is a row of the batch.
 FILED = pa.schema([("user", pa.int64()), ("account", pa.int64())])
 CREATED = pa.schema([("segment", pa.int64()), *_IDENTIFIER, ("call", pa.int64())])
-NEW_IDENTIFIERS = pa.schema(
-    [*_IDENTIFIER, ("segment", pa.int64()), ("first_seen", pa.int64()), ("call", pa.int64())]
-)
+NEW_IDENTIFIERS = pa.schema([*_IDENTIFIER, ("segment", pa.int64()), ("first_seen", pa.int64()), ("call", pa.int64())])
 EDGES = pa.schema([("a", pa.int64()), ("b", pa.int64()), ("call", pa.int64())])
 MOVES = pa.schema([("segment", pa.int64()), ("profile", pa.int64()), ("call", pa.int64())])
 LINKS = pa.schema([("user", pa.int64()), ("account", pa.int64()), ("call", pa.int64())])
@@ -222,7 +219,7 @@ class _Replay:
                     count += len(values)
                 else:
                     count += sum(first_seen > now - limit.window for first_seen in values.values())
-            if count > limit.count:
+            if count > limit.most:
                 return kind
         return None
 
@@ -230,6 +227,7 @@ class _Replay:
         self, call: int, kept: list[Identifier], new: list[Identifier], profiles: list[_Profile], now: int
     ) -> int:
         """File the call: create, add, or merge into the oldest profile. Returns its segment."""
+        segment: int
         if not profiles:
             segment = provisional(self.base, call, kept[0].collection)
             profile = self.profiles[segment] = _Profile(segment)

@@ -20,7 +20,18 @@ def _environment() -> Any:
     environment = liquid.Environment()
     for tag in (*DISABLED, "extends", "block", "macro", "call"):
         environment.tags.pop(tag, None)
-    for name in ("abs", "at_least", "at_most", "ceil", "divided_by", "floor", "minus", "modulo", "plus", "times"):
+    for name in (
+        "abs",
+        "at_least",
+        "at_most",
+        "ceil",
+        "divided_by",
+        "floor",
+        "minus",
+        "modulo",
+        "plus",
+        "times",
+    ):
         environment.filters[name] = _whole(environment.filters[name])
     environment.filters["round"] = _round
     return environment

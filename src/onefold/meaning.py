@@ -99,9 +99,7 @@ def _trigger(report: Report, path: Path, text: str) -> None:
         report.add(path, str(error))
         return
     if not events:
-        report.add(
-            path, 'can never match a row: its type is "track", its event "new", "updated" or "deleted"'
-        )
+        report.add(path, 'can never match a row: its type is "track", its event "new", "updated" or "deleted"')
 
 
 def _engage_space(report: Report, path: Path, workspace: Workspace, mapping: Mapping) -> None:
@@ -133,9 +131,7 @@ def _region(report: Report, path: Path, workspace: Workspace, destination: Desti
         if theirs in REGIONS and not agrees:
             shown = secret.mask(str(report.typed(path) or endpoint))
             why = "syncs would succeed and no profile would change"
-            message = (
-                f"the endpoint is {shown}, but space {slug} lives in {theirs}: {why}; set it to {theirs}"
-            )
+            message = f"the endpoint is {shown}, but space {slug} lives in {theirs}: {why}; set it to {theirs}"
             report.add(path, message)
 
 

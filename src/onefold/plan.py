@@ -97,10 +97,7 @@ def _profile_sources(workspace: Workspace) -> dict[str, Facts]:
 
 
 def _sources(workspace: Workspace) -> dict[str, Facts]:
-    return {
-        source.slug: {"name": source.name, "type": source.type, **source.options}
-        for source in workspace.sources
-    }
+    return {source.slug: {"name": source.name, "type": source.type, **source.options} for source in workspace.sources}
 
 
 def _models(workspace: Workspace) -> dict[str, Facts]:
@@ -145,9 +142,7 @@ def _leaves(name: str, value: Any) -> Facts:
     """An object of a mapping's fields as dotted names; a directive is one value."""
     if not isinstance(value, dict) or not value or any(key.startswith("@") for key in value):
         return {name: value}
-    return {
-        leaf: item for key, below in value.items() for leaf, item in _leaves(f"{name}.{key}", below).items()
-    }
+    return {leaf: item for key, below in value.items() for leaf, item in _leaves(f"{name}.{key}", below).items()}
 
 
 # In the order of the file.
@@ -220,9 +215,7 @@ def _notes(kind: str, slug: str, differs: set[str], before: Workspace, after: Wo
     if kind == "space":
         if differs & {"blocked_values", "limits.merges", "limits.identifiers", "identifiers"}:
             notes.append(_RULES)
-        stores = {
-            secret.mask(space.store) for w in (before, after) for space in w.spaces if space.slug == slug
-        }
+        stores = {secret.mask(space.store) for w in (before, after) for space in w.spaces if space.slug == slug}
         if len(stores) > 1:
             notes.append(_STORE)
     elif kind == "model":
@@ -291,9 +284,7 @@ def _pair(old: str, new: str) -> str:
     """`old → new` on one line; of long texts what is around the first difference."""
     old, new = " ".join(old.split()), " ".join(new.split())
     if max(len(old), len(new)) > _WIDTH:
-        first = next(
-            (i for i, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), min(len(old), len(new))
-        )
+        first = next((i for i, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), min(len(old), len(new)))
         begin = max(0, first - _WIDTH // 3)
         old, new = _cut(old, begin), _cut(new, begin)
     return f"{old} → {new}"

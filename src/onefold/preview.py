@@ -61,7 +61,11 @@ def mapping(job: Job, key: str | None) -> dict[str, Any]:
             said["rejected"] = {"code": error.code, "fields": list(error.fields), "message": str(error)}
             return said
         except canonical.InvalidValue as error:
-            said["rejected"] = {"code": "invalid_field", "fields": [], "message": f"the row cannot be read: {error}"}
+            said["rejected"] = {
+                "code": "invalid_field",
+                "fields": [],
+                "message": f"the row cannot be read: {error}",
+            }
             return said
         said["effects"] = list(_effects(job, batch))
     return said
@@ -73,9 +77,7 @@ def _effects(job: Job, batch: pa.Table) -> Iterator[dict[str, Any]]:
     raw = [Identifier(**item) for items in batch["identifiers"].to_pylist() for item in items]
     met = [Identifier(*row[1:]) for row in _rows(identity.identifying(batch, rules))]
     before = {
-        at: profiles.views(store, [at], rules)[0]
-        for item in met
-        if (at := profiles.find(store, *item)) is not None
+        at: profiles.views(store, [at], rules)[0] for item in met if (at := profiles.find(store, *item)) is not None
     }
     outcome = apply.apply(store, batch, rules)
     for item in dict.fromkeys(raw):
@@ -90,7 +92,12 @@ def _effects(job: Job, batch: pa.Table) -> Iterator[dict[str, Any]]:
                        "before": old["traits"].get(name) if old else None}  # fmt: skip
         for name in old["traits"] if old else ():
             if name not in new["traits"]:
-                yield {"do": "unset", "profile": label(new), "trait": name, "before": old and old["traits"][name]}
+                yield {
+                    "do": "unset",
+                    "profile": label(new),
+                    "trait": name,
+                    "before": old and old["traits"][name],
+                }
         for item in new["subscriptions"]:
             if old is None or item not in old["subscriptions"]:
                 yield {"do": "subscribe", "profile": label(new), **item}
@@ -127,7 +134,7 @@ def dropped(reason: str, collection: str, job: Job) -> str:
     if reason == "identifiers":
         return f"{of} would hold more than {job.rules.identifiers} identifiers"
     limit = job.rules.limit(reason)
-    return f"{of} would hold more than {limit.count} {reason}"
+    return f"{of} would hold more than {limit.most} {reason}"
 
 
 def label(view: dict[str, Any]) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from onefold import space, subscriptions, times, traits
+from onefold import identity, space, subscriptions, times, traits
 from onefold.rules import ACCOUNTS, USERS, Rules
 from onefold.space import Segment
 from onefold.stores import Store
@@ -85,11 +85,7 @@ def views(store: Store, profiles: Sequence[int], rules: Rules) -> list[dict[str,
     names = {number: name for (_, name), number in space.types(store).items()}
     linked = _linked(store)
     said = _statements(store, segments, names)
-    return [
-        _view(members[at], names, linked.get(at, []), said.get(at, []), rules)
-        for at in profiles
-        if at in members
-    ]
+    return [_view(members[at], names, linked.get(at, []), said.get(at, []), rules) for at in profiles if at in members]
 
 
 def _view(
@@ -114,9 +110,7 @@ def _view(
 
 def external_ids(members: Sequence[Segment], names: dict[int, str], rules: Rules) -> list[dict[str, str]]:
     """All identifiers of a profile, highest rank first, then as they were filed."""
-    found = [
-        (names[kind], value, seq) for segment in members for kind, value, _, seq in segment.identifiers
-    ]
+    found = [(names[kind], value, seq) for segment in members for kind, value, _, seq in segment.identifiers]
     found.sort(key=lambda item: (rules.rank(item[0]), item[2], item[1]))
     return [{"type": kind, "id": value} for kind, value, _ in found]
 
@@ -126,9 +120,7 @@ def _linked(store: Store) -> dict[int, list[dict[str, Any]]]:
     found: dict[int, list[dict[str, Any]]] = {}
     names = {number: name for (_, name), number in space.types(store).items()}
     for row in store.rows(_LINKED):
-        ids = [
-            {"type": names[kind], "id": value} for kind, value, *_ in json.loads(row["identifiers"])
-        ]
+        ids = [{"type": names[kind], "id": value} for kind, value, *_ in json.loads(row["identifiers"])]
         found.setdefault(row["profile"], []).append({"segment_id": row["segment_id"], "external_ids": ids})
     return found
 
@@ -155,9 +147,7 @@ _LINKED = f"""{_MEMBER},
 """
 
 
-def _statements(
-    store: Store, segments: dict[int, Segment], names: dict[int, str]
-) -> dict[int, list[dict[str, Any]]]:
+def _statements(store: Store, segments: dict[int, Segment], names: dict[int, str]) -> dict[int, list[dict[str, Any]]]:
     """For each profile in `touched`: what was said about its addresses."""
     channels: dict[str, list[str]] = {}
     for channel, kind in subscriptions.ADDRESSES.items():
@@ -170,7 +160,7 @@ def _statements(
     ]
     if not addresses:
         return {}
-    store.stage("address", space.table(_ADDRESS, sorted(addresses)))
+    store.stage("address", identity.table(_ADDRESS, sorted(addresses)))
     found: dict[int, list[dict[str, Any]]] = {}
     for row in store.rows(_SAID):
         found.setdefault(row["profile"], []).append(row)
@@ -200,8 +190,10 @@ def why(store: Store, profile: int) -> dict[str, Any]:
     names = {number: name for (_, name), number in space.types(store).items()}
     documents = [segment.document for segment in members if segment.document is not None]
     kept = traits.merged(documents)
-    edges = store.rows(f"{_MEMBER} select e.seq, e.a, e.b from edge e join member on member.segment = e.a"
-                       " where e.active = 1 order by e.seq, e.a, e.b")
+    edges = store.rows(
+        f"{_MEMBER} select e.seq, e.a, e.b from edge e join member on member.segment = e.a"
+        " where e.active = 1 order by e.seq, e.a, e.b"
+    )
     seqs = {stamp.seq for _, stamp in kept.values()} | {edge["seq"] for edge in edges}
     seqs |= {seq for segment in members for *_, seq in segment.identifiers}
     calls = _calls(store, seqs)
@@ -211,9 +203,7 @@ def why(store: Store, profile: int) -> dict[str, Any]:
             for segment in members
             for kind, value, _, seq in segment.identifiers
         ],
-        "traits": [
-            {"name": name, "value": value, **calls[stamp.seq]} for name, (value, stamp) in kept.items()
-        ],
+        "traits": [{"name": name, "value": value, **calls[stamp.seq]} for name, (value, stamp) in kept.items()],
         "merges": [
             {"joined": [segments[edge["a"]].segment_id, segments[edge["b"]].segment_id], **calls[edge["seq"]]}
             for edge in edges

@@ -49,9 +49,7 @@ class Report:
     raw: Any
     lines: Mapping[Path, int] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
-    unset: set[Path] = field(
-        default_factory=set
-    )  # texts with a variable that is not set: not checked further
+    unset: set[Path] = field(default_factory=set)  # texts with a variable that is not set: not checked further
 
     def line(self, path: Path) -> int | None:
         while path and path not in self.lines:
@@ -86,9 +84,7 @@ class Report:
             if unset:
                 self.unset.add(path)
             for name in dict.fromkeys(unset) if demand else ():
-                self.add(
-                    path, f"the environment variable {name} is not set; `$${{{name}}}` is the plain text"
-                )
+                self.add(path, f"the environment variable {name} is not set; `$${{{name}}}` is the plain text")
         try:
             canonical.encode(value)
         except canonical.InvalidValue as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -26,9 +26,9 @@ class Identifier(NamedTuple):
 
 
 class Limit(NamedTuple):
-    """At most `count` values of a type whose first_seen lies within `window` µs (None: ever)."""
+    """At most `most` values of a type whose first_seen lies within `window` µs (None: ever)."""
 
-    count: int
+    most: int
     window: int | None
 
 

@@ -44,19 +44,22 @@ class Action:
         return next(field for field in self.fields if field.key == key)
 
 
-_SPACE = Field(
-    "engage_space", "Profile Space", "The profile source through which calls enter a space.", required=True
-)
+_SPACE = Field("engage_space", "Profile Space", "The profile source through which calls enter a space.", required=True)
 _USER = Field("user_id", "User ID", "The id of the user in your own systems.")
 _ANONYMOUS = Field("anonymous_id", "Anonymous ID", "An id for somebody whose user id is not known.")
 _GROUP = Field("group_id", "Group ID", "The account or group that the user belongs to.")
 _TRAITS = Field("traits", "Traits", "What is known of the user or account, by name.", "object")
-_TIMESTAMP = Field(
-    "timestamp", "Timestamp", "When it was so.", "datetime", default={"@path": "$.timestamp"}
-)
+_TIMESTAMP = Field("timestamp", "Timestamp", "When it was so.", "datetime", default={"@path": "$.timestamp"})
 _HIDDEN = (
     Field("message_id", "Message ID", "The id of the call.", default={"@path": "$.messageId"}, hidden=True),
-    Field("consent", "Consent", "Consent categories.", "any", default={"@path": "$.context.consent"}, hidden=True),
+    Field(
+        "consent",
+        "Consent",
+        "Consent categories.",
+        "any",
+        default={"@path": "$.context.consent"},
+        hidden=True,
+    ),
 )
 
 
@@ -342,7 +345,8 @@ def _check_addresses(values: Mapping[str, Any]) -> None:
     """In the order of reference section 1. Raises RowRejected."""
     if not any(channel.address in values for channel in CHANNELS):
         raise RowRejected(
-            "missing_channel_address", "the row has no email, phone or push token that a status could be about"
+            "missing_channel_address",
+            "the row has no email, phone or push token that a status could be about",
         )
     if not any(channel.status in values for channel in CHANNELS):
         raise RowRejected("missing_subscription_status", "the row has addresses but no subscription status")

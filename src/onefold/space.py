@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -196,7 +196,8 @@ def write(store: Store, resolution: Resolution, kinds: Numbers, first_seq: int) 
     new = resolution.identifiers
 
     def seq(found: pa.Table) -> Numbers:
-        return first_seq + found["call"].to_numpy()
+        call: Numbers = found["call"].to_numpy()
+        return first_seq + call
 
     rows = pa.table({"type": kinds, "value": new["value"], "segment": new["segment"]})
     store.append("identifier", rows.sort_by([("type", "ascending"), ("value", "ascending")]))
@@ -220,9 +221,7 @@ def merge_in(store: Store, name: str, data: pa.Table) -> None:
     store.stage("incoming", data)
     columns = ", ".join(data.column_names)
     key, fixed = _KEYS[name]
-    changes = ", ".join(
-        f"{column} = excluded.{column}" for column in data.column_names if column not in (*key, *fixed)
-    )
+    changes = ", ".join(f"{column} = excluded.{column}" for column in data.column_names if column not in (*key, *fixed))
     conflict = f"({', '.join(key)}) do update set {changes}" if changes else "do nothing"
     # `where true`: without it SQLite reads "on conflict" as part of a join.
     store.execute(f"insert into {name} ({columns}) select {columns} from incoming where true on conflict {conflict}")
@@ -251,4 +250,3 @@ def segment_id(secret: bytes, identifier: Identifier, incarnation: int = 0) -> s
     prefix = "use_" if identifier.collection == USERS else "grp_"
     said = "\0".join((*identifier, str(incarnation)))
     return prefix + hmac.digest(secret, said.encode(), "sha256")[:16].hex()
-

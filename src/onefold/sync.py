@@ -17,11 +17,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from onefold import calls, canonical, diff, segment_profiles, space, times, trigger
+from onefold import calls, canonical, diff, identity, segment_profiles, space, times, trigger
 from onefold.apply import Applied, apply
 from onefold.calls import Arrival
 from onefold.config import Mapping, Model
-from onefold.errors import RowRejected, SyncStopped
+from onefold.errors import RowRejected
 from onefold.identity import NOBODY
 from onefold.rules import Rules
 from onefold.stores import Store
@@ -134,7 +134,8 @@ def _header(job: Job, *, full: bool) -> Header:
     fields = json.dumps([mapping.action, mapping.trigger, mapping.fields], sort_keys=True)
     fingerprint = hashlib.md5(fields.encode(), usedforsecurity=False).hexdigest()
     rows = job.store.rows(
-        "select mapping, path, key_column, epoch, version, fingerprint, base from mapping where path = $1", job.path
+        "select mapping, path, key_column, epoch, version, fingerprint, base from mapping where path = $1",
+        job.path,
     )
     if not rows:
         number = job.store.rows("select coalesce(max(mapping), 0) + 1 as number from mapping")[0]["number"]
@@ -296,12 +297,10 @@ class _Run:
         """Write what the mapping has seen, in the turn of the changes it describes."""
         store, header = self.job.store, self.header
         rows = [(header.mapping, *row) for row in sorted(mapped.state)]
-        space.merge_in(store, "state", space.table(STATE, rows))
+        space.merge_in(store, "state", identity.table(STATE, rows))
         if mapped.gone:
             store.stage("gone", pa.table({"key": pa.array(mapped.gone, pa.string())}))
-            store.execute(
-                "delete from state where mapping = $1 and key in (select key from gone)", header.mapping
-            )
+            store.execute("delete from state where mapping = $1 and key in (select key from gone)", header.mapping)
             self._write_header()
 
     def _reject(self, rows: Sequence[tuple[str | None, str | None, RowRejected, str | None]]) -> None:
@@ -311,12 +310,10 @@ class _Run:
             (self._run, key, event, error.code, json.dumps(error.fields), str(error), record, now)
             for key, event, error, record in rows
         ]
-        self.job.store.append("rejected", space.table(REJECTED, data))
+        self.job.store.append("rejected", identity.table(REJECTED, data))
 
     def _record(self) -> None:
-        self.job.store.execute(
-            "update run set counts = $1 where run = $2", json.dumps(asdict(self.counts)), self._run
-        )
+        self.job.store.execute("update run set counts = $1 where run = $2", json.dumps(asdict(self.counts)), self._run)
 
 
 STATE = pa.schema([("mapping", pa.int64()), *diff.STATE])
@@ -391,6 +388,8 @@ def _key_rejected(key: str | None, record: str, column: str) -> tuple[Any, ...]:
         error = RowRejected("null_key", f"the key column {column} is NULL; every row needs a key", [column])
     else:
         error = RowRejected(
-            "repeated_key", f"the key {column} = {key} stands in more than one row; keys must differ", [column]
+            "repeated_key",
+            f"the key {column} = {key} stands in more than one row; keys must differ",
+            [column],
         )
     return key, None, error, record

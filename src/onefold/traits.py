@@ -35,19 +35,13 @@ class Document:
     def stamped(self) -> dict[str, tuple[Any, Stamp]]:
         """Each trait with its value (None: a tombstone) and stamp."""
         newest = (self.time, self.seq)
-        return {
-            name: (value, Stamp(*self.meta.get(name, newest)))
-            for name, value in json.loads(self.traits).items()
-        }
+        return {name: (value, Stamp(*self.meta.get(name, newest))) for name, value in json.loads(self.traits).items()}
 
 
 def fold(document: Document | None, calls: Iterable[tuple[Stamp, str]]) -> Document | None:
     """The document after calls that carry traits: (stamp, JSON text of the traits), in any order."""
     for stamp, traits in calls:
-        if document is None:
-            document = Document(stamp.time, stamp.seq, traits)
-        else:
-            document = _fold(document, stamp, traits)
+        document = Document(*stamp, traits) if document is None else _fold(document, stamp, traits)
     return document
 
 
@@ -67,7 +61,7 @@ def _fold(document: Document, stamp: Stamp, traits: str) -> Document:
         newest.time,
         newest.seq,
         canonical.encode({name: value for name, (value, _) in after.items()}),
-        {name: tuple(found) for name, (_, found) in after.items() if found != newest},
+        {name: (found.time, found.seq) for name, (_, found) in after.items() if found != newest},
         own=True,
     )
 

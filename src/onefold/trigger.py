@@ -68,7 +68,14 @@ class Trigger:
         return [key for key, path in _tests(self.text) if path[0] == "properties"]
 
     def _possible(self, event: str, unknown: list[str]) -> bool:
-        row = {"type": "track", "event": event, "context": {}, "properties": {}, "messageId": "", "timestamp": ""}
+        row = {
+            "type": "track",
+            "event": event,
+            "context": {},
+            "properties": {},
+            "messageId": "",
+            "timestamp": "",
+        }
         if not unknown:
             return self._test(row)
         if len(unknown) > 12:
@@ -105,18 +112,15 @@ def _parse(text: str) -> Any:
         at = error.pos_in_stream if error.pos_in_stream is not None else len(text)
         found = f"at character {at + 1}, near {text[at : at + 12]!r}" if 0 <= at < len(text) else "at its end"
         raise InvalidTrigger(
-            f"the trigger {text!r} cannot be read {found}; a condition is PATH = VALUE, contains(PATH, \"text\")"
+            f'the trigger {text!r} cannot be read {found}; a condition is PATH = VALUE, contains(PATH, "text")'
             ' or match(PATH, "pattern*"), joined by and, or and parentheses'
         ) from error
 
 
 def _tests(text: str) -> list[tuple[str, tuple[str, ...]]]:
     """Each condition of a trigger: its text, and the path that it reads."""
-    found = []
-    for node in _parse(text).iter_subtrees():
-        if node.data in ("comparison", "function"):
-            found.append((_key(node), _path_of(next(node.find_data("path")))))
-    return found
+    nodes = (node for node in _parse(text).iter_subtrees() if node.data in ("comparison", "function"))
+    return [(_key(node), _path_of(next(node.find_data("path")))) for node in nodes]
 
 
 def _key(node: Any) -> str:

@@ -64,8 +64,7 @@ def row_sql(columns: list[tuple[str, str, Any]]) -> str:
     if not columns:
         return "'{}'"
     pairs = [
-        f"{literal(_key(name) + ':')} || coalesce({json_sql(column, kind)}, 'null')"
-        for name, column, kind in columns
+        f"{literal(_key(name) + ':')} || coalesce({json_sql(column, kind)}, 'null')" for name, column, kind in columns
     ]
     return "'{' || " + " || ',' || ".join(pairs) + " || '}'"
 
@@ -122,9 +121,7 @@ def _nested(column: str, kind: Any, depth: int) -> str:
         entries = f"list_transform(map_entries({column}), lambda {item}: {inner})"
         return f"'{{' || array_to_string({entries}, ',') || '}}'"
     if kind.id == "struct" and all(name for name, _ in kind.children):
-        fields = [
-            (name, f"struct_extract({column}, {literal(name)})", child) for name, child in kind.children
-        ]
+        fields = [(name, f"struct_extract({column}, {literal(name)})", child) for name, child in kind.children]
         return f"case when {column} is not null then {row_sql(fields)} end"
     # Rare types (unions, unnamed structs, geometry) as DuckDB itself writes them.
     return f"to_json({column})::varchar"

@@ -20,8 +20,8 @@ from onefold.nearest import nearest
 if TYPE_CHECKING:
     from onefold.apply import Applied
     from onefold.catalog import Catalog, Run
-    from onefold.rules import Rules
     from onefold.plan import Change
+    from onefold.rules import Rules
     from onefold.stores import Store
     from onefold.sync import Job, Progress
     from onefold.warehouses import Table, Warehouse
@@ -45,7 +45,7 @@ class Outcome:
 
     def line(self) -> dict[str, Any]:
         """The line that `onefold sync --json` prints (design, section 7)."""
-        line = {"run_id": self.run_id, "mapping": self.mapping, "status": self.status, **self.counts}
+        line: dict[str, Any] = {"run_id": self.run_id, "mapping": self.mapping, "status": self.status, **self.counts}
         line["seconds"] = round(self.seconds, 3)
         if self.error is not None:
             line |= {"code": self.code, "error": self.error}
@@ -137,7 +137,7 @@ class Workspace:
 
         workspace = workspace or self.document.workspace
         source = _pick(workspace.sources, slug, "source")
-        return warehouses.open(source.type, source.options, self.folder, self.home / "tmp")
+        return warehouses.open(source.type, source.options, self.folder)
 
     def test_source(self, slug: str) -> list[Table]:
         """The tables of a source in the file: it can be reached and read. Raises WarehouseError."""
@@ -189,9 +189,7 @@ class Workspace:
             view = profiles.views(store, [found], self.rules(space))[0]
             return {**view, "why": profiles.why(store, found)} if why else view
 
-    def profiles(
-        self, space: str, *, accounts: bool = False, limit: int | None = None
-    ) -> Iterator[dict[str, Any]]:
+    def profiles(self, space: str, *, accounts: bool = False, limit: int | None = None) -> Iterator[dict[str, Any]]:
         """All profiles of a space, oldest first."""
         from onefold import profiles, rules
 
@@ -219,7 +217,11 @@ class Workspace:
         return [(destination, mapping) for destination in destinations for mapping in destination.mappings]
 
     def job(
-        self, destination: config.Destination, mapping: config.Mapping, workspace: config.Workspace, store: Store
+        self,
+        destination: config.Destination,
+        mapping: config.Mapping,
+        workspace: config.Workspace,
+        store: Store,
     ) -> Job:
         """What a sync of a mapping needs."""
         from onefold.sync import Job
@@ -282,7 +284,14 @@ class Workspace:
                 job = self.job(destination, mapping, self.applied, stores[slug])
                 said = progress(path) if progress else lambda *_: None
                 yield self._sync(
-                    job, slug, started_by, said, effect, full=full, dry_run=dry_run, allow_deletes=allow_deletes
+                    job,
+                    slug,
+                    started_by,
+                    said,
+                    effect,
+                    full=full,
+                    dry_run=dry_run,
+                    allow_deletes=allow_deletes,
                 )
 
     def _sync(
@@ -313,17 +322,16 @@ class Workspace:
         except OnefoldError as error:
             status, failure = "failed", error
         except KeyboardInterrupt:
-            self._finish(run_id, start, began, "cancelled", asdict(counts), None, dry_run=options["dry_run"])
+            self._finish(run_id, began, "cancelled", asdict(counts), None, dry_run=options["dry_run"])
             raise
         line = asdict(counts)
-        self._finish(run_id, start, began, status, line, failure, dry_run=options["dry_run"])
+        self._finish(run_id, began, status, line, failure, dry_run=options["dry_run"])
         code, sentence = (failure.code, str(failure)) if failure else (None, None)
         return Outcome(run_id, path, status, line, perf_counter() - began, code, sentence)
 
     def _finish(
         self,
         run_id: str,
-        start: int,
         began: float,
         status: str,
         counts: dict[str, int],
@@ -418,9 +426,7 @@ def _pick(items: Sequence[Any], slug: str, kind: str) -> Any:
     raise NotFound(f"no {kind} {slug!r}{hint}; {listed}")
 
 
-def _profile_source(
-    workspace: config.Workspace, mapping: config.Mapping
-) -> tuple[config.Space, config.ProfileSource]:
+def _profile_source(workspace: config.Workspace, mapping: config.Mapping) -> tuple[config.Space, config.ProfileSource]:
     """The space and profile source that a mapping's `engage_space` names."""
     wanted = mapping.fields["engage_space"]
     if isinstance(wanted, dict):

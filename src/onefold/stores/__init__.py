@@ -115,9 +115,7 @@ def open(store: str, file: Path) -> Store:  # noqa: A001 - the field's word, alw
     from onefold.stores import sqlite
 
     if store != "sqlite":
-        raise StoreError(
-            f"store {store.split(':')[0]!r} cannot be opened; this version keeps spaces in 'sqlite'"
-        )
+        raise StoreError(f"store {store.split(':')[0]!r} cannot be opened; this version keeps spaces in 'sqlite'")
     return Store(sqlite.Engine(file))
 
 
@@ -228,9 +226,7 @@ class Store:
             return 0
         version = int(self.rows("select value from meta where name = 'schema'")[0]["value"])
         if version > len(STEPS):
-            raise StoreError(
-                f"space {self.engine.name} was written by a newer Onefold; upgrade this one to open it"
-            )
+            raise StoreError(f"space {self.engine.name} was written by a newer Onefold; upgrade this one to open it")
         return version
 
     # --- small facts ----------------------------------------------------------------------------------

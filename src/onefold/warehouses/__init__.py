@@ -47,17 +47,15 @@ class Warehouse(Protocol):
 
     def tables(self) -> list[Table]: ...
 
-    def read(
-        self, sql: str, *, limit: int | None = None, batch_rows: int = BATCH_ROWS
-    ) -> AbstractContextManager[pa.RecordBatchReader]: ...
+    def read(self, sql: str, *, limit: int | None = None) -> AbstractContextManager[pa.RecordBatchReader]: ...
 
 
-def open(type: str, options: Mapping[str, Any], folder: Path, temp: Path | None = None) -> Warehouse:  # noqa: A001, A002 - the field's words
+def open(type: str, options: Mapping[str, Any], folder: Path) -> Warehouse:  # noqa: A001, A002 - the field's words
     """The warehouse of a source: its type and options as in the workspace file, paths relative to `folder`."""
     if type not in KINDS:
         raise WarehouseError(f"source type {type!r} is not known; there are {', '.join(KINDS)}")
     module = import_module(f"onefold.warehouses.{type}")
-    found: Warehouse = module.Warehouse(options, folder, temp)
+    found: Warehouse = module.Warehouse(options, folder)
     return found
 
 
@@ -71,8 +69,7 @@ def check(schema: pa.Schema) -> None:
     for name in names:
         if len(name) > MAX_COLUMN_NAME:
             raise WarehouseError(
-                f"the column {name[:40]}… has a name of {len(name)} characters; at most {MAX_COLUMN_NAME} are"
-                " accepted",
+                f"the column {name[:40]}… has a name of {len(name)} characters; at most {MAX_COLUMN_NAME} are accepted",
                 code="column_name_too_long",
             )
     repeated = sorted({name for name in names if names.count(name) > 1})

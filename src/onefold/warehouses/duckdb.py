@@ -25,7 +25,7 @@ LOCK = (
 class Warehouse:
     """A source of type duckdb; its option is `path`."""
 
-    def __init__(self, options: Mapping[str, Any], folder: Path, temp: Path | None = None) -> None:
+    def __init__(self, options: Mapping[str, Any], folder: Path) -> None:
         self.path = folder / str(options["path"])
 
     def tables(self) -> list[Table]:
@@ -33,11 +33,9 @@ class Warehouse:
             return tables(connection)
 
     @contextmanager
-    def read(
-        self, sql: str, *, limit: int | None = None, batch_rows: int = BATCH_ROWS
-    ) -> Iterator[pa.RecordBatchReader]:
+    def read(self, sql: str, *, limit: int | None = None) -> Iterator[pa.RecordBatchReader]:
         with self._connected() as connection, failing(f"DuckDB file {self.path}"):
-            yield select(connection, sql, limit, batch_rows)
+            yield select(connection, sql, limit)
 
     @contextmanager
     def _connected(self) -> Iterator[Any]:
@@ -80,12 +78,12 @@ def tables(connection: Any) -> list[Table]:
     return [Table(name, tuple(columns)) for name, columns in found.items()]
 
 
-def select(connection: Any, sql: str, limit: int | None, batch_rows: int) -> pa.RecordBatchReader:
+def select(connection: Any, sql: str, limit: int | None) -> pa.RecordBatchReader:
     """The rows of exactly one SELECT. Raises WarehouseError, duckdb.Error."""
     statements = connection.extract_statements(sql)
     if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
         raise WarehouseError("a model is exactly one SELECT; this is something else", code="not_a_select")
-    reader = connection.sql(limited(sql.rstrip().rstrip(";"), limit)).to_arrow_reader(batch_rows)
+    reader = connection.sql(limited(sql.rstrip().rstrip(";"), limit)).to_arrow_reader(BATCH_ROWS)
     check(reader.schema)
     return reader
 

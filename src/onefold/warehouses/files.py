@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from onefold import values
 from onefold.errors import WarehouseError
-from onefold.warehouses import BATCH_ROWS, Table
+from onefold.warehouses import Table
 from onefold.warehouses.duckdb import LOCK, failing, first_line, select, tables
 
 # Ending -> the function that reads it. CSV types are told from the whole file, so that a late value breaks nothing.
@@ -29,7 +29,7 @@ READERS = {
 class Warehouse:
     """A source of type files; its option is `path`, a folder."""
 
-    def __init__(self, options: Mapping[str, Any], folder: Path, temp: Path | None = None) -> None:
+    def __init__(self, options: Mapping[str, Any], folder: Path) -> None:
         self.path = (folder / str(options["path"])).resolve()
 
     def tables(self) -> list[Table]:
@@ -37,11 +37,9 @@ class Warehouse:
             return tables(connection)
 
     @contextmanager
-    def read(
-        self, sql: str, *, limit: int | None = None, batch_rows: int = BATCH_ROWS
-    ) -> Iterator[pa.RecordBatchReader]:
+    def read(self, sql: str, *, limit: int | None = None) -> Iterator[pa.RecordBatchReader]:
         with self._connected(sql) as connection, failing(f"folder {self.path}"):
-            yield select(connection, sql, limit, batch_rows)
+            yield select(connection, sql, limit)
 
     @contextmanager
     def _connected(self, sql: str | None = None) -> Iterator[Any]:
@@ -59,7 +57,8 @@ class Warehouse:
                     connection.execute(f"create view {values.quote(name)} as select * from {reader}")
                 except duckdb.Error as error:
                     raise WarehouseError(
-                        f"{self.path / name} cannot be read as a table: {first_line(str(error))}", code="invalid_data"
+                        f"{self.path / name} cannot be read as a table: {first_line(str(error))}",
+                        code="invalid_data",
                     ) from error
             yield connection
 
@@ -76,7 +75,8 @@ class Warehouse:
                 continue
             if name in found:
                 raise WarehouseError(
-                    f"two files of {self.path} would be the table {name}; rename one of them", code="invalid_data"
+                    f"two files of {self.path} would be the table {name}; rename one of them",
+                    code="invalid_data",
                 )
             found[name] = reader
         return found

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from onefold import canonical, values
 from onefold.errors import WarehouseError
-from onefold.warehouses import BATCH_ROWS, Column, Table, check, limited
+from onefold.warehouses import Column, Table, check, limited
 
 STATEMENT_TIMEOUT = 3600  # seconds; the option `statement_timeout` overrides it, 0 is none
 
@@ -32,7 +32,7 @@ _SHAPE = "select * from ({sql}\n) as shape limit 0"
 class Warehouse:
     """A source of type postgres; its options are `url` and `statement_timeout` in seconds."""
 
-    def __init__(self, options: Mapping[str, Any], folder: Path, temp: Path | None = None) -> None:
+    def __init__(self, options: Mapping[str, Any], _: Path) -> None:
         self.url = str(options["url"])
         self.timeout = int(options.get("statement_timeout", STATEMENT_TIMEOUT))
 
@@ -51,9 +51,7 @@ class Warehouse:
             return [Table(name, tuple(columns)) for name, columns in found.items()]
 
     @contextmanager
-    def read(
-        self, sql: str, *, limit: int | None = None, batch_rows: int = BATCH_ROWS
-    ) -> Iterator[pa.RecordBatchReader]:
+    def read(self, sql: str, *, limit: int | None = None) -> Iterator[pa.RecordBatchReader]:
         query = sql.rstrip().rstrip(";")
         with self._connected() as cursor, self._failing():
             cursor.execute(_SHAPE.format(sql=query))
@@ -64,17 +62,13 @@ class Warehouse:
             cursor.execute(limited(f"select {', '.join(columns)} from ({query}\n) as model", limit))
             reader = cursor.fetch_record_batch()
             targets = [_target(field, types[field.name]) for field in reader.schema]
-            schema = pa.schema(
-                [pa.field(field.name, kind) for field, kind in zip(reader.schema, targets, strict=True)]
-            )
+            schema = pa.schema([pa.field(field.name, kind) for field, kind in zip(reader.schema, targets, strict=True)])
             yield pa.RecordBatchReader.from_batches(schema, self._batches(reader, schema))
 
     def _batches(self, reader: pa.RecordBatchReader, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
         with self._failing():
             for batch in reader:
-                arrays = [
-                    _fitted(column, kind) for column, kind in zip(batch.columns, schema.types, strict=True)
-                ]
+                arrays = [_fitted(column, kind) for column, kind in zip(batch.columns, schema.types, strict=True)]
                 yield pa.RecordBatch.from_arrays(arrays, schema=schema)
 
     @contextmanager
@@ -120,8 +114,11 @@ class Warehouse:
             )
         found = re.search(r"ERROR:\s*(.*)", text, re.DOTALL)
         lines = [line.strip() for line in (found[1] if found else text).splitlines() if line.strip()]
-        said = [lines[0], *(line for line in lines[1:] if line.startswith(("LINE ", "HINT", "DETAIL", "Position")))]
-        if "read-only transaction" in lines[0] or "syntax error" in lines[0] and _not_a_select(text):
+        said = [
+            lines[0],
+            *(line for line in lines[1:] if line.startswith(("LINE ", "HINT", "DETAIL", "Position"))),
+        ]
+        if "read-only transaction" in lines[0] or ("syntax error" in lines[0] and _not_a_select(text)):
             return WarehouseError("a model is exactly one SELECT; this is something else", code="not_a_select")
         return WarehouseError(f"{where}: {' '.join(said)}", code="sql_error")
 

@@ -28,7 +28,7 @@ _EXACT = 2**53
 class Warehouse:
     """A source of type sqlite; its option is `path`."""
 
-    def __init__(self, options: Mapping[str, Any], folder: Path, temp: Path | None = None) -> None:
+    def __init__(self, options: Mapping[str, Any], folder: Path) -> None:
         self.path = folder / str(options["path"])
 
     def tables(self) -> list[Table]:
@@ -42,9 +42,7 @@ class Warehouse:
             ]
 
     @contextmanager
-    def read(
-        self, sql: str, *, limit: int | None = None, batch_rows: int = BATCH_ROWS
-    ) -> Iterator[pa.RecordBatchReader]:
+    def read(self, sql: str, *, limit: int | None = None) -> Iterator[pa.RecordBatchReader]:
         query = limited(sql.rstrip().rstrip(";"), limit)
         with self._connected() as connection:
             connection.execute("begin")  # one snapshot for the look and the read
@@ -59,13 +57,11 @@ class Warehouse:
                 for name, declared in zip(names, self._declared(query, names), strict=True)
             ]
             schema = pa.schema([(name, kind) for name, (kind, _) in zip(names, columns, strict=True)])
-            yield pa.RecordBatchReader.from_batches(schema, self._batches(cursor, schema, columns, batch_rows))
+            yield pa.RecordBatchReader.from_batches(schema, self._batches(cursor, schema, columns))
 
-    def _batches(
-        self, cursor: sqlite3.Cursor, schema: pa.Schema, columns: Sequence[Any], rows: int
-    ) -> Iterator[pa.RecordBatch]:
+    def _batches(self, cursor: sqlite3.Cursor, schema: pa.Schema, columns: Sequence[Any]) -> Iterator[pa.RecordBatch]:
         try:
-            while found := cursor.fetchmany(rows):
+            while found := cursor.fetchmany(BATCH_ROWS):
                 arrays = [
                     _array(list(map(convert, column)) if convert else column, kind)
                     for column, (kind, convert) in zip(zip(*found, strict=True), columns, strict=True)
@@ -103,7 +99,7 @@ class Warehouse:
         text = str(error)
         if "not a database" in text:
             return WarehouseError(f"{self.path} is not a SQLite file; check the source's path", code="not_a_warehouse")
-        if "not authorized" in text or "one statement" in text or "syntax error" in text and "create temp" in text:
+        if "not authorized" in text or "one statement" in text or ("syntax error" in text and "create temp" in text):
             return WarehouseError("a model is exactly one SELECT; this is something else", code="not_a_select")
         if "decode to UTF-8" in text:
             return WarehouseError(f"SQLite file {self.path}: a text is not UTF-8: {text}", code="invalid_data")
