@@ -72,14 +72,14 @@ def in_sql(column: pa.Array) -> list[str | None]:
         return [row[0] for row in connection.sql(f"select {values.json_sql('c', kind)} from incoming").fetchall()]
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.lists(st.none() | TEXT, min_size=1))
 def test_text_is_written_in_sql_as_in_python(column: list[str | None]) -> None:
     expected = [None if value is None else canonical.encode(value) for value in column]
     assert in_sql(pa.array(column, pa.string())) == expected
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(
     st.lists(
         st.none() | st.floats(allow_nan=False, allow_infinity=False) | st.integers(-9, 9).map(float),
@@ -94,7 +94,7 @@ def test_doubles_are_written_in_sql_as_in_python(column: list[float | None]) -> 
 NESTED = pa.struct([("a b", pa.list_(pa.float64())), ("t", pa.string())])
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(
     st.lists(
         st.none()

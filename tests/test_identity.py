@@ -225,7 +225,7 @@ def profiles(found: identity.Resolution) -> dict[int, set[tuple[str, str]]]:
     return grouped
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(STREAM, RULES)
 def test_what_replay_decides_never_breaks_a_limit_that_holds_for_ever(stream: Any, by: Rules) -> None:
     found = replay(*stream, by=by)
@@ -237,7 +237,7 @@ def test_what_replay_decides_never_breaks_a_limit_that_holds_for_ever(stream: An
                 assert sum(kind == other for other, _ in held) <= limit.most
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(STREAM, RULES)
 def test_the_last_move_of_a_segment_names_the_oldest_of_its_component(stream: Any, by: Rules) -> None:
     found = replay(*stream, by=by)
@@ -248,7 +248,7 @@ def test_the_last_move_of_a_segment_names_the_oldest_of_its_component(stream: An
                 assert last.get(row["segment"], row["segment"]) == oldest
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(STREAM, RULES)
 def test_every_identifier_is_filed_once_and_every_call_somewhere_or_unresolved(stream: Any, by: Rules) -> None:
     found = replay(*stream, by=by)
@@ -290,7 +290,7 @@ WIDE = st.tuples(
 )
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=600)
 @given(st.lists(WIDE, max_size=25), st.lists(WIDE, max_size=40), RULES | st.just(DEFAULT))
 def test_whole_components_resolve_as_replay_does(before: Any, stream: Any, by: Rules) -> None:
     """Windows, caps, blocked values, types nobody configured, merges, repeats, and profiles that are there."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from shop import IDENTIFY, Shop, mapping
 
@@ -195,7 +195,7 @@ def load(shop: Shop, rows: dict[int, tuple[Any, ...]], day: int) -> None:
     shop.people(*((key, *row, f"2024-01-{day:02}") for key, row in rows.items()))
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12)
 @given(st.lists(WAREHOUSE, min_size=1, max_size=4))
 def test_counts_add_up_and_a_second_sync_changes_nothing(
     tmp_path_factory: pytest.TempPathFactory, history: Any
@@ -213,7 +213,7 @@ def test_counts_add_up_and_a_second_sync_changes_nothing(
         assert shop.profiles() == before
 
 
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10)
 @given(WAREHOUSE.filter(lambda rows: len(rows) > 1))
 def test_many_small_syncs_give_what_one_big_sync_gives(
     tmp_path_factory: pytest.TempPathFactory, rows: dict[int, Any]

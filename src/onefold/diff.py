@@ -76,13 +76,14 @@ class Staging:
         named = list(zip(self.columns, self._names(), self._kinds, strict=True))
         kind = self._kinds[self.columns.index(key)]
         self._db.register("incoming", reader)
-        self._db.execute(
-            "create table staged as select row_number() over () as pos,"
-            f" {values.json_sql(self._names()[self.columns.index(key)], kind)} as key,"
-            # By name, so that the order of the columns makes no row look different.
-            f" unhex(md5({values.row_sql(sorted(named))})) as checksum, *"
-            f" from incoming as t({', '.join(self._names())})"
-        )
+        with _streaming():
+            self._db.execute(
+                "create table staged as select row_number() over () as pos,"
+                f" {values.json_sql(self._names()[self.columns.index(key)], kind)} as key,"
+                # By name, so that the order of the columns makes no row look different.
+                f" unhex(md5({values.row_sql(sorted(named))})) as checksum, *"
+                f" from incoming as t({', '.join(self._names())})"
+            )
         self._db.unregister("incoming")
         return int(self._one("select count(*) from staged"))
 
@@ -192,6 +193,21 @@ class Staging:
 
 
 _REPEATED = "key in (select key from repeated where key is not null)"
+
+
+@contextmanager
+def _streaming() -> Iterator[None]:
+    """An error while the warehouse is read arrives wrapped by DuckDB: give its own words. Raises WarehouseError."""
+    import duckdb
+
+    try:
+        yield
+    except duckdb.Error as error:
+        said = str(error).strip()
+        for wrapping in ("Unknown error: ", "Invalid: ", "IOError: "):
+            said = said.rpartition(wrapping)[2] if wrapping in said else said
+        said = said.split("Detail: Python exception")[0].strip().rstrip(".")
+        raise WarehouseError(f"reading the model failed: {' '.join(said.split())}", code="sql_error") from error
 
 
 @contextmanager

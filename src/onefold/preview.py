@@ -12,7 +12,7 @@ import pyarrow as pa
 from onefold import apply, calls, canonical, diff, identity, profiles, segment_profiles, sync, trigger
 from onefold.apply import Applied
 from onefold.calls import Arrival
-from onefold.errors import NotFound, RowRejected
+from onefold.errors import InvalidMapping, NotFound, RowRejected
 from onefold.identity import NOBODY
 from onefold.rules import ACCOUNTS, Identifier
 from onefold.stores import Store
@@ -60,11 +60,11 @@ def mapping(job: Job, key: str | None) -> dict[str, Any]:
         except RowRejected as error:
             said["rejected"] = {"code": error.code, "fields": list(error.fields), "message": str(error)}
             return said
-        except canonical.InvalidValue as error:
+        except (canonical.InvalidValue, InvalidMapping) as error:
             said["rejected"] = {
                 "code": "invalid_field",
                 "fields": [],
-                "message": f"the row cannot be read: {error}",
+                "message": f"the row cannot be mapped: {error}",
             }
             return said
         said["effects"] = list(_effects(job, batch))

@@ -276,7 +276,11 @@ class _Run:
         )
         if not self._trigger.matches(said):
             return None
-        (message,) = self._calls(said)
+        try:
+            (message,) = self._calls(said)
+        except InvalidMapping as error:
+            # A directive met a value that it cannot take; only this row is wrong.
+            raise RowRejected("invalid_field", str(error)) from error
         arrival = Arrival(self.job.source, self.received_at, said["messageId"])
         return calls.call(message, arrival, self.job.rules)
 

@@ -85,9 +85,12 @@ class Warehouse:
             raise WarehouseError(
                 f"there is no SQLite file {self.path}; check the source's path", code="warehouse_missing"
             )
+        # The rows are taken over by whatever thread DuckDB reads them with, one at a time.
         try:
             with closing(
-                sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
+                sqlite3.connect(
+                    f"{self.path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, check_same_thread=False
+                )
             ) as connection:
                 connection.execute("pragma query_only = 1")
                 connection.execute("select 1 from sqlite_master").fetchall()

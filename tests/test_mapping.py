@@ -1,0 +1,110 @@
+"""Mappings: the vectors of the field's engine, and what each directive refuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from onefold import mapping
+from onefold.errors import InvalidMapping
+
+VECTORS = [json.loads(line) for line in (Path(__file__).parent / "conformance/mapping.jsonl").read_text().splitlines()]
+# Line -> why the answer differs on purpose.
+EXCEPTIONS = {
+    511: "an object put into text is its JSON here, not [object Object]",
+    766: "an object put into text is its JSON here, not [object Object]",
+}
+
+
+@pytest.mark.parametrize("line", [at for at in range(1, len(VECTORS) + 1) if at not in EXCEPTIONS])
+def test_a_mapping_resolves_as_in_the_field(line: int) -> None:
+    vector = VECTORS[line - 1]
+    if vector.get("error"):
+        with pytest.raises(InvalidMapping):
+            mapping.resolve(vector["mapping"], vector["payload"])
+    else:
+        assert mapping.resolve(vector["mapping"], vector["payload"]) == vector["output"]
+
+
+@pytest.mark.parametrize("line", EXCEPTIONS)
+def test_each_exception_is_still_one(line: int) -> None:
+    vector = VECTORS[line - 1]
+    assert mapping.resolve(vector["mapping"], vector["payload"]) != vector["output"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"@pth": "$.a"}, "did you mean '@path'"),
+        ({"@path": "$.a", "@case": {}}, "must be the only key"),
+        ({"@path": "$.a", "raw": 1}, "it also has raw"),
+        ({"@path": 5}, "takes a text"),
+        ({"@replace": {"value": "a", "pattern": "12345678901"}}, "at most 10 characters"),
+        ({"@replace": {"value": "a"}}, "needs 'pattern'"),
+        ({"@merge": {"objects": [], "direction": "up"}}, "use left or right"),
+        ({"@json": {"mode": "zip", "value": 1}}, "use encode or decode"),
+        ({"@liquid": "x" * 1001}, "at most 1,000"),
+        ({"@liquid": "{% for a in b %}{% endfor %}"}, "tags case, for"),
+        ({"@if": {"then": 1}}, "one of 'exists' and 'blank'"),
+        ({"a": [{"@flatten": {"value": {}, "separator": 1}}]}, "separator must be a text"),
+    ],
+)
+def test_a_mapping_that_cannot_be_right_is_refused_with_what_to_do(wrong: Any, sentence: str) -> None:
+    with pytest.raises(InvalidMapping, match=sentence):
+        mapping.validate(wrong)
+
+
+def test_a_wrong_case_operator_is_noticed_when_it_meets_a_text() -> None:
+    wrong = {"@case": {"operator": "title", "value": {"@path": "$.a"}}}
+    assert mapping.resolve(wrong, {"a": 5}) == 5
+    with pytest.raises(InvalidMapping, match="use lower or upper"):
+        mapping.resolve(wrong, {"a": "x"})
+
+
+def test_a_path_to_one_column_is_known_as_such() -> None:
+    assert mapping.column({"@path": "$.properties.email"}) == "email"
+    assert mapping.column({"@path": "$.properties.a.b"}) is None
+    assert mapping.column({"@template": "{{properties.email}}"}) is None
+
+
+def test_the_paths_that_a_mapping_reads_are_known() -> None:
+    found = mapping.paths(
+        {
+            "a": {"@path": "$.properties.x"},
+            "b": {"@template": "{{ properties.y }}"},
+            "c": {"@case": {"operator": "lower", "value": {"@path": "$.properties.z"}}},
+            "d": {"@literal": {"@path": "$.properties.not"}},
+        }
+    )
+    assert found == [("properties", "x"), ("properties", "y"), ("properties", "z")]
+
+
+KEYS = st.text(min_size=1, max_size=6).filter(lambda key: not key.startswith("@"))
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3),
+    max_leaves=8,
+)
+ODD = st.recursive(
+    JSON,
+    lambda inner: st.dictionaries(st.sampled_from([*mapping.DIRECTIVES, "value", "a", "objects"]), inner, max_size=2),
+    max_leaves=8,
+)
+
+
+@given(JSON)
+def test_a_mapping_without_directives_is_its_own_value(value: Any) -> None:
+    assert mapping.resolve(value, {}) == value
+
+
+@given(ODD, st.dictionaries(KEYS, JSON, max_size=3))
+def test_any_json_is_a_mapping_or_refused_as_one(value: Any, event: Any) -> None:
+    try:
+        mapping.resolve(value, event)
+    except InvalidMapping as error:
+        assert str(error)
