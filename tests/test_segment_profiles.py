@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -73,14 +74,13 @@ ROW = st.dictionaries(st.sampled_from(["a", "b", "c"]), ANY | st.dictionaries(st
 
 
 @given(st.sampled_from(list(segment_profiles.ACTIONS)), ROW)
-def test_any_row_makes_a_call_or_is_rejected_with_a_sentence(action: str, row: dict[str, Any]) -> None:
+def test_any_row_makes_a_call_or_is_rejected(action: str, row: dict[str, Any]) -> None:
     columns = "abc"
     fields: dict[str, Any] = {
         field.key: {"@path": f"$.properties.{columns[at % 3]}"}
         for at, field in enumerate(segment_profiles.ACTIONS[action].fields)
     }
     event = {"type": "track", "event": "new", "properties": row}
-    try:
-        segment_profiles.calls(action, {**fields, "engage_space": "wp"}, event)
-    except RowRejected as error:
-        assert str(error)
+    with suppress(RowRejected):
+        (call,) = segment_profiles.calls(action, {**fields, "engage_space": "wp"}, event)
+        assert call["type"] in ("identify", "group", "track")

@@ -28,6 +28,7 @@ def mapping(job: Job, key: str | None) -> dict[str, Any]:
     with diff.staging(job.temp) as staging:
         with job.warehouse.read(job.model.sql) as reader:
             staging.load(reader, job.model.key)
+        sync.check_columns(job, staging.columns)
         found = next(staging.records(1, key=key), None)
         columns = staging.columns
     if found is None:

@@ -17,12 +17,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from onefold import calls, canonical, diff, identity, segment_profiles, space, times, trigger
+from onefold import calls, canonical, diff, identity, mapping, segment_profiles, space, times, trigger
 from onefold.apply import Applied, apply
 from onefold.calls import Arrival
 from onefold.config import Mapping, Model
-from onefold.errors import RowRejected
+from onefold.errors import InvalidMapping, RowRejected
 from onefold.identity import NOBODY
+from onefold.nearest import nearest
 from onefold.rules import Rules
 from onefold.stores import Store
 from onefold.warehouses import Warehouse
@@ -116,6 +117,7 @@ def sync(
         progress("read", 0, None)
         with job.warehouse.read(job.model.sql) as reader:
             run.counts.extracted = staging.load(reader, job.model.key)
+        check_columns(job, staging.columns)
         progress("diff", 0, run.counts.extracted)
         found = staging.compare(_state(job.store, run.header), run.header.epoch, run.header.version, run.header.base)
         diff.guard(found, allow_deletes=allow_deletes)
@@ -130,8 +132,8 @@ def sync(
 
 def _header(job: Job, *, full: bool) -> Header:
     """The mapping's header for this run; written with its first chunk."""
-    mapping, key = job.mapping, job.model.key
-    fields = json.dumps([mapping.action, mapping.trigger, mapping.fields], sort_keys=True)
+    key = job.model.key
+    fields = json.dumps([job.mapping.action, job.mapping.trigger, job.mapping.fields], sort_keys=True)
     fingerprint = hashlib.md5(fields.encode(), usedforsecurity=False).hexdigest()
     rows = job.store.rows(
         "select mapping, path, key_column, epoch, version, fingerprint, base from mapping where path = $1",
@@ -148,6 +150,17 @@ def _header(job: Job, *, full: bool) -> Header:
         header.version += 1
     header.key_column, header.fingerprint = key, fingerprint
     return header
+
+
+def check_columns(job: Job, columns: Sequence[str]) -> None:
+    """Stop before anything is sent if a mapping reads a column that the model lacks. Raises InvalidMapping."""
+    for path in mapping.paths(job.mapping.fields):
+        if path[:1] == ("properties",) and len(path) > 1 and path[1] not in columns:
+            raise InvalidMapping(
+                f"mapping {job.path} reads the column {path[1]!r}, which model {job.model.slug} does not"
+                f" have{nearest(path[1], columns)}; it has {', '.join(columns)}",
+                code="missing_column",
+            )
 
 
 def _state(store: Store, header: Header) -> pa.Table:

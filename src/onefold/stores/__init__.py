@@ -126,7 +126,11 @@ class Store:
         self.engine = engine
         self._connection = engine.connect()
         self._cursor = self._connection.cursor()
-        self._migrate()
+        try:
+            self._migrate()
+        except BaseException:
+            self.close()
+            raise
 
     def __enter__(self) -> Store:
         return self
@@ -198,7 +202,7 @@ class Store:
         try:
             yield
         except Error as error:
-            raise StoreError(f"space {self.engine.name}: {_sentence(error)}") from error
+            raise StoreError(f"space {self.engine.name}: {sentence(error)}") from error
 
     def lease(self, name: str, *, wait: bool) -> AbstractContextManager[bool]:
         """Hold `name` alone among all processes; yields False if it is held elsewhere and `wait` is off."""
@@ -253,7 +257,7 @@ class Store:
         return number
 
 
-def _sentence(error: Exception) -> str:
+def sentence(error: Exception) -> str:
     """The database's own words, without the driver's preamble."""
     text = str(error).split("\n")[0]
     for known, said in _KNOWN.items():

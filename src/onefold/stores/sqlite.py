@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from onefold.errors import StoreError
-from onefold.stores import Connection, Dialect, _sentence
+from onefold.stores import Connection, Dialect, sentence
 
 DIALECT = Dialect(
     words={
@@ -42,14 +42,17 @@ class Engine:
         import adbc_driver_sqlite.dbapi as driver
 
         self.file.parent.mkdir(parents=True, exist_ok=True)
+        connection: Any = None
         try:
-            connection: Any = driver.connect(str(self.file), autocommit=True)
+            connection = driver.connect(str(self.file), autocommit=True)
             with connection.cursor() as cursor:
                 for setting in ("busy_timeout = 600000", "journal_mode = wal", "synchronous = normal"):
                     cursor.execute(f"pragma {setting}")
                     cursor.fetchall()
         except adbc_driver_manager.Error as error:
-            raise StoreError(f"space {self.name}: {_sentence(error)}") from error
+            if connection is not None:
+                connection.close()
+            raise StoreError(f"space {self.name}: {sentence(error)}") from error
         found: Connection = connection
         return found
 

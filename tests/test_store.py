@@ -1,0 +1,189 @@
+"""The store: one suite for every database that can hold a space."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from onefold import apply, calls, profiles, stores
+from onefold.errors import StoreError
+from onefold.rules import Rules
+from onefold.stores import STEPS, Store
+
+RULES = Rules((), ("null",), merges=100, identifiers=1000)
+
+
+@pytest.fixture(params=["sqlite"])
+def space(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
+    """Opens the same space again and again; PostgreSQL joins here."""
+    return lambda: stores.open(request.param, tmp_path / "space.db")
+
+
+def said(at: int, **message: Any) -> dict[str, Any]:
+    arrival = calls.Arrival("wp", 10**15, f"m{at}")
+    return calls.call({"type": "identify", "timestamp": at, "traits": {}, **message}, arrival, RULES)
+
+
+def put(store: Store, *messages: dict[str, Any]) -> apply.Applied:
+    with store.turn():
+        return apply.apply(store, calls.table(list(messages)), RULES)
+
+
+def every(store: Store) -> list[dict[str, Any]]:
+    return list(profiles.each(store, "users", RULES))
+
+
+def test_what_is_written_in_a_turn_is_seen_by_others_when_it_ends(space: Any) -> None:
+    with space() as one, space() as other:
+        with one.turn():
+            apply.apply(one, calls.table([said(1, userId="u")]), RULES)
+            assert every(other) == []
+        assert len(every(other)) == 1
+
+
+@pytest.mark.parametrize("how", ["error", "taken back"])
+def test_a_turn_that_fails_or_is_taken_back_leaves_nothing(space: Any, how: str) -> None:
+    with space() as store:
+        if how == "error":
+            with pytest.raises(ZeroDivisionError), store.turn():
+                assert apply.apply(store, calls.table([said(1, userId="u")]), RULES).unresolved / 0
+        else:
+            with store.turn(keep=False):
+                apply.apply(store, calls.table([said(1, userId="u")]), RULES)
+        assert every(store) == []
+        assert store.counters() == {"seq": 1, "segment": 1}
+
+
+def test_a_merge_writes_edges_and_graph_rows_and_moves_nothing(space: Any) -> None:
+    with space() as store:
+        put(store, said(1, anonymousId="a", traits={"x": 1}), said(2, userId="u", traits={"y": 2}))
+        before = store.rows("select segment, traits, identifiers from segment order by segment")
+        put(store, said(3, userId="u", anonymousId="a"))
+        after = store.rows("select segment, traits, identifiers from segment order by segment")
+        assert after == before
+        (edge,) = store.rows("select a, b, active from edge")
+        assert edge == {"a": 2, "b": 1, "active": 1}
+        assert store.rows("select segment, profile from id_graph") == [{"segment": 2, "profile": 1}]
+        (merged,) = every(store)
+        assert merged["traits"] == {"x": 1, "y": 2}
+
+
+def test_every_segment_of_a_profile_leads_to_it(space: Any) -> None:
+    with space() as store:
+        put(store, said(1, anonymousId="a"), said(2, userId="u"), said(3, userId="u", anonymousId="a"))
+        ids = profiles.segment_ids(store, [1, 2])
+        found = {profiles.find(store, "users", "segment_id", name) for name in ids}
+        assert found == {1} == {profiles.find(store, "users", "user_id", "u")}
+
+
+def test_each_trait_and_merge_names_the_call_behind_it(space: Any) -> None:
+    with space() as store:
+        put(store, said(1, anonymousId="a", traits={"x": 1}), said(2, userId="u", traits={"y": 2}))
+        put(store, said(3, userId="u", anonymousId="a"))
+        why = profiles.why(store, 1)
+        assert [(item["name"], item["message_id"]) for item in why["traits"]] == [("x", "m1"), ("y", "m2")]
+        assert [item["message_id"] for item in why["merges"]] == ["m3"]
+
+
+def test_identifiers_are_told_apart_byte_for_byte(space: Any) -> None:
+    odd = ["a", "A", "a ", "é", "e\u0301", "😀", "'\"\\;--", "x" * 5000]
+    with space() as store:
+        put(store, *(said(at, userId=value) for at, value in enumerate(odd)))
+        for at, value in enumerate(odd):
+            assert profiles.find(store, "users", "user_id", value) == at + 1
+
+
+def test_a_type_seen_for_the_first_time_is_added(space: Any) -> None:
+    with space() as store:
+        external = {"externalIds": [{"id": "+47", "type": "phone", "collection": "users", "encoding": "none"}]}
+        put(store, said(1, userId="u", context=external))
+        names = {row["name"] for row in store.rows("select name from identifier_type")}
+        assert names == {"user_id", "phone"}
+
+
+def test_the_same_identifiers_have_other_ids_in_another_space(tmp_path: Path) -> None:
+    ids = []
+    for name in ("one", "other"):
+        with stores.open("sqlite", tmp_path / f"{name}.db") as store:
+            put(store, said(1, userId="u"))
+            ids += [view["segment_id"] for view in every(store)]
+    assert ids[0] != ids[1]
+
+
+def test_a_space_of_a_newer_version_is_not_touched(space: Any) -> None:
+    with space() as store:
+        store.execute("update meta set value = $1 where name = 'schema'", str(len(STEPS) + 1))
+    with pytest.raises(StoreError, match="newer Onefold"):
+        space()
+
+
+def test_a_file_that_is_no_space_is_told_as_such(tmp_path: Path) -> None:
+    (tmp_path / "space.db").write_text("something else altogether " * 100)
+    with pytest.raises(StoreError, match="not a space"):
+        stores.open("sqlite", tmp_path / "space.db")
+
+
+def test_a_full_disk_is_one_sentence_and_nothing_half_done(space: Any) -> None:
+    with space() as store:
+        put(store, said(1, userId="u"))
+        store.execute("pragma max_page_count = 60")
+        big = [said(at, userId=f"u{at}", traits={"note": "x" * 20_000}) for at in range(2, 200)]
+        with pytest.raises(StoreError, match="disk is full"):
+            put(store, *big)
+    with space() as store:
+        assert len(every(store)) == 1
+        put(store, said(300, userId="v"))
+        assert len(every(store)) == 2
+
+
+def test_a_lease_is_held_by_one_at_a_time(space: Any) -> None:
+    with space() as one, space() as other, one.lease("d/m", wait=False) as mine:
+        assert mine
+        with other.lease("d/m", wait=False) as theirs:
+            assert not theirs
+        with other.lease("d/other", wait=False) as free:
+            assert free
+
+
+MESSAGE = st.fixed_dictionaries(
+    {},
+    optional={
+        "userId": st.sampled_from("uvw"),
+        "anonymousId": st.sampled_from("abcd"),
+        "groupId": st.sampled_from("gh"),
+        "traits": st.dictionaries(st.sampled_from(["x", "y", "email"]), st.sampled_from([None, "1", "2"]), max_size=2),
+        "timestamp": st.integers(0, 5),
+    },
+)
+
+
+@given(st.lists(MESSAGE, max_size=90), st.integers(1, 30))
+def test_one_batch_or_many_give_the_same_profiles(
+    tmp_path_factory: pytest.TempPathFactory, messages: list[dict[str, Any]], size: int
+) -> None:
+    folder = tmp_path_factory.mktemp("batches")
+    rows = [said(at, **message) for at, message in enumerate(messages)]
+    found = []
+    for name, step in (("whole", 1000), ("parts", size)):
+        with stores.open("sqlite", folder / f"{name}.db") as store:
+            for start in range(0, len(rows), step):
+                put(store, *rows[start : start + step])
+            views = every(store) + list(profiles.each(store, "accounts", RULES))
+            found.append([_without_ids(view) for view in views])
+    assert found[0] == found[1]
+
+
+def _without_ids(view: dict[str, Any]) -> dict[str, Any]:
+    """A profile without segment_ids, which come from each space's own secret."""
+    linked = "accounts" if "accounts" in view else "users"
+    return {**view, "segment_id": None, linked: sorted(str(item["external_ids"]) for item in view[linked])}
+
+
+def test_a_query_gives_arrow(space: Any) -> None:
+    with space() as store:
+        assert isinstance(store.query("select 1 as one"), pa.Table)
