@@ -7,7 +7,7 @@ checksum a row (design, section 5b).
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,7 +73,7 @@ class Staging:
         self._db.register("shape", pa.RecordBatchReader.from_batches(reader.schema, []))
         self._kinds = list(self._db.table("shape").types)
         self._db.unregister("shape")
-        named = list(zip(self.columns, self._names(), self._kinds, strict=True))
+        named = self.schema()
         kind = self._kinds[self.columns.index(key)]
         self._db.register("incoming", reader)
         with _streaming():
@@ -99,7 +99,7 @@ class Staging:
         rejected = f"({REJECTED_NEW}, {REJECTED_UPDATED}, {REJECTED_DELETED})"
         self._db.execute(
             f"""create table changed as
-            select s.pos, s.key, s.checksum, coalesce(k.counter, $3) as counter,
+            select s.pos, s.key, s.checksum, coalesce(k.counter, $3) as counter, k.key is not null as known,
                 case when k.key is null or k.epoch <> $1 or k.status in ({REJECTED_NEW}, {REJECTED_DELETED})
                      then 'new' else 'updated' end as event
             from staged s left join seen k on k.key = s.key
@@ -134,26 +134,46 @@ class Staging:
             known=int(self._one(f"select count(*) from seen where status <> {REJECTED_DELETED}")),
         )
 
-    def changes(self, rows: int) -> Iterator[pa.Table]:
+    def schema(self) -> list[tuple[str, str, Any]]:
+        """The staged columns: name, SQL, DuckDB type."""
+        return list(zip(self.columns, self._names(), self._kinds, strict=True))
+
+    def changes(
+        self,
+        rows: int,
+        select: Sequence[tuple[str, str]] = (),
+        computing: Callable[[pa.Table], pa.Table] | None = None,
+    ) -> Iterator[pa.Table]:
         """The changed rows in the query's order, then the deleted ones by key, in chunks of at most `rows`.
 
-        Columns: key, checksum, counter, event, record (the row as a JSON object; null for a deleted one).
+        Columns: key, checksum, counter, event, known (whether the state has the key) and record (the row as a JSON
+        object; null for a deleted one). `select` adds (SQL, name) over the rows `s` and changes `n`; where one of
+        them is named `plain` it says which rows need no record. `computing` makes more columns of a first look at
+        the chunk (n, key, counter, event, record), to be selected from by their names.
         """
-        record = values.row_sql(list(zip(self.columns, self._names(), self._kinds, strict=True)))
+        record = values.row_sql(self.schema())
+        needed = f"case when plain then null else {record} end" if "plain" in (name for _, name in select) else record
+        more = "".join(f", {sql} as {name}" for sql, name in select)
         self._db.execute("create table numbered as select *, row_number() over (order by pos) as n from changed")
         total = int(self._one("select count(*) from numbered"))
+        chunk = "numbered n join staged s using (pos)"
+        within = "n.n > $1 and n.n <= $2 order by n.n"
         for start in range(0, total, rows):
+            bounds = (start, start + rows)
+            source = chunk
+            if computing is not None:
+                look = f"select n.n, n.key, n.counter, n.event, {record} as record from {chunk} where {within}"
+                self._db.register("computed", computing(self._table(look, *bounds)))
+                source = f"{chunk} join computed using (n)"
             yield self._table(
-                "select n.key, n.checksum, n.counter, n.event, "
-                f"{record} as record from numbered n join staged s using (pos)"
-                " where n.n > $1 and n.n <= $2 order by n.n",
-                start,
-                start + rows,
+                f"select n.key, n.checksum, n.counter, n.event, n.known{more}, {needed} as record"
+                f" from {source} where {within}",
+                *bounds,
             )
         self._db.execute("create table gone as select *, row_number() over (order by key) as n from deleted")
         for start in range(0, int(self._one("select count(*) from gone")), rows):
             yield self._table(
-                "select key, checksum, counter, event, null::varchar as record from gone"
+                "select key, checksum, counter, event, true as known, null::varchar as record from gone"
                 " where n > $1 and n <= $2 order by n",
                 start,
                 start + rows,
@@ -161,7 +181,7 @@ class Staging:
 
     def records(self, limit: int, *, key: str | None = None) -> Iterator[dict[str, Any]]:
         """Staged rows as mappings see them, in order; only those whose key reads `key`, if given."""
-        record = values.row_sql(list(zip(self.columns, self._names(), self._kinds, strict=True)))
+        record = values.row_sql(self.schema())
         where, bound = "", list[str | int]([limit])
         if key is not None:
             where, bound = "where key = $1 or key = $2", [key, canonical.encode(key), limit]
@@ -172,7 +192,7 @@ class Staging:
 
     def rejected(self, rows: int) -> Iterator[pa.Table]:
         """The rows whose key is NULL or repeated, in order, in chunks: key, record."""
-        record = values.row_sql(list(zip(self.columns, self._names(), self._kinds, strict=True)))
+        record = values.row_sql(self.schema())
         self._db.execute(
             "create table refused as select pos, row_number() over (order by pos) as n from staged"
             f" where key is null or {_REPEATED}"

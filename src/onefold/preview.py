@@ -14,6 +14,7 @@ from onefold.apply import Applied
 from onefold.calls import Arrival
 from onefold.errors import InvalidMapping, NotFound, RowRejected
 from onefold.identity import NOBODY
+from onefold.rows import Origin, Rows
 from onefold.rules import ACCOUNTS, Identifier
 from onefold.stores import Store
 from onefold.sync import Job
@@ -39,21 +40,16 @@ def mapping(job: Job, key: str | None) -> dict[str, Any]:
         )
     now = time_ns() // 1000
     said: dict[str, Any] = {"row": found, "selected": False, "calls": [], "rejected": None, "effects": []}
+    # A row is tried as new, or as updated where the trigger wants only those.
+    events = trigger.parse(job.mapping.trigger).events()
+    row = {"key": canonical.encode(found.get(job.model.key)), "record": json.dumps(found)}
+    origin = Origin(job.path, 1, 1, job.source, now, job.model.key, columns)
+    rows = Rows(origin, job.mapping.action, job.mapping.fields, job.mapping.trigger, job.rules)
+    event = rows.event(row, next((name for name in trigger.EVENTS if name in events), "new"), 1)
     with job.store.turn(keep=False):
         try:
-            event = sync.row_event(
-                "new",
-                canonical.encode(found),
-                key=(job.model.key, "null"),
-                columns=columns,
-                message_id=sync.message_id(job.path, 1, canonical.encode(found.get(job.model.key)), 1),
-                timestamp=now,
-            )
-            # A row is tried as new, or as updated where the trigger wants only those.
-            events = trigger.parse(job.mapping.trigger).events()
-            event["event"] = next((name for name in trigger.EVENTS if name in events), "new")
             said["event"] = event
-            said["selected"] = trigger.parse(job.mapping.trigger).matches(event)
+            said["selected"] = rows.selects(event)
             if said["selected"]:
                 said["calls"] = segment_profiles.calls(job.mapping.action, job.mapping.fields, event)
             arrival = Arrival(job.source, now, event["messageId"])
@@ -61,12 +57,8 @@ def mapping(job: Job, key: str | None) -> dict[str, Any]:
         except RowRejected as error:
             said["rejected"] = {"code": error.code, "fields": list(error.fields), "message": str(error)}
             return said
-        except (canonical.InvalidValue, InvalidMapping) as error:
-            said["rejected"] = {
-                "code": "invalid_field",
-                "fields": [],
-                "message": f"the row cannot be mapped: {error}",
-            }
+        except InvalidMapping as error:
+            said["rejected"] = {"code": "invalid_field", "fields": [], "message": str(error)}
             return said
         said["effects"] = list(_effects(job, batch))
     return said

@@ -10,28 +10,26 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import time_ns
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from onefold import calls, canonical, diff, identity, mapping, segment_profiles, space, times, trigger
+from onefold import diff, identity, mapping, space
 from onefold.apply import Applied, apply
-from onefold.calls import Arrival
 from onefold.config import Mapping, Model
-from onefold.errors import InvalidMapping, RowRejected
+from onefold.errors import InvalidMapping
 from onefold.identity import NOBODY
 from onefold.nearest import nearest
+from onefold.rows import Mapped, Origin, Rejected, Rows, key_rejected
 from onefold.rules import Rules
 from onefold.stores import Store
 from onefold.warehouses import Warehouse
 
 CHUNK_ROWS = 50_000
-MAX_VALUE_BYTES = 128 * 1024
-MAX_RECORD_BYTES = 512 * 1024
-
 Progress = Callable[[str, int, int | None], None]  # stage, rows done, rows in all if known
 
 
@@ -82,17 +80,6 @@ class Header:
     forget: bool = False  # the key changed: what was seen under the old one is dropped
 
 
-@dataclass
-class Mapped:
-    """A chunk of rows after mapping."""
-
-    calls: list[dict[str, Any]] = field(default_factory=list)
-    state: list[tuple[Any, ...]] = field(default_factory=list)  # rows of diff.STATE
-    gone: list[str] = field(default_factory=list)  # keys whose deletion is done with
-    rejected: list[tuple[Any, ...]] = field(default_factory=list)
-    filtered: int = 0
-
-
 def sync(
     job: Job,
     run_id: str,
@@ -121,11 +108,14 @@ def sync(
         progress("diff", 0, run.counts.extracted)
         found = staging.compare(_state(job.store, run.header), run.header.epoch, run.header.version, run.header.base)
         diff.guard(found, allow_deletes=allow_deletes)
-        run.begin(found, staging.columns, staging.rejected(CHUNK_ROWS))
+        run.begin(found, staging.rejected(CHUNK_ROWS))
+        rows = _rows(job, run, staging)
+        plan = rows.plan
+        computing = rows.computing if plan is not None and plan.computed.resolvers else None
         done = 0
-        for chunk in staging.changes(CHUNK_ROWS):
+        for chunk in staging.changes(CHUNK_ROWS, plan.select if plan else (), computing):
             progress("map", done, found.changed)
-            run.chunk(chunk)
+            run.chunk(rows.map(chunk))
             done += chunk.num_rows
         progress("done", done, found.changed)
 
@@ -150,6 +140,15 @@ def _header(job: Job, *, full: bool) -> Header:
         header.version += 1
     header.key_column, header.fingerprint = key, fingerprint
     return header
+
+
+def _rows(job: Job, run: _Run, staging: diff.Staging) -> Rows:
+    """What maps the rows of this run."""
+    origin = Origin(
+        *(job.path, run.header.epoch, run.header.version, job.source, run.received_at),
+        *(job.model.key, staging.columns),
+    )
+    return Rows(origin, job.mapping.action, job.mapping.fields, job.mapping.trigger, job.rules, staging.schema())
 
 
 def check_columns(job: Job, columns: Sequence[str]) -> None:
@@ -191,16 +190,13 @@ class _Run:
         self._run = 0
         self._turn = turn
         self._applied = applied
-        self._calls = segment_profiles.compile(job.mapping.action, job.mapping.fields)
-        self._trigger = trigger.parse(job.mapping.trigger)
         self._created: set[int] = set()  # segments that this run created
         self._updated: set[int] = set()  # profiles, by oldest segment, that were there before it
 
     # --- begin ----------------------------------------------------------------------------------------
 
-    def begin(self, found: diff.Counts, columns: list[str], rejected: Iterator[pa.Table]) -> None:
+    def begin(self, found: diff.Counts, rejected: Iterator[pa.Table]) -> None:
         """Write the mapping's header, the run, and the rows whose key is NULL or repeated."""
-        self._columns = columns
         counts = self.counts
         counts.added, counts.updated, counts.deleted = found.added, found.updated, found.deleted
         counts.unchanged = found.unchanged
@@ -214,7 +210,7 @@ class _Run:
             self._record()
         for chunk in rejected:
             rows = [
-                _key_rejected(key, record, self.job.model.key)
+                key_rejected(key, record, self.job.model.key)
                 for key, record in zip(chunk["key"].to_pylist(), chunk["record"].to_pylist(), strict=True)
             ]
             with self._turn():
@@ -235,69 +231,20 @@ class _Run:
             *(header.fingerprint, header.base),
         )
 
-    # --- map ------------------------------------------------------------------------------------------
+    # --- map, resolve, commit -------------------------------------------------------------------------
 
-    def chunk(self, chunk: pa.Table) -> None:
-        """Map, resolve and commit one chunk of diff.Staging.changes."""
-        mapped = self._map(chunk)
+    def chunk(self, mapped: Mapped) -> None:
+        """Resolve and commit one mapped chunk, whole."""
         self.counts.filtered += mapped.filtered
-        self.counts.sent += len(mapped.calls)
+        self.counts.sent += mapped.calls.num_rows
         with self._turn():
-            if mapped.calls:
-                outcome = apply(self.job.store, calls.table(mapped.calls), self.job.rules, run=self._run)
+            if mapped.calls.num_rows:
+                outcome = apply(self.job.store, mapped.calls, self.job.rules, run=self._run)
                 self._tally(outcome)
                 self._applied(outcome)
             self._remember(mapped)
             self._reject(mapped.rejected)
             self._record()
-
-    def _map(self, chunk: pa.Table) -> Mapped:
-        mapped = Mapped()
-        header = self.header
-        for row in chunk.to_pylist():
-            event, counter = row["event"], row["counter"] + 1
-            state = (row["key"], header.epoch, row["checksum"], counter)
-            try:
-                call = self._call(row, event, counter)
-            except RowRejected as error:
-                status = _REJECTED[event]
-                mapped.rejected.append((row["key"], event, error, row["record"]))
-                # What was not accepted did not happen: the counter stays.
-                mapped.state.append((*state[:3], counter - 1, status, header.version))
-                continue
-            if call is None:
-                mapped.filtered += 1
-            else:
-                mapped.calls.append(call)
-            if event == "deleted":
-                mapped.gone.append(row["key"])
-                header.base = max(header.base, counter)
-            else:
-                status = diff.FILTERED if call is None else diff.SENT
-                mapped.state.append((*state, status, header.version))
-        return mapped
-
-    def _call(self, row: dict[str, Any], event: str, counter: int) -> dict[str, Any] | None:
-        """The call that a row becomes, or None if the trigger leaves it out. Raises RowRejected."""
-        said = row_event(
-            event,
-            row["record"],
-            key=(self.job.model.key, row["key"]),
-            columns=self._columns,
-            message_id=message_id(self.job.path, self.header.epoch, row["key"], counter),
-            timestamp=self.received_at,
-        )
-        if not self._trigger.matches(said):
-            return None
-        try:
-            (message,) = self._calls(said)
-        except InvalidMapping as error:
-            # A directive met a value that it cannot take; only this row is wrong.
-            raise RowRejected("invalid_field", str(error)) from error
-        arrival = Arrival(self.job.source, self.received_at, said["messageId"])
-        return calls.call(message, arrival, self.job.rules)
-
-    # --- commit ---------------------------------------------------------------------------------------
 
     def _tally(self, outcome: Applied) -> None:
         counts, resolution = self.counts, outcome.resolution
@@ -313,14 +260,20 @@ class _Run:
     def _remember(self, mapped: Mapped) -> None:
         """Write what the mapping has seen, in the turn of the changes it describes."""
         store, header = self.job.store, self.header
-        rows = [(header.mapping, *row) for row in sorted(mapped.state)]
-        space.merge_in(store, "state", identity.table(STATE, rows))
         if mapped.gone:
             store.stage("gone", pa.table({"key": pa.array(mapped.gone, pa.string())}))
-            store.execute("delete from state where mapping = $1 and key in (select key from gone)", header.mapping)
+            mine = f"mapping = {header.mapping} and key in (select key from gone)"
+            header.base = max(header.base, store.rows(f"select max(counter) + 1 as c from state where {mine}")[0]["c"])
+            store.execute(f"delete from state where {mine}")
             self._write_header()
+        number = pa.array([header.mapping] * mapped.state.num_rows, pa.int64())
+        rows = mapped.state.add_column(0, "mapping", number).sort_by("key")
+        known = rows["known"]
+        rows = rows.drop_columns("known")
+        store.append("state", rows.filter(pc.invert(known)))
+        space.merge_in(store, "state", rows.filter(known))
 
-    def _reject(self, rows: Sequence[tuple[str | None, str | None, RowRejected, str | None]]) -> None:
+    def _reject(self, rows: Sequence[Rejected]) -> None:
         self.counts.rejected += len(rows)
         now = time_ns() // 1000
         data = [
@@ -333,7 +286,6 @@ class _Run:
         self.job.store.execute("update run set counts = $1 where run = $2", json.dumps(asdict(self.counts)), self._run)
 
 
-STATE = pa.schema([("mapping", pa.int64()), *diff.STATE])
 REJECTED = pa.schema(
     [
         ("run", pa.int64()),
@@ -341,72 +293,3 @@ REJECTED = pa.schema(
         ("at", pa.int64()),
     ]
 )
-_REJECTED = {
-    "new": diff.REJECTED_NEW,
-    "updated": diff.REJECTED_UPDATED,
-    "deleted": diff.REJECTED_DELETED,
-}
-
-
-def row_event(
-    event: str,
-    record: str | None,
-    *,
-    key: tuple[str, str],
-    columns: Sequence[str],
-    message_id: str,
-    timestamp: int,
-) -> dict[str, Any]:
-    """A changed row as the event that mappings read (reference, section 2).
-
-    `record` is the row as JSON, None for a deleted one, which carries its key and nulls; `key` is the key's
-    column and canonical JSON; times in µs. Raises RowRejected for a value or record over the limits.
-    """
-    if record is None:
-        properties = {**dict.fromkeys(columns), key[0]: json.loads(key[1])}
-    else:
-        properties = json.loads(record)
-        if len(record) * 4 > MAX_VALUE_BYTES:
-            _check_sizes(record, properties)
-    return {
-        "type": "track",
-        "event": event,
-        "messageId": message_id,
-        "timestamp": times.text(timestamp),
-        "properties": properties,
-        "context": {},
-    }
-
-
-def _check_sizes(record: str, properties: dict[str, Any]) -> None:
-    for name, value in properties.items():
-        size = len(canonical.encode(value).encode())
-        if size > MAX_VALUE_BYTES:
-            raise RowRejected(
-                "value_too_large",
-                f"column {name} holds {size:,} bytes as JSON; at most {MAX_VALUE_BYTES:,} are accepted",
-                [name],
-            )
-    size = len(record.encode())
-    if size > MAX_RECORD_BYTES:
-        raise RowRejected(
-            "record_too_large", f"the row holds {size:,} bytes; at most {MAX_RECORD_BYTES:,} are accepted"
-        )
-
-
-def message_id(path: str, epoch: int, key: str, counter: int) -> str:
-    """The message id of a row's call: the same when the same change is sent again."""
-    said = f"{path}\0{epoch}\0{key}\0{counter}"
-    return hashlib.md5(said.encode(), usedforsecurity=False).hexdigest()
-
-
-def _key_rejected(key: str | None, record: str, column: str) -> tuple[Any, ...]:
-    if key is None:
-        error = RowRejected("null_key", f"the key column {column} is NULL; every row needs a key", [column])
-    else:
-        error = RowRejected(
-            "repeated_key",
-            f"the key {column} = {key} stands in more than one row; keys must differ",
-            [column],
-        )
-    return key, None, error, record

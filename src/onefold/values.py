@@ -9,12 +9,12 @@ from typing import Any
 
 from onefold import canonical
 
-_AS_NUMBER = {
+NUMBERS = {
     *("tinyint", "smallint", "integer", "bigint", "hugeint"),
     *("utinyint", "usmallint", "uinteger", "ubigint", "uhugeint", "bignum"),
 }
 _AS_TEXT = {"time", "time_ns", "time with time zone", "interval", "uuid", "bit", "date"}
-_TIMES = {"timestamp", "timestamp_s", "timestamp_ms", "timestamp_ns"}
+TIMES = {"timestamp", "timestamp_s", "timestamp_ms", "timestamp_ns"}
 # A double carries every decimal of up to 15 digits exactly.
 _EXACT_DIGITS = 15
 
@@ -40,7 +40,7 @@ def json_sql(column: str, kind: Any, depth: int = 0) -> str:
         return f"json({column})::varchar"
     if name == "varchar":
         return _text(column)
-    if name in _AS_NUMBER or name == "boolean":
+    if name in NUMBERS or name == "boolean":
         return f"{column}::varchar"
     if name in ("float", "double"):
         return _float(column, kind)
@@ -48,7 +48,7 @@ def json_sql(column: str, kind: Any, depth: int = 0) -> str:
         return _decimal(column, dict(kind.children))
     if name in _AS_TEXT:
         return f"'\"' || {column}::varchar || '\"'"
-    if name in _TIMES:
+    if name in TIMES:
         return _time(f"{column}::timestamp")
     if name == "timestamp with time zone":
         return _time(f"({column} at time zone 'UTC')")
