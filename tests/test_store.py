@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from onefold import apply, calls, profiles, stores
 from onefold.errors import StoreError
-from onefold.rules import Rules
+from onefold.rules import Identifier, Rules
+from onefold.space import segment_id, segment_ids
 from onefold.stores import STEPS, Store
 
 RULES = Rules((), ("null",), merges=100, identifiers=1000)
@@ -113,6 +114,16 @@ def test_the_same_identifiers_have_other_ids_in_another_space(tmp_path: Path) ->
             put(store, said(1, userId="u"))
             ids += [view["segment_id"] for view in every(store)]
     assert ids[0] != ids[1]
+
+
+def test_segment_ids_are_the_same_one_by_one_and_all_at_once() -> None:
+    created = pa.table({"collection": ["users", "accounts"] * 600, "type": ["user_id", "é"] * 600,
+                        "value": [f"v{at} é😀" for at in range(1200)]})  # fmt: skip
+    secret = bytes(range(32))
+    one_by_one = [
+        segment_id(secret, Identifier(*row)) for row in zip(*(c.to_pylist() for c in created.columns), strict=True)
+    ]
+    assert segment_ids(secret, created).to_pylist() == one_by_one
 
 
 def test_a_space_of_a_newer_version_is_not_touched(space: Any) -> None:

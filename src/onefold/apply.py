@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from onefold import components, identity, space, traits
 from onefold.identity import NOBODY, Numbers, Resolution
-from onefold.rules import Identifier, Rules
+from onefold.rules import Rules
 from onefold.space import Found, Segment
 from onefold.stores import Store
 from onefold.traits import Stamp
@@ -133,11 +133,9 @@ class _Batch:
             np.maximum.at(latest, at, self.times[rows])
             np.maximum.at(last, at, rows)
         time, seq, traits_, meta = self._documents(count)
-        secret = self.store.secret
-        names = zip(*(born[name].to_pylist() for name in ("collection", "type", "value")), strict=True)
         columns = [
             born["segment"],
-            pa.array([space.segment_id(secret, Identifier(*name)) for name in names], pa.string()),
+            space.segment_ids(self.store.secret, born),
             born["collection"],
             earliest,
             latest,

@@ -105,14 +105,13 @@ class Found:
 def lookup(store: Store, identifying: pa.Table, next_segment: int) -> Found:
     """Every profile that owns one of the identifiers (identity.IDENTIFYING), whole. Raises StoreError."""
     numbers = types(store)
-    wanted = identifying.group_by(["collection", "type", "value"]).aggregate([])
-    kinds = pc.binary_join_element_wise(wanted["collection"], wanted["type"], ":")
+    kinds = pc.binary_join_element_wise(identifying["collection"], identifying["type"], ":")
     names = pa.array([":".join(name) for name in numbers], pa.string())
     number = pa.array(list(numbers.values()), pa.int64()).take(pc.index_in(kinds, names).combine_chunks())
-    known = pa.table({"type": number, "value": wanted["value"]}).filter(pc.is_valid(number))
-    if not known.num_rows:
+    wanted = pa.table({"type": number, "value": identifying["value"]}).filter(pc.is_valid(number))
+    if not wanted.num_rows:
         return Found(Known(next_segment=next_segment), {})
-    store.stage("wanted", known.sort_by([("type", "ascending"), ("value", "ascending")]))
+    store.stage("wanted", wanted.sort_by([("type", "ascending"), ("value", "ascending")]))
     segments, profile = whole(store, store.query(_TOUCHED))
     of = {number: name for name, number in numbers.items()}
     items = [
@@ -165,11 +164,12 @@ _WHOLE = f"""
 
 def numbers(store: Store, identifiers: pa.Table) -> Numbers:
     """The integer of each row's identifier type; types that the space has not seen are added to it."""
-    seen = identifiers.group_by(["collection", "type"], use_threads=False).aggregate([])
-    for row in seen.sort_by([("collection", "descending"), ("type", "ascending")]).to_pylist():
-        store.number("identifier_type", {"collection": row["collection"], "name": row["type"]})
-    known = types(store)
     kinds = pc.binary_join_element_wise(identifiers["collection"], identifiers["type"], ":")
+    # Users before accounts, then by name: the same numbers whatever the order of the calls.
+    for name in sorted(pc.unique(kinds).to_pylist(), reverse=True):
+        collection, _, kind = name.partition(":")
+        store.number("identifier_type", {"collection": collection, "name": kind})
+    known = types(store)
     at = pc.index_in(kinds, pa.array([":".join(name) for name in known], pa.string()))
     found: Numbers = np.array(list(known.values()), np.int64)[at.to_numpy()]
     return found
@@ -250,3 +250,28 @@ def segment_id(secret: bytes, identifier: Identifier, incarnation: int = 0) -> s
     prefix = "use_" if identifier.collection == USERS else "grp_"
     said = "\0".join((*identifier, str(incarnation)))
     return prefix + hmac.digest(secret, said.encode(), "sha256")[:16].hex()
+
+
+# From so many on, DuckDB is quicker than Python.
+MANY = 1000
+
+
+def segment_ids(secret: bytes, created: pa.Table) -> pa.Array:
+    """`segment_id` for each row of identity.CREATED."""
+    if created.num_rows < MANY:
+        rows = zip(*(created[name].to_pylist() for name in Identifier._fields), strict=True)
+        return pa.array([segment_id(secret, Identifier(*row)) for row in rows], pa.string())
+    import duckdb
+
+    # HMAC-SHA256 written out: the hash of the outer pad and the hash of the inner pad and the message.
+    key = secret.ljust(64, b"\0")
+    inner, outer = (bytes(byte ^ pad for byte in key) for pad in (0x36, 0x5C))
+    with duckdb.connect() as connection:
+        connection.register("created", created)
+        found = connection.sql(
+            f"select case when collection = '{USERS}' then 'use_' else 'grp_' end || left(sha256($1::blob || unhex("
+            " sha256($2::blob || encode(collection || chr(0) || type || chr(0) || value || chr(0) || '0')))), 32) as id"
+            " from created",
+            params=[outer, inner],
+        ).to_arrow_table()
+    return found["id"].combine_chunks()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -29,7 +30,7 @@ from onefold.rules import Rules
 from onefold.stores import Store
 from onefold.warehouses import Warehouse
 
-CHUNK_ROWS = 50_000
+CHUNK_ROWS = 100_000
 Progress = Callable[[str, int, int | None], None]  # stage, rows done, rows in all if known
 
 
@@ -112,11 +113,19 @@ def sync(
         rows = _rows(job, run, staging)
         plan = rows.plan
         computing = rows.computing if plan is not None and plan.computed.resolvers else None
+        job.store.prepare()
         done = 0
-        for chunk in staging.changes(CHUNK_ROWS, plan.select if plan else (), computing):
-            progress("map", done, found.changed)
-            run.chunk(rows.map(chunk))
-            done += chunk.num_rows
+        # One chunk is written while the next is mapped.
+        with ThreadPoolExecutor(1) as writer:
+            writing = None
+            for chunk in staging.changes(CHUNK_ROWS, plan.select if plan else (), computing):
+                mapped = rows.map(chunk)
+                if writing is not None:
+                    done += writing.result()
+                    progress("commit", done, found.changed)
+                writing = writer.submit(run.chunk, mapped, chunk.num_rows)
+            if writing is not None:
+                done += writing.result()
         progress("done", done, found.changed)
 
 
@@ -233,8 +242,8 @@ class _Run:
 
     # --- map, resolve, commit -------------------------------------------------------------------------
 
-    def chunk(self, mapped: Mapped) -> None:
-        """Resolve and commit one mapped chunk, whole."""
+    def chunk(self, mapped: Mapped, rows: int) -> int:
+        """Resolve and commit one mapped chunk, whole. Returns how many rows it held."""
         self.counts.filtered += mapped.filtered
         self.counts.sent += mapped.calls.num_rows
         with self._turn():
@@ -245,6 +254,7 @@ class _Run:
             self._remember(mapped)
             self._reject(mapped.rejected)
             self._record()
+        return rows
 
     def _tally(self, outcome: Applied) -> None:
         counts, resolution = self.counts, outcome.resolution

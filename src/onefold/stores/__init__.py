@@ -94,7 +94,6 @@ class Dialect:
     begin: str  # starts a transaction that writes: waits for its turn
     exists: str  # one row if the tables are there
     bulk: tuple[str, ...]  # said before a long run of large chunks
-    settle: str  # said after a large write, so that the next ones are quick
 
 
 class Engine(Protocol):
@@ -207,6 +206,11 @@ class Store:
     def lease(self, name: str, *, wait: bool) -> AbstractContextManager[bool]:
         """Hold `name` alone among all processes; yields False if it is held elsewhere and `wait` is off."""
         return self.engine.lease(name, wait=wait)
+
+    def prepare(self) -> None:
+        """Make ready for a long run of large chunks."""
+        for statement in self.engine.dialect.bulk:
+            self.execute(statement)
 
     # --- schema ---------------------------------------------------------------------------------------
 

@@ -24,8 +24,11 @@ DIALECT = Dialect(
     begin="begin immediate",
     exists="select 1 as found from sqlite_master where type = 'table' and name = 'meta'",
     bulk=("pragma cache_size = -400000",),
-    settle="",
 )
+
+
+# Large pages: rows are some hundred bytes, and most are written in bulk. Said before the file is made.
+SETTINGS = ("busy_timeout = 600000", "page_size = 16384", "journal_mode = wal", "synchronous = normal")
 
 
 class Engine:
@@ -46,7 +49,7 @@ class Engine:
         try:
             connection = driver.connect(str(self.file), autocommit=True)
             with connection.cursor() as cursor:
-                for setting in ("busy_timeout = 600000", "journal_mode = wal", "synchronous = normal"):
+                for setting in SETTINGS:
                     cursor.execute(f"pragma {setting}")
                     cursor.fetchall()
         except adbc_driver_manager.Error as error:
