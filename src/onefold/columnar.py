@@ -217,7 +217,7 @@ def _parts(compiler: _Compiler, action: str, fields: Mapping[str, Any], rules: R
     return _Parts(
         timestamp=timestamp,
         traits="null::varchar" if action == "sendTrack" else document,
-        body="'{' || " + " || ".join([*body, context]) + " || '}'",
+        body=f"concat('{{', {', '.join([*body, context])}, '}}')",
         identifiers=[
             (USERS, "user_id", user),
             *([] if is_group else [(USERS, "email", _identifying(described, ["email"]))]),
@@ -243,17 +243,17 @@ def _object(leaves: Mapping[str, Leaf]) -> str:
         return "'{}'"
     if not any(leaf.may_vanish for leaf in leaves.values()):
         parts = [
-            f"{values.literal((',' if at else '') + canonical.encode(name) + ':')} || coalesce({leaf.json}, 'null')"
+            f"{values.literal((',' if at else '{') + canonical.encode(name) + ':')}, coalesce({leaf.json}, 'null')"
             for at, (name, leaf) in enumerate(leaves.items())
         ]
-        return "('{' || " + " || ".join(parts) + " || '}')"
+        return f"concat({', '.join(parts)}, '}}')"
     pieces = [
         f"coalesce({values.literal(',' + canonical.encode(name) + ':')} || {leaf.json}, '')"
         if leaf.may_vanish
         else f"{values.literal(',' + canonical.encode(name) + ':')} || coalesce({leaf.json}, 'null')"
         for name, leaf in leaves.items()
     ]
-    return "('{' || substr(" + " || ".join(pieces) + ", 2) || '}')"
+    return f"concat('{{', substr(concat({', '.join(pieces)}), 2), '}}')"
 
 
 def _identifying(described: Mapping[str, Leaf], keys: Sequence[str]) -> str:

@@ -77,14 +77,15 @@ class Staging:
         kind = self._kinds[self.columns.index(key)]
         self._db.register("incoming", reader)
         with _streaming():
-            self._db.execute(
-                "create table staged as select row_number() over () as pos,"
-                f" {values.json_sql(self._names()[self.columns.index(key)], kind)} as key,"
-                # By name, so that the order of the columns makes no row look different.
-                f" unhex(md5({values.row_sql(sorted(named))})) as checksum, *"
-                f" from incoming as t({', '.join(self._names())})"
-            )
+            self._db.execute(f"create table rows as select * from incoming as t({', '.join(self._names())})")
         self._db.unregister("incoming")
+        # A pass of its own: the rows come one after another, but are hashed side by side.
+        self._db.execute(
+            "create table staged as select rowid as pos,"
+            f" {values.json_sql(self._names()[self.columns.index(key)], kind)} as key,"
+            # By name, so that the order of the columns makes no row look different.
+            f" unhex(md5({values.row_sql(sorted(named))})) as checksum from rows"
+        )
         return int(self._one("select count(*) from staged"))
 
     def _names(self) -> list[str]:
@@ -156,7 +157,7 @@ class Staging:
         more = "".join(f", {sql} as {name}" for sql, name in select)
         self._db.execute("create table numbered as select *, row_number() over (order by pos) as n from changed")
         total = int(self._one("select count(*) from numbered"))
-        chunk = "numbered n join staged s using (pos)"
+        chunk = "numbered n join rows s on s.rowid = n.pos"
         within = "n.n > $1 and n.n <= $2 order by n.n"
         for start in range(0, total, rows):
             bounds = (start, start + rows)
@@ -186,7 +187,9 @@ class Staging:
         if key is not None:
             where, bound = "where key = $1 or key = $2", [key, canonical.encode(key), limit]
         rows = self._db.sql(
-            f"select {record} as record from staged {where} order by pos limit ${len(bound)}", params=bound
+            f"select {record} as record from staged s join rows on rows.rowid = s.pos {where}"
+            f" order by pos limit ${len(bound)}",
+            params=bound,
         ).fetchall()
         return (json.loads(row[0]) for row in rows)
 
@@ -194,12 +197,12 @@ class Staging:
         """The rows whose key is NULL or repeated, in order, in chunks: key, record."""
         record = values.row_sql(self.schema())
         self._db.execute(
-            "create table refused as select pos, row_number() over (order by pos) as n from staged"
+            "create table refused as select pos, key, row_number() over (order by pos) as n from staged"
             f" where key is null or {_REPEATED}"
         )
         for start in range(0, int(self._one("select count(*) from refused")), rows):
             yield self._table(
-                f"select s.key, {record} as record from refused r join staged s using (pos)"
+                f"select r.key, {record} as record from refused r join rows s on s.rowid = r.pos"
                 " where r.n > $1 and r.n <= $2 order by r.n",
                 start,
                 start + rows,

@@ -63,10 +63,16 @@ def row_sql(columns: list[tuple[str, str, Any]]) -> str:
     """The SQL expression of a JSON object of (name, expression, type) triples, nulls kept."""
     if not columns:
         return "'{}'"
-    pairs = [
-        f"{literal(_key(name) + ':')} || coalesce({json_sql(column, kind)}, 'null')" for name, column, kind in columns
+    parts = [
+        part
+        for at, (name, column, kind) in enumerate(columns)
+        for part in (
+            literal(("," if at else "{") + _key(name) + ":"),
+            f"coalesce({json_sql(column, kind)}, 'null')",
+        )
     ]
-    return "'{' || " + " || ',' || ".join(pairs) + " || '}'"
+    # One concat: a chain of || would copy what it has so far at each step.
+    return f"concat({', '.join(parts)}, '}}')"
 
 
 def _key(name: str) -> str:
