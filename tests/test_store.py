@@ -7,10 +7,10 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from onefold import apply, calls, profiles, stores
+from onefold import apply, calls, components, profiles, stores
 from onefold.errors import StoreError
 from onefold.rules import Identifier, Rules
 from onefold.space import segment_id, segment_ids
@@ -173,15 +173,18 @@ MESSAGE = st.fixed_dictionaries(
 )
 
 
-@given(st.lists(MESSAGE, max_size=90), st.integers(1, 30))
+@settings(max_examples=60)
+@given(st.lists(MESSAGE, max_size=60), st.integers(1, 30))
 def test_one_batch_or_many_give_the_same_profiles(
     tmp_path_factory: pytest.TempPathFactory, messages: list[dict[str, Any]], size: int
 ) -> None:
+    """The whole batch in columns, the parts call by call."""
     folder = tmp_path_factory.mktemp("batches")
     rows = [said(at, **message) for at, message in enumerate(messages)]
     found = []
-    for name, step in (("whole", 1000), ("parts", size)):
-        with stores.open("sqlite", folder / f"{name}.db") as store:
+    for name, step, few in (("whole", 1000, 0), ("parts", size, 1000)):
+        with pytest.MonkeyPatch.context() as patch, stores.open("sqlite", folder / f"{name}.db") as store:
+            patch.setattr(components, "FEW", few)
             for start in range(0, len(rows), step):
                 put(store, *rows[start : start + step])
             views = every(store) + list(profiles.each(store, "accounts", RULES))

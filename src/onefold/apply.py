@@ -121,8 +121,8 @@ class _Batch:
     # --- segments that this batch creates -------------------------------------------------------------
 
     def created(self) -> pa.Table:
-        """The rows of `segment` for the new segments, in born order."""
-        born = self.resolution.created
+        """The rows of `segment` for the new segments, in born order: the first one is `base`, and so on."""
+        born = self.resolution.created.sort_by("segment")
         count = born.num_rows
         calls = born["call"].to_numpy()
         earliest, latest, last = self.times[calls].copy(), self.times[calls].copy(), calls.copy()
@@ -147,8 +147,7 @@ class _Batch:
             traits_,
             meta,
         ]
-        order = np.argsort(born["segment"].to_numpy())
-        return pa.table(columns, schema=space.SEGMENT).take(order) if count else space.SEGMENT.empty_table()
+        return pa.table(columns, schema=space.SEGMENT)
 
     def _identifier_lists(self, count: int) -> pa.Array:
         """`segment.identifiers` of the new segments, in born order."""

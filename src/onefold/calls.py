@@ -96,7 +96,7 @@ def call(message: Mapping[str, Any], arrival: Arrival, rules: Rules) -> dict[str
             "source": arrival.source,
             "identifiers": identifiers(message, rules),
             "traits": canonical.encode(traits) if traits else None,
-            "subscriptions": statements(message),
+            "subscriptions": statements(message) or None,
             "body": canonical.encode({k: v for k, v in message.items() if k not in _ELSEWHERE}),
         }
     except canonical.InvalidValue as error:
