@@ -185,3 +185,12 @@ def test_a_password_is_never_printed(tmp_path: Path) -> None:
     for words in (("plan",), ("apply",), ("export",), ("source", "test", "crm"), ("plan", "--json")):
         done = command(*words, cwd=shop.folder)
         assert "hush-hush" not in done.stdout + done.stderr
+
+
+def test_a_trigger_that_reads_otherwise_than_it_looks_is_warned_of(tmp_path: Path) -> None:
+    shop = Shop(tmp_path / "shop")
+    shop.mappings = [mapping(trigger='event = "new" and properties.plan = "pro" or properties.id = 1')]
+    shop.write()
+    done = command("plan", cwd=shop.folder)
+    assert done.returncode == 0
+    assert "one operator, the last one" in done.stderr

@@ -44,3 +44,16 @@ def test_it_is_known_whether_the_columns_matter() -> None:
 def test_what_is_no_trigger_is_refused_with_the_place(text: str) -> None:
     with pytest.raises(InvalidTrigger, match="trigger"):
         trigger.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "ambiguous"),
+    [
+        ('event = "new" or event = "updated"', False),
+        ('event = "new" and (name = "a" or contains(name, "b"))', False),
+        ('event = "new" or event = "updated" and name = "a"', True),
+        ('event = "new" and (contains(name, "b") or name = "a")', True),
+    ],
+)
+def test_a_trigger_that_reads_otherwise_than_it_looks_is_known(text: str, ambiguous: bool) -> None:
+    assert trigger.parse(text).ambiguous is ambiguous

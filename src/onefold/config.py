@@ -199,7 +199,7 @@ def read(path: Path, env: Environment[str, str]) -> Document:
     report = Report(data, lines)
     _inline(data, path.parent, env, report)
     workspace = _checked(data, env, report, path.name, demand=True)
-    return Document(data, workspace, list(_warnings(report, path.name)))
+    return Document(data, workspace, [*_warnings(report, path.name), *_ambiguous(report, workspace, path.name)])
 
 
 def load(data: dict[str, Any], env: Environment[str, str]) -> Workspace:
@@ -267,6 +267,21 @@ def _warnings(report: Report, file: str) -> Iterator[str]:
             variable = f"${{{secret.name(slug, 'PASSWORD')}}}"
             sentence = f"the password is written out; write {variable} in its place and set that variable"
             yield f"{file}: {Problem(document.dotted(path), sentence, report.line(path))}"
+
+
+def _ambiguous(report: Report, workspace: Workspace, file: str) -> Iterator[str]:
+    """Triggers that the field's engine, and so we, read otherwise than people would."""
+    from onefold import trigger
+
+    for at, destination in enumerate(workspace.destinations):
+        for index, mapping in enumerate(destination.mappings):
+            if trigger.parse(mapping.trigger).ambiguous:
+                path = ("destinations", at, "mappings", index, "trigger")
+                sentence = (
+                    "conditions side by side have one operator, the last one, and a parenthesis ends at the first ')';"
+                    " use one operator, and functions last in a parenthesis (docs/workspace-file.md, Triggers)"
+                )
+                yield f"{file}: {Problem(document.dotted(path), sentence, report.line(path))}"
 
 
 # --- the document, part by part -----------------------------------------------------------------------

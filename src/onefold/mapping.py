@@ -120,7 +120,11 @@ def _unquoted(part: str) -> str:
 
 
 def _get(path: str) -> Resolver:
-    keys = parts(path)
+    return reader(parts(path))
+
+
+def reader(keys: tuple[str, ...]) -> Resolver:
+    """What stands at a path of an event, UNDEFINED if it leads nowhere."""
 
     def resolved(event: Any) -> Any:
         value = event

@@ -94,12 +94,15 @@ def _trigger(report: Report, path: Path, text: str) -> None:
     if report.about(path) or path in report.unset:
         return
     try:
-        events = trigger.parse(text).events()
+        parsed = trigger.parse(text)
+        events = parsed.events()
     except InvalidTrigger as error:
         report.add(path, str(error))
         return
     if not events:
-        report.add(path, 'can never match a row: its type is "track", its event "new", "updated" or "deleted"')
+        read_so = "; conditions side by side have one operator, the last one" if parsed.ambiguous else ""
+        said = 'can never match a row: its type is "track", its event "new", "updated" or "deleted"'
+        report.add(path, said + read_so)
 
 
 def _engage_space(report: Report, path: Path, workspace: Workspace, mapping: Mapping) -> None:

@@ -14,6 +14,7 @@ from functools import cache
 from itertools import product
 from typing import Any
 
+from onefold import mapping
 from onefold.errors import InvalidTrigger
 
 EVENTS = ("new", "updated", "deleted")
@@ -55,6 +56,11 @@ class Trigger:
     def depends_on_event_only(self) -> bool:
         """Whether the answer for a warehouse row follows from its `type` and `event` alone."""
         return all(path in (("type",), ("event",)) for path in self._paths)
+
+    @property
+    def ambiguous(self) -> bool:
+        """Whether it would mean something else if `and` bound tighter and parentheses closed where they are."""
+        return _ambiguous(_parse(self.text), nested=False)
 
     def events(self) -> frozenset[str]:
         """The events that a warehouse row could match as; empty means it can never match one.
@@ -138,6 +144,14 @@ class Group:
 _CLOSE = object()
 
 
+def _ambiguous(start: Any, *, nested: bool) -> bool:
+    """Two operators side by side, or a function that is not the last inside a parenthesis."""
+    operators = {str(child) for child in start.children if getattr(child, "type", "") == "OPERATION"}
+    early = nested and any(getattr(child, "data", "") == "function" for child in start.children[:-1])
+    groups = [child.children[0] for child in start.children if getattr(child, "data", "") == "group"]
+    return len(operators) > 1 or early or any(_ambiguous(group, nested=True) for group in groups)
+
+
 def _stream(start: Any) -> Iterator[Any]:
     """The conditions, operators and parentheses of a tree, in the order of the text."""
     for child in start.children:
@@ -200,27 +214,9 @@ def _unquoted(text: str) -> str:
     return re.sub(r"\\(.)", r"\1", text[1:-1])
 
 
-MISSING = object()
-
-
-def _reader(keys: tuple[str, ...]) -> Callable[[Mapping[str, Any]], Any]:
-    def read(event: Mapping[str, Any]) -> Any:
-        value: Any = event
-        for key in keys:
-            if isinstance(value, dict) and key in value:
-                value = value[key]
-            elif isinstance(value, list) and key.isdecimal() and int(key) < len(value):
-                value = value[int(key)]
-            else:
-                return MISSING
-        return value
-
-    return read
-
-
 def _comparison(tree: Any) -> Test:
     path, operator, value = tree.children
-    read = _reader(_path_of(path))
+    read = mapping.reader(_path_of(path))
     token = value.children[0]
     if token.type == "NUMBER":
         return _number(read, str(operator), float(token))
@@ -229,7 +225,7 @@ def _comparison(tree: Any) -> Test:
         return lambda _: False  # order is for numbers only
     equal = operator == "="
     if wanted is None:
-        return lambda event: (read(event) in (MISSING, None)) is equal
+        return lambda event: (read(event) in (mapping.UNDEFINED, None)) is equal
 
     if isinstance(wanted, bool) and not equal:
         return lambda _: True  # as in the field: `!=` says nothing about booleans
@@ -265,7 +261,7 @@ def _number(read: Callable[[Mapping[str, Any]], Any], operator: str, wanted: flo
 
 def _function(tree: Any) -> Test:
     *negations, name, path, pattern = tree.children
-    read, wanted = _reader(_path_of(path)), _unquoted(str(pattern))
+    read, wanted = mapping.reader(_path_of(path)), _unquoted(str(pattern))
     holds = len(negations) % 2 == 0
     if _path_of(path) == ("type",):
         return lambda _: False  # as in the field: functions are not for the type of a call
