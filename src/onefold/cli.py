@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -255,7 +255,7 @@ def sync(
                 dump(outcome.line())
             else:
                 show(_outcome(outcome, dry_run=dry_run))
-                show(_named(named))
+                show(_named(named, outcome))
             named.clear()
     sys.exit(1 if failed else 0)
 
@@ -283,11 +283,21 @@ def _outcome(outcome: Outcome, *, dry_run: bool) -> list[str]:
     return lines
 
 
-def _named(effects: list[dict[str, Any]]) -> list[str]:
-    """What a dry run would do, by name."""
-    from onefold.preview import sentence
+# The kinds of effects that a dry run names, and where all of them are counted.
+_KINDS = {"create": "profiles_created", "update": "profiles_updated", "merge": "merges", "reject": "rejected"}
 
-    return [f"  would be: {sentence(effect)}" for effect in effects]
+
+def _named(effects: list[dict[str, Any]], outcome: Outcome) -> Iterator[str]:
+    """What a dry run would do, by name: the first of each kind, and how many more there are."""
+    from onefold.preview import sentence
+    from onefold.workspace import NAMED
+
+    for kind in dict.fromkeys(effect["do"] for effect in effects):
+        found = [effect for effect in effects if effect["do"] == kind][:NAMED]
+        yield from (f"  would be: {sentence(effect)}" for effect in found)
+        more = outcome.counts[_KINDS[kind]] - len(found) if kind in _KINDS else 0
+        if more > 0:
+            yield f"            … {more:,} more"
 
 
 def _bars(stack: ExitStack) -> Bars | None:

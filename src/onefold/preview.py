@@ -145,6 +145,8 @@ def sentence(effect: dict[str, Any]) -> str:
         return f"updates profile {profile}"
     if do == "merge":
         return f"merges {effect['joined'][1]} and {effect['joined'][0]} into profile {profile}"
+    if do == "reject":
+        return f"rejects the row {effect['key'] or 'without a key'} ({effect['code']}): {effect['why']}"
     if do in ("drop", "ignore"):
         return f"leaves out {effect['identifier']}: {effect['why']}"
     if do == "subscribe":

@@ -91,16 +91,17 @@ def sync(
     allow_deletes: bool = False,
     progress: Progress = lambda *_: None,
     applied: Callable[[Applied], None] = lambda _: None,
+    refused: Callable[[Sequence[Rejected]], None] = lambda _: None,
 ) -> None:
     """Bring a mapping's changes into its space, and count them. Raises WarehouseError, StoreError, SyncStopped.
 
     A dry run is the same work inside one turn of the caller's, who takes it back. `applied` is shown what each
-    chunk did.
+    chunk did, `refused` the rows that were rejected.
     """
     with ExitStack() as stack:
         stack.enter_context(job.store.lease(job.path, wait=True))
         turn = nullcontext if dry_run else job.store.turn
-        run = _Run(job, run_id, counts, _header(job, full=full), turn, applied)
+        run = _Run(job, run_id, counts, _header(job, full=full), turn, applied, refused)
         staging = stack.enter_context(diff.staging(job.temp))
         progress("read", 0, None)
         with job.warehouse.read(job.model.sql) as reader:
@@ -190,6 +191,7 @@ class _Run:
         header: Header,
         turn: Callable[[], Any],
         applied: Callable[[Applied], None],
+        refused: Callable[[Sequence[Rejected]], None],
     ) -> None:
         self.job = job
         self.header = header
@@ -199,6 +201,7 @@ class _Run:
         self._run = 0
         self._turn = turn
         self._applied = applied
+        self._refused = refused
         self._created: set[int] = set()  # segments that this run created
         self._updated: set[int] = set()  # profiles, by oldest segment, that were there before it
 
@@ -285,6 +288,8 @@ class _Run:
 
     def _reject(self, rows: Sequence[Rejected]) -> None:
         self.counts.rejected += len(rows)
+        if rows:
+            self._refused(rows)
         now = time_ns() // 1000
         data = [
             (self._run, key, event, error.code, json.dumps(error.fields), str(error), record, now)

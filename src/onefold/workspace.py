@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from onefold.apply import Applied
     from onefold.catalog import Catalog, Run
     from onefold.plan import Change
+    from onefold.rows import Rejected
     from onefold.rules import Rules
     from onefold.stores import Store
     from onefold.sync import Job, Progress
@@ -264,9 +265,9 @@ class Workspace:
     ) -> Iterator[Outcome]:
         """Sync the applied mappings that are selected, one after another; a failed one stops no other.
 
-        `progress` gives each mapping a function to report to; `effect` is told, by name, of the first profiles
-        that each chunk creates, updates and merges. A dry run takes everything back at its end, so that each
-        mapping sees what those before it would have done.
+        `progress` gives each mapping a function to report to; `effect` is told, by name, of the first profiles that
+        each chunk creates, updates and merges, and of the first rows that it rejects. A dry run takes everything
+        back at its end, so that each mapping sees what those before it would have done.
         """
         with ExitStack() as stack:
             stores: dict[str, Store] = {}
@@ -311,13 +312,18 @@ class Workspace:
                 assert effect is not None
                 effect(found)
 
+        def refused(rows: Sequence[Rejected]) -> None:
+            for key, _, error, _ in rows[:NAMED] if effect else ():
+                assert effect is not None
+                effect({"do": "reject", "key": key, "code": error.code, "why": str(error)})
+
         path, start, began = job.path, _now(), perf_counter()
         run_id = _run_id(start)
         if not options["dry_run"]:
             self.catalog.start(run_id, path, space, start, started_by)
         counts, status, failure = _no_counts(), "succeeded", None
         try:
-            sync(job, run_id, counts, progress=progress, applied=applied, **options)
+            sync(job, run_id, counts, progress=progress, applied=applied, refused=refused, **options)
             status = "partly" if counts.rejected else "succeeded"
         except OnefoldError as error:
             status, failure = "failed", error
