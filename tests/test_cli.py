@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -138,7 +140,7 @@ def test_the_file_is_what_plan_reads_and_sync_warns_when_it_differs(tmp_path: Pa
     (change,) = said("plan", cwd=shop.folder)
     assert (change["action"], change["slug"]) == ("update", "d/people")
     done = command("sync", "--json", cwd=shop.folder)
-    assert "onefold apply" in done.stderr
+    assert "onefold plan" in done.stderr
     assert json.loads(done.stdout)["sent"] == 1
 
 
@@ -152,9 +154,6 @@ def test_a_dry_run_names_profiles_and_leaves_no_run(tmp_path: Path) -> None:
 
 
 def test_two_syncs_of_one_mapping_take_turns(tmp_path: Path) -> None:
-    import subprocess
-    import sys
-
     shop = Shop(tmp_path / "shop")
     shop.sql("insert into people select i, i || '@x', 'p', '2024-01-01' from range(3000) t(i)")
     shop.apply()
@@ -163,6 +162,27 @@ def test_two_syncs_of_one_mapping_take_turns(tmp_path: Path) -> None:
     lines = [json.loads(process.communicate(timeout=120)[0]) for process in both]
     assert sorted(line["sent"] for line in lines) == [0, 3000]
     assert [line["status"] for line in lines] == ["succeeded", "succeeded"]
+
+
+def test_two_new_mappings_can_sync_into_one_space_at_once(tmp_path: Path) -> None:
+    shop = Shop(tmp_path / "shop")
+    shop.sql(
+        "insert into people select i, i || '@x', 'p', '2024-01-01' from range(3000) t(i)",
+        "create table others as select id + 5000 as id, 'o' || email as email, plan, seen from people",
+    )
+    shop.models["others"] = ("id", "select * from others")
+    shop.mappings = [mapping(), mapping("others")]
+    shop.apply()
+    words = [str(Path(sys.executable).parent / "onefold"), "sync", "--json"]
+    both = [
+        subprocess.Popen([*words, f"d/{name}"], cwd=shop.folder, stdout=subprocess.PIPE, text=True)
+        for name in ("people", "others")
+    ]
+    lines = [json.loads(process.communicate(timeout=120)[0]) for process in both]
+    assert [line["sent"] for line in lines] == [3000, 3000]
+    again = said("sync", cwd=shop.folder)
+    assert [line["unchanged"] for line in again] == [3000, 3000]
+    assert len(said("profile", "list", "production", cwd=shop.folder)) == 6000
 
 
 def test_a_column_that_a_mapping_reads_and_the_model_lacks_is_named(tmp_path: Path) -> None:
@@ -194,3 +214,33 @@ def test_a_trigger_that_reads_otherwise_than_it_looks_is_warned_of(tmp_path: Pat
     done = command("plan", cwd=shop.folder)
     assert done.returncode == 0
     assert "one operator, the last one" in done.stderr
+
+
+def test_a_sync_uses_what_was_applied_even_if_the_file_is_broken_since(tmp_path: Path) -> None:
+    shop = Shop(tmp_path / "shop")
+    shop.people((1, "a@x", "free"))
+    shop.apply()
+    (shop.folder / "onefold.yaml").write_text("workspace: [")
+    done = command("sync", "--json", cwd=shop.folder)
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["sent"] == 1
+    assert "differs" in done.stderr
+
+
+def test_a_variable_that_is_not_set_fails_its_own_mappings_only(tmp_path: Path) -> None:
+    shop = Shop(tmp_path / "shop")
+    shop.people((1, "a@x", "free"))
+    shop.write()
+    data = json.loads((shop.folder / "onefold.yaml").read_text())
+    data["sources"].append({"slug": "crm", "type": "postgres", "url": "${CRM_URL}"})
+    data["models"].append({"slug": "crm", "source": "crm", "key": "id", "sql": "select 1 as id"})
+    other = {"slug": "crm", "type": "segment_profiles", "source": "crm", "mappings": [mapping("crm")]}
+    data["destinations"].insert(0, other)
+    (shop.folder / "onefold.yaml").write_text(json.dumps(data))
+    assert command("apply", cwd=shop.folder, env={"CRM_URL": "postgresql://x@127.0.0.1:1/x"}).returncode == 0
+    done = command("sync", "--json", cwd=shop.folder)
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [(line["status"], line.get("code")) for line in lines] == [
+        ("failed", "missing_variable"),
+        ("succeeded", None),
+    ]

@@ -236,7 +236,7 @@ def sync(
     """Bring what changed in the warehouse into the profiles."""
     space = workspace(folder)
     if not dry_run and space.differs:
-        typer.echo("Warning: onefold.yaml differs from what was applied; run `onefold apply` to use it", err=True)
+        typer.echo("Warning: onefold.yaml differs from what was applied, which is used; see `onefold plan`", err=True)
     named: list[dict[str, Any]] = []
     failed = False
     with ExitStack() as stack:

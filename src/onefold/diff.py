@@ -33,7 +33,6 @@ STATE = pa.schema(
 SENT, FILTERED, REJECTED_NEW, REJECTED_UPDATED, REJECTED_DELETED = range(5)
 
 MASS_DELETE_FROM = 100  # known keys from which a run may not delete more than half of them unasked
-MAX_ROWS = 150_000_000
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,7 @@ class Counts:
 class Header:
     """What a mapping is known by in the space: its epoch, and the version that rejected rows were tried with."""
 
-    mapping: int
+    mapping: int | None  # its number in the space; given out with the first turn
     path: str
     key_column: str
     epoch: int
@@ -140,8 +140,7 @@ def _header(job: Job, *, full: bool) -> Header:
         job.path,
     )
     if not rows:
-        number = job.store.rows("select coalesce(max(mapping), 0) + 1 as number from mapping")[0]["number"]
-        return Header(number, job.path, key, 1, 1, fingerprint, 0)
+        return Header(None, job.path, key, 1, 1, fingerprint, 0)
     header = Header(**rows[0])
     header.forget = header.key_column != key
     if full or header.forget:
@@ -173,7 +172,7 @@ def check_columns(job: Job, columns: Sequence[str]) -> None:
 
 
 def _state(store: Store, header: Header) -> pa.Table:
-    if header.forget:
+    if header.mapping is None or header.forget:
         return diff.STATE.empty_table()
     return store.query(
         "select key, epoch, checksum, counter, status, version from state where mapping = $1", header.mapping
@@ -231,6 +230,9 @@ class _Run:
 
     def _write_header(self) -> None:
         store, header = self.job.store, self.header
+        if header.mapping is None:
+            newest = store.rows("select coalesce(max(mapping), 0) as number from mapping")
+            header.mapping = int(newest[0]["number"]) + 1
         if header.forget:
             store.execute("delete from state where mapping = $1", header.mapping)
             header.forget = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -14,7 +15,7 @@ from time import perf_counter, time_ns
 from typing import TYPE_CHECKING, Any
 
 from onefold import config
-from onefold.errors import NotFound, OnefoldError
+from onefold.errors import InvalidWorkspace, NotFound, OnefoldError, WarehouseError
 from onefold.nearest import nearest
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from onefold.warehouses import Table, Warehouse
 
 FILE = "onefold.yaml"
+# What stays of a variable that is not set.
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 # How many profiles of each kind of effect a dry run names.
 NAMED = 10
 
@@ -83,6 +86,7 @@ class Workspace:
 
         if not (self.home / "catalog.db").exists() and not (self.folder / FILE).exists():
             raise NotFound(f"{self.folder} is not a workspace: it has no {FILE}; `onefold init` writes one")
+        self.home.mkdir(mode=0o700, exist_ok=True)  # it holds write keys and the spaces' secrets
         return Catalog(self.home / "catalog.db")
 
     @cached_property
@@ -100,10 +104,13 @@ class Workspace:
 
     @property
     def differs(self) -> bool:
-        """Whether the file says something else than what was applied."""
+        """Whether the file says something else than what was applied, or cannot be read."""
         if not (self.folder / FILE).exists():
             return False
-        return bool(self.plan())
+        try:
+            return bool(self.plan())
+        except InvalidWorkspace:
+            return True
 
     def plan(self) -> list[Change]:
         """What `apply` would change. Raises InvalidWorkspace."""
@@ -138,6 +145,13 @@ class Workspace:
 
         workspace = workspace or self.document.workspace
         source = _pick(workspace.sources, slug, "source")
+        for option in source.options.values():
+            unset = _VARIABLE.search(option) if isinstance(option, str) else None
+            if unset:
+                raise WarehouseError(
+                    f"source {slug} needs the environment variable {unset[1]}, which is not set",
+                    code="missing_variable",
+                )
         return warehouses.open(source.type, source.options, self.folder)
 
     def test_source(self, slug: str) -> list[Table]:
@@ -278,52 +292,42 @@ class Workspace:
                     yield Outcome(None, path, "skipped", asdict(_no_counts()), 0.0, "disabled", off)
                     continue
                 slug = _profile_source(self.applied, mapping)[0].slug
-                if slug not in stores:
-                    stores[slug] = stack.enter_context(self.space(slug))
-                    if dry_run:
-                        stack.enter_context(stores[slug].turn(keep=False))
-                job = self.job(destination, mapping, self.applied, stores[slug])
+
+                def job(
+                    destination: config.Destination = destination, mapping: config.Mapping = mapping, slug: str = slug
+                ) -> Job:
+                    if slug not in stores:
+                        stores[slug] = stack.enter_context(self.space(slug))
+                        if dry_run:
+                            stack.enter_context(stores[slug].turn(keep=False))
+                    return self.job(destination, mapping, self.applied, stores[slug])
+
                 said = progress(path) if progress else lambda *_: None
-                yield self._sync(
-                    job,
-                    slug,
-                    started_by,
-                    said,
-                    effect,
-                    full=full,
-                    dry_run=dry_run,
-                    allow_deletes=allow_deletes,
-                )
+                options = {"full": full, "dry_run": dry_run, "allow_deletes": allow_deletes}
+                yield self._sync(path, slug, job, started_by, said, effect, options)
 
     def _sync(
         self,
-        job: Job,
+        path: str,
         space: str,
+        make: Callable[[], Job],
         started_by: str,
         progress: Progress,
         effect: Callable[[dict[str, Any]], None] | None,
-        **options: bool,
+        options: dict[str, Any],
     ) -> Outcome:
-        from onefold import preview
+        """One run of one mapping, recorded; whatever stops it is its outcome."""
         from onefold.sync import sync
 
-        def applied(outcome: Applied) -> None:
-            for found in preview.effects(job.store, outcome, job, limit=NAMED) if effect else ():
-                assert effect is not None
-                effect(found)
-
-        def refused(rows: Sequence[Rejected]) -> None:
-            for key, _, error, _ in rows[:NAMED] if effect else ():
-                assert effect is not None
-                effect({"do": "reject", "key": key, "code": error.code, "why": str(error)})
-
-        path, start, began = job.path, _now(), perf_counter()
+        start, began = _now(), perf_counter()
         run_id = _run_id(start)
         if not options["dry_run"]:
             self.catalog.start(run_id, path, space, start, started_by)
         counts, status, failure = _no_counts(), "succeeded", None
         try:
-            sync(job, run_id, counts, progress=progress, applied=applied, refused=refused, **options)
+            job = make()
+            told = _told(job, effect) if effect else {}
+            sync(job, run_id, counts, progress=progress, **told, **options)
             status = "partly" if counts.rejected else "succeeded"
         except OnefoldError as error:
             status, failure = "failed", error
@@ -419,6 +423,21 @@ class Workspace:
         elif run.error:
             found |= {"code": run.code, "error": run.error}
         return found
+
+
+def _told(job: Job, effect: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+    """The callbacks of a sync that tell `effect`, by name, what it does."""
+    from onefold import preview
+
+    def applied(outcome: Applied) -> None:
+        for found in preview.effects(job.store, outcome, job, limit=NAMED):
+            effect(found)
+
+    def refused(rows: Sequence[Rejected]) -> None:
+        for key, _, error, _ in rows[:NAMED]:
+            effect({"do": "reject", "key": key, "code": error.code, "why": str(error)})
+
+    return {"applied": applied, "refused": refused}
 
 
 def _pick(items: Sequence[Any], slug: str, kind: str) -> Any:
