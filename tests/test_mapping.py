@@ -67,6 +67,22 @@ def test_a_wrong_case_operator_is_noticed_when_it_meets_a_text() -> None:
         mapping.resolve(wrong, {"a": "x"})
 
 
+@pytest.mark.parametrize(
+    ("template", "text"),
+    [
+        ("{{ o }}", '{"x":1}'),
+        ("{{ o | json }}", '{"x":1}'),
+        ("{{ l }}", "312"),
+        ("{{ f | round }}", "3"),
+        ("{{ f | times: 2 }}", "5"),
+        ("{{ n }}{{ missing }}", ""),
+    ],
+)
+def test_a_liquid_template_writes_values_as_they_are_written_everywhere(template: str, text: str) -> None:
+    event = {"o": {"x": 1}, "l": [3, 1, 2], "f": 2.5, "n": None}
+    assert mapping.resolve({"@liquid": template}, event) == text
+
+
 def test_a_path_to_one_column_is_known_as_such() -> None:
     assert mapping.column({"@path": "$.properties.email"}) == "email"
     assert mapping.column({"@path": "$.properties.a.b"}) is None

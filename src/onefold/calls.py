@@ -34,7 +34,6 @@ SCHEMA = pa.schema(
     ]
 )
 
-TYPES = ("identify", "group", "track", "page", "screen", "alias")
 MAX_TRAITS = 300
 MAX_MESSAGE_ID = 100
 MAX_GROUP_ID = 500

@@ -146,11 +146,6 @@ class Catalog:
                 else:
                     connection.execute(WRITE_KEY.insert().values(source=slug, key=key))
 
-    def write_keys(self) -> dict[str, str]:
-        """Slug of a profile source -> its write key."""
-        with self._transaction() as connection:
-            return {row.source: row.key for row in connection.execute(sa.select(WRITE_KEY))}
-
     # --- runs -----------------------------------------------------------------------------------------
 
     def start(self, run_id: str, mapping: str, space: str, started_at: int, started_by: str) -> None:

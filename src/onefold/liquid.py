@@ -7,6 +7,7 @@ from decimal import ROUND_FLOOR, Decimal
 from functools import cache, wraps
 from typing import Any
 
+from onefold import canonical
 from onefold.errors import InvalidMapping
 
 MAX_LENGTH = 1000
@@ -34,7 +35,21 @@ def _environment() -> Any:
     ):
         environment.filters[name] = _whole(environment.filters[name])
     environment.filters["round"] = _round
+    environment.filters["json"] = canonical.encode
     return environment
+
+
+class _Object(dict[str, Any]):
+    """An object that reads as its JSON when it is put into a text."""
+
+    def __str__(self) -> str:
+        return canonical.encode(self)
+
+
+def _readable(value: Any) -> Any:
+    if isinstance(value, dict):
+        return _Object({key: _readable(item) for key, item in value.items()})
+    return [_readable(item) for item in value] if isinstance(value, list) else value
 
 
 def _whole(original: Any) -> Any:
@@ -76,8 +91,8 @@ def compile(template: str) -> Callable[[Mapping[str, Any]], str]:  # noqa: A001 
 
     def render(event: Mapping[str, Any]) -> str:
         try:
-            return str(parsed.render(**event))
-        except LiquidError as error:
+            return str(parsed.render(**_readable(event)))
+        except (LiquidError, canonical.InvalidValue) as error:
             raise InvalidMapping(f"@liquid: {str(error).splitlines()[0]}") from error
 
     return render

@@ -40,9 +40,6 @@ class Action:
     trigger: str | None
     fields: tuple[Field, ...]
 
-    def field(self, key: str) -> Field:
-        return next(field for field in self.fields if field.key == key)
-
 
 _SPACE = Field("engage_space", "Profile Space", "The profile source through which calls enter a space.", required=True)
 _USER = Field("user_id", "User ID", "The id of the user in your own systems.")

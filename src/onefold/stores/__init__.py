@@ -76,7 +76,6 @@ STEPS: list[list[str]] = [
 ]
 # Tables that give an integer to a name, with the column of the integer.
 NUMBERED = {"source": "source", "identifier_type": "type"}
-TABLES = [step.split()[2] for steps in STEPS for step in steps if step.startswith("create table")]
 
 
 class Connection(Protocol):
