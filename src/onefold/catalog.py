@@ -17,6 +17,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from onefold.errors import NotFound, StoreError
+from onefold.processes import alive
 
 # The newest step in migrations/versions.
 HEAD = "0001"
@@ -77,13 +78,7 @@ class Run:
         """Whether it says running, but its process is gone."""
         if self.status != "running" or self.host != socket.gethostname():
             return False
-        try:
-            os.kill(self.pid, 0)
-        except ProcessLookupError:
-            return True
-        except PermissionError:
-            return False
-        return False
+        return not alive(self.pid)
 
 
 class Catalog:

@@ -7,10 +7,12 @@ checksum a row (design, section 5b).
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from shutil import rmtree
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -18,6 +20,7 @@ import pyarrow as pa
 
 from onefold import canonical, values
 from onefold.errors import SyncStopped, WarehouseError
+from onefold.processes import alive
 
 STATE = pa.schema(
     [
@@ -238,7 +241,10 @@ def staging(temp: Path, memory: str = "2GB") -> Iterator[Staging]:
     import duckdb
 
     temp.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=temp, prefix="staging-") as folder:
+    for left in temp.glob("staging-*"):
+        if not alive(int(left.name.split("-")[1])):
+            rmtree(left, ignore_errors=True)  # of a process that was killed
+    with TemporaryDirectory(dir=temp, prefix=f"staging-{os.getpid()}-") as folder:
         config: dict[str, Any] = {"memory_limit": memory, "temp_directory": folder}
         with duckdb.connect(":memory:", config=config) as connection:
             connection.execute("set TimeZone = 'UTC'")

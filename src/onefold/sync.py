@@ -195,7 +195,7 @@ class _Run:
         self.job = job
         self.header = header
         self.counts = counts
-        self.received_at = time_ns() // 1000
+        self.received_at = 0  # µs; when the rows were read
         self._run_id = run_id
         self._run = 0
         self._turn = turn
@@ -208,6 +208,7 @@ class _Run:
 
     def begin(self, found: diff.Counts, rejected: Iterator[pa.Table]) -> None:
         """Write the mapping's header, the run, and the rows whose key is NULL or repeated."""
+        self.received_at = time_ns() // 1000
         counts = self.counts
         counts.added, counts.updated, counts.deleted = found.added, found.updated, found.deleted
         counts.unchanged = found.unchanged
