@@ -122,7 +122,10 @@ class _Batch:
 
     def created(self) -> pa.Table:
         """The rows of `segment` for the new segments, in born order: the first one is `base`, and so on."""
-        born = self.resolution.created.sort_by("segment")
+        born = self.resolution.created
+        order = born["segment"].to_numpy()
+        if np.any(order[1:] < order[:-1]):
+            born = born.sort_by("segment")
         count = born.num_rows
         calls = born["call"].to_numpy()
         earliest, latest, last = self.times[calls].copy(), self.times[calls].copy(), calls.copy()
