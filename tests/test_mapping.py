@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,10 @@ def test_each_exception_is_still_one(line: int) -> None:
         ({"@json": {"mode": "zip", "value": 1}}, "use encode or decode"),
         ({"@liquid": "x" * 1001}, "at most 1,000"),
         ({"@liquid": "{% for a in b %}{% endfor %}"}, "tags case, for"),
+        ({"@liquid": "{{ a | upcas }}"}, "unknown filter 'upcas'; did you mean 'upcase'"),
+        ({"@replace": {"value": "a", "pattern": ""}}, "pattern is empty"),
+        ({"@json": {"mode": "encode"}}, "needs 'value'"),
+        ({"@arrayPath": ["$.a", "x"]}, "shape of an item is an object"),
         ({"@if": {"then": 1}}, "one of 'exists' and 'blank'"),
         ({"a": [{"@flatten": {"value": {}, "separator": 1}}]}, "separator must be a text"),
     ],
@@ -76,10 +81,14 @@ def test_a_wrong_case_operator_is_noticed_when_it_meets_a_text() -> None:
         ("{{ f | round }}", "3"),
         ("{{ f | times: 2 }}", "5"),
         ("{{ n }}{{ missing }}", ""),
+        ("{{ whole }}", "5"),
+        ("{{ yes | append: n }}", "true"),
+        ("{{ mixed }}", "1true"),
+        ("{{ mixed | join: ',' }}", "1,,true"),
     ],
 )
 def test_a_liquid_template_writes_values_as_they_are_written_everywhere(template: str, text: str) -> None:
-    event = {"o": {"x": 1}, "l": [3, 1, 2], "f": 2.5, "n": None}
+    event = {"o": {"x": 1}, "l": [3, 1, 2], "f": 2.5, "n": None, "whole": 5.0, "yes": True, "mixed": [1, None, True]}
     assert mapping.resolve({"@liquid": template}, event) == text
 
 
@@ -96,9 +105,63 @@ def test_the_paths_that_a_mapping_reads_are_known() -> None:
             "b": {"@template": "{{ properties.y }}"},
             "c": {"@case": {"operator": "lower", "value": {"@path": "$.properties.z"}}},
             "d": {"@literal": {"@path": "$.properties.not"}},
+            "e": {"@liquid": "{% assign a = properties.l[0] %}{{ a }}"},
+            "f": {"@arrayPath": ["$.properties.items", {"not": {"@path": "$.sku"}}]},
         }
     )
-    assert found == [("properties", "x"), ("properties", "y"), ("properties", "z")]
+    assert found == [("properties", *rest) for rest in (("x",), ("y",), ("z",), ("l", "0"), ("items",))]
+
+
+def test_a_liquid_template_is_rendered_for_whatever_it_is_given() -> None:
+    each = {"@arrayPath": ["$.l", {"x": {"@liquid": "{{ self }}!"}}]}
+    assert mapping.resolve(each, {"l": ["text", {"self": 1}]}) == [{"x": "!"}, {"x": "1!"}]
+
+
+def test_a_liquid_template_cannot_fill_the_memory() -> None:
+    doubled = "{% assign a = 'xxxxxxxxxx' %}" + "{% assign a=a|append:a %}" * 38
+    with pytest.raises(InvalidMapping, match="limit"):
+        mapping.resolve({"@liquid": doubled}, {})
+
+
+@pytest.mark.parametrize(
+    "mapped",
+    [
+        {"@template": "{{odd}}"},
+        {"@liquid": "{{ odd }}"},
+        {"@json": {"mode": "encode", "value": {"@path": "$.odd"}}},
+        {"@replace": {"value": {"@path": "$.odd"}, "pattern": "n"}},
+    ],
+)
+@pytest.mark.parametrize("odd", [math.nan, math.inf])
+def test_no_directive_writes_nan_or_infinity_into_a_text(mapped: Any, odd: float) -> None:
+    with pytest.raises(InvalidMapping):
+        mapping.resolve(mapped, {"odd": odd})
+
+
+@pytest.mark.parametrize(
+    ("mapped", "value"),
+    [
+        ({"@case": {"operator": "lower"}}, {}),
+        ({"@replace": {"pattern": "a"}}, {}),
+        ({"@replace": {"value": "abc", "pattern": "a", "replacement": None, "global": None}}, {"out": "bc"}),
+        ({"@replace": {"value": "abc", "pattern": "a", "pattern2": "", "replacement2": "X"}}, {"out": "bc"}),
+        ({"@replace": {"value": "a.b", "pattern": ".", "replacement": "\\1"}}, {"out": "a\\1b"}),
+        ({"@arrayPath": ["$.l", {}]}, {"out": [1, 2]}),
+        ({"@arrayPath": ["$.l", None]}, {"out": [1, 2]}),
+        ({"@path": "$set"}, {"out": "key"}),
+        ({"@path": "$['l'][1]"}, {"out": 2}),
+    ],
+)
+def test_odd_cases(mapped: Any, value: Any) -> None:
+    assert mapping.resolve({"out": mapped}, {"l": [1, 2], "$set": "key"}) == value
+
+
+def test_a_mapping_deeper_than_the_limit_is_refused() -> None:
+    deep: Any = "x"
+    for _ in range(5000):
+        deep = [deep]
+    with pytest.raises(InvalidMapping, match="levels deep"):
+        mapping.validate(deep)
 
 
 KEYS = st.text(min_size=1, max_size=6).filter(lambda key: not key.startswith("@"))

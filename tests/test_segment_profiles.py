@@ -49,6 +49,58 @@ def test_what_no_call_can_carry_makes_an_invalid_field(odd: Any) -> None:
     assert (rejected.value.code, rejected.value.fields) == ("invalid_field", ("traits",))
 
 
+def nested(depth: int) -> Any:
+    deep: Any = 1
+    for _ in range(depth):
+        deep = {"a": deep}
+    return deep
+
+
+@pytest.mark.parametrize("consent", [{"odd": math.nan}, {"odd": "a\0b"}])
+def test_consent_that_no_call_can_carry_makes_an_invalid_field(consent: dict[str, Any]) -> None:
+    event = {"context": {"consent": {"categoryPreferences": {"Ads": True}, **consent}}}
+    with pytest.raises(RowRejected) as rejected:
+        segment_profiles.calls("sendIdentify", {"engage_space": "wp", "user_id": "u"}, event)
+    assert (rejected.value.code, rejected.value.fields) == ("invalid_field", ("consent",))
+
+
+@pytest.mark.parametrize("odd", [nested(20_000), 10**5000], ids=["deep", "long"])
+def test_what_has_no_json_makes_an_invalid_field(odd: Any) -> None:
+    with pytest.raises(RowRejected) as rejected:
+        identify(id=1, note=odd)
+    assert (rejected.value.code, rejected.value.fields) == ("invalid_field", ("traits",))
+
+
+@pytest.mark.parametrize(
+    ("value", "sentence"),
+    [
+        ({"a": 1}, 'user_id is an object {"a":1}; a text, number or boolean is accepted'),
+        ([1, 2], "user_id is a list [1,2]; a text, number or boolean is accepted"),
+    ],
+)
+def test_what_was_found_is_said_in_words(value: Any, sentence: str) -> None:
+    with pytest.raises(RowRejected) as rejected:
+        identify(id=value)
+    assert str(rejected.value) == sentence
+
+
+def test_long_values_are_shortened_in_sentences() -> None:
+    with pytest.raises(RowRejected) as rejected:
+        identify(id=["x" * 1000])
+    assert len(str(rejected.value)) < 120
+
+
+def test_a_value_that_a_directive_cannot_take_names_its_field() -> None:
+    fields = {"engage_space": "wp", "user_id": {"@case": {"operator": "title", "value": "x"}}}
+    with pytest.raises(InvalidMapping, match="field user_id: @case"):
+        segment_profiles.calls("sendIdentify", fields, {})
+
+
+def test_a_call_has_no_keys_without_a_value() -> None:
+    (call,) = segment_profiles.calls("sendIdentify", {"engage_space": "wp", "user_id": "u"}, {})
+    assert call == {"type": "identify", "userId": "u", "traits": {}, "context": {"consent": {}}}
+
+
 def test_fields_that_are_not_mapped_take_their_defaults() -> None:
     (call,) = identify(id=1, note="x")
     assert (call["messageId"], call["timestamp"], call["userId"]) == ("m", "2024-01-01", "1")
@@ -61,6 +113,8 @@ def test_fields_that_are_not_mapped_take_their_defaults() -> None:
         ("sendIdentify", {"engage_space": "wp", "user": 1}, "did you mean 'user_id'"),
         ("sendGroup", {"engage_space": "wp"}, "needs the field 'group_id'"),
         ("sendIdentify", {"user_id": "1"}, "needs the field 'engage_space'"),
+        ("sendIdentify", {"engage_space": {"@path": "$.a"}}, "the same for every row"),
+        ("sendIdentify", [], "must be an object"),
         ("sendIdentify", {"engage_space": "wp", "traits": {"a": {"@pat": "x"}}}, "field traits: unknown directive"),
     ],
 )

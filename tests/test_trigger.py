@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from onefold import trigger
 from onefold.errors import InvalidTrigger
@@ -29,10 +33,17 @@ def test_a_trigger_selects_as_in_the_field(line: int) -> None:
         ('type = "identify"', set()),
         ('event = "gone"', set()),
         ('userId != null and event = "new"', set()),
+        ('match(messageId, "a*") and event = "new"', {"new"}),
+        ('!contains(properties.note, "x") or event = "deleted"', {"new", "updated", "deleted"}),
     ],
 )
 def test_it_is_known_which_rows_a_trigger_could_match(text: str, events: set[str]) -> None:
     assert trigger.parse(text).events() == events
+
+
+def test_many_conditions_are_no_work() -> None:
+    many = " and ".join(f'(properties.c{at} = "x" or properties.d{at} = 1)' for at in range(200))
+    assert trigger.parse(many).events() == {"new", "updated", "deleted"}
 
 
 def test_it_is_known_whether_the_columns_matter() -> None:
@@ -44,6 +55,62 @@ def test_it_is_known_whether_the_columns_matter() -> None:
 def test_what_is_no_trigger_is_refused_with_the_place(text: str) -> None:
     with pytest.raises(InvalidTrigger, match="trigger"):
         trigger.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("event == 1", "at character 8, near '= 1': a value is expected"),
+        ("event = new", "at character 9, near 'new': a value is expected"),
+        ('event "new"', "at character 7, .* an operator is expected"),
+        ('event = "new" and ', "at its end: a condition is expected"),
+        ('(event = "new"', r"at its end: a \) is missing"),
+        ('event = "new" xor type = "track"', "at character 15, .* and, or, or the end is expected"),
+        ('event = "new")', "at character 14, .* no \\( that it closes"),
+        ("contains(event)", "a comma is expected"),
+        ('propertis.x = "1"', "reads 'propertis' at character 1, .* did you mean 'properties'"),
+        ("(" * 500 + "event = 1" + ")" * 500, "more than 50 deep"),
+    ],
+)
+def test_it_is_said_where_and_what_was_expected(text: str, sentence: str) -> None:
+    with pytest.raises(InvalidTrigger, match=sentence):
+        trigger.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "row", "matches"),
+    [
+        ("properties.id = 9007199254740993", {"id": 2**53 + 1}, True),
+        ("properties.id = 9007199254740993", {"id": 2**53}, False),
+        ('properties.årsak = "x"', {"årsak": "x"}, True),
+        ("properties.2fa = true", {"2fa": True}, True),
+        ("properties['a b'] = 1.5", {"a b": 1.5}, True),
+        ('properties.n = "5"', {"n": 5}, False),
+        ('match(properties.t, "a?c*z")', {"t": "abc\nyz"}, True),
+        ('match(properties.t, "*ab*ab")', {"t": "ab"}, False),
+        ('match(properties.t, "*a?b*b")', {"t": "aaabb"}, True),
+        ('match(properties.t, "*a*a*a*a*a*a*a*a*b")', {"t": "a" * 2000}, False),
+    ],
+)
+def test_conditions_on_columns(text: str, row: dict[str, Any], matches: bool) -> None:
+    assert trigger.parse(text).matches({"properties": row}) is matches
+
+
+CONDITIONS = st.sampled_from([(f"properties.{key} = {value}", key, value) for key in "ab" for value in (0, 1)])
+
+
+@given(st.lists(CONDITIONS, min_size=1, max_size=4), st.sampled_from(["and", "or"]), st.integers(0, 1))
+def test_a_trigger_of_one_operator_means_what_it_says(conditions: Any, operator: str, value: int) -> None:
+    text = f" {operator} ".join(f"({said})" if at % 2 else said for at, (said, _, _) in enumerate(conditions))
+    row = {"a": value, "b": 1 - value}
+    every = all if operator == "and" else any
+    assert trigger.parse(text).matches({"properties": row}) is every(row[key] == said for _, key, said in conditions)
+
+
+@given(st.text(max_size=30) | st.lists(st.sampled_from([*"()!=.,'\"", " and ", "event", "match", "1"])).map("".join))
+def test_any_text_is_a_trigger_or_refused_as_one(text: str) -> None:
+    with suppress(InvalidTrigger):
+        assert trigger.parse(text).matches({}) in (True, False)
 
 
 @pytest.mark.parametrize(

@@ -1,55 +1,157 @@
-"""Liquid templates in mappings: short, without the tags that loop or read files (reference, section 3)."""
+"""Liquid templates in mappings: short, without the tags that loop or read files (reference, section 3).
+
+Values are written as everywhere in Onefold: nothing for null, `true`, whole numbers without `.0`, objects as JSON.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from decimal import ROUND_FLOOR, Decimal
 from functools import cache, wraps
-from typing import Any
+from typing import Any, TextIO
 
 from onefold import canonical
 from onefold.errors import InvalidMapping
+from onefold.nearest import nearest
 
 MAX_LENGTH = 1000
 DISABLED = ("case", "for", "include", "layout", "render", "tablerow")
+
+# What a template may hold while it runs, and write: more than any record may (reference, section 2).
+_MEMORY_BYTES = 1_000_000
+_OUTPUT_BYTES = 512 * 1024
+_ARITHMETIC = (
+    *("abs", "at_least", "at_most", "ceil", "divided_by"),
+    *("floor", "minus", "modulo", "plus", "sum", "times"),
+)
+
+
+def compile(template: str) -> Callable[[Any], str]:  # noqa: A001 - said as liquid.compile
+    """The text of a template for an event. Raises InvalidMapping, also when an event makes it fail."""
+    parsed = _parsed(template)
+
+    def render(event: Any) -> str:
+        try:
+            return str(parsed.render(event if isinstance(event, dict) else {}))
+        except Exception as error:  # filters raise what they like on values they did not expect
+            raise InvalidMapping(f"@liquid: {_said(error)}") from error
+
+    return render
+
+
+def paths(template: str) -> list[tuple[str, ...]]:
+    """The paths of the event that a template reads, as keys, each up to what only an event can tell."""
+    found = []
+    for variables in _parsed(template).analyze().globals.values():
+        for variable in variables:
+            known: list[str] = []
+            for segment in variable.segments:
+                if not isinstance(segment, str | int):
+                    break
+                known.append(str(segment))
+            found.append(tuple(known))
+    return found
+
+
+def _parsed(template: str) -> Any:
+    """The template, which has no unknown filter. Raises InvalidMapping."""
+    from liquid.exceptions import LiquidError
+
+    if len(template) > MAX_LENGTH:
+        raise InvalidMapping(f"@liquid has {len(template):,} characters; at most {MAX_LENGTH:,} are accepted")
+    try:
+        parsed = _environment().from_string(template)
+        filters = parsed.analyze().filters
+    except (LiquidError, RecursionError) as error:
+        off = f"; tags {', '.join(DISABLED)} are off" if "unexpected tag" in str(error) else ""
+        raise InvalidMapping(f"@liquid: {_said(error)}{off}") from error
+    for name in filters:
+        if name not in _environment().filters:
+            raise InvalidMapping(f"@liquid: unknown filter {name!r}{nearest(name, _environment().filters)}")
+    return parsed
+
+
+def _said(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 @cache
 def _environment() -> Any:
     import liquid
+    from liquid.builtin.filters import string
+    from liquid.builtin.output import Output, OutputNode
 
-    environment = liquid.Environment()
-    for tag in (*DISABLED, "extends", "block", "macro", "call"):
+    class Written(OutputNode):
+        __slots__ = ()
+
+        def render_to_output(self, context: Any, buffer: TextIO) -> int:
+            return buffer.write(_text(self.expression.evaluate(context)))
+
+    class Place(Output):
+        node_class = Written
+
+    class Environment(liquid.Environment):
+        local_namespace_limit = _MEMORY_BYTES
+        output_stream_limit = _OUTPUT_BYTES
+
+    environment = Environment()
+    environment.add_tag(Place)
+    for tag in DISABLED:
         environment.tags.pop(tag, None)
-    for name in (
-        "abs",
-        "at_least",
-        "at_most",
-        "ceil",
-        "divided_by",
-        "floor",
-        "minus",
-        "modulo",
-        "plus",
-        "times",
-    ):
-        environment.filters[name] = _whole(environment.filters[name])
+    for name, original in environment.filters.items():
+        if name in _ARITHMETIC:
+            environment.filters[name] = _whole(original)
+        elif getattr(original, "__module__", "") == string.__name__:
+            environment.filters[name] = _of_text(original)
     environment.filters["round"] = _round
     environment.filters["json"] = canonical.encode
+    environment.filters["join"] = lambda items, separator=" ": _text(separator).join(map(_text, _items(items)))
     return environment
 
 
-class _Object(dict[str, Any]):
-    """An object that reads as its JSON when it is put into a text."""
+# --- values -------------------------------------------------------------------------------------------
 
-    def __str__(self) -> str:
-        return canonical.encode(self)
+
+def _text(value: Any) -> str:
+    """A value inside a text; the items of a list stand side by side. Raises InvalidMapping."""
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list | tuple):
+        return "".join(map(_text, value))
+    try:
+        if isinstance(value, dict):
+            return canonical.encode(value)
+        written = canonical.text(value)
+    except canonical.InvalidValue as error:
+        raise InvalidMapping(f"a value has no text: {error}") from error
+    return str(value) if written is None else written  # undefined, a range, a date of a filter
+
+
+def _items(value: Any) -> list[Any]:
+    """What is listed; a value that is no list is its one item, and nothing has none."""
+    if isinstance(value, list | tuple | range):
+        return list(value)
+    return [] if _text(value) == "" else [value]
+
+
+def _of_text(original: Any) -> Any:
+    """A filter of texts, given texts: its own idea of null is `None`, and of true `True`."""
+
+    @wraps(original)
+    def filtered(*given: Any, **named: Any) -> Any:
+        return original(*map(_readable, given), **named)
+
+    return filtered
 
 
 def _readable(value: Any) -> Any:
-    if isinstance(value, dict):
-        return _Object({key: _readable(item) for key, item in value.items()})
-    return [_readable(item) for item in value] if isinstance(value, list) else value
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if value is None or isinstance(value, bool | float | dict | list):
+        return _text(value)
+    return value
 
 
 def _whole(original: Any) -> Any:
@@ -69,30 +171,10 @@ def _round(value: Any, digits: Any = 0) -> Any:
     """Halves away from zero for positive numbers and towards it for negative ones, as in the field."""
     try:
         number, places = Decimal(str(value)), int(digits or 0)
-    except (ArithmeticError, ValueError):
+    except (ArithmeticError, ValueError, TypeError):
         return 0
     if not number.is_finite():
         return 0
     step = Decimal(1).scaleb(-places)
     found = float(((number / step + Decimal("0.5")).to_integral_value(ROUND_FLOOR)) * step)
     return int(found) if found.is_integer() else found
-
-
-def compile(template: str) -> Callable[[Mapping[str, Any]], str]:  # noqa: A001 - said as liquid.compile
-    """The text of a template for an event. Raises InvalidMapping, also when an event makes it fail."""
-    from liquid.exceptions import LiquidError
-
-    if len(template) > MAX_LENGTH:
-        raise InvalidMapping(f"@liquid has {len(template):,} characters; at most {MAX_LENGTH:,} are accepted")
-    try:
-        parsed = _environment().from_string(template)
-    except LiquidError as error:
-        raise InvalidMapping(f"@liquid: {str(error).splitlines()[0]}; tags {', '.join(DISABLED)} are off") from error
-
-    def render(event: Mapping[str, Any]) -> str:
-        try:
-            return str(parsed.render(**_readable(event)))
-        except (LiquidError, canonical.InvalidValue) as error:
-            raise InvalidMapping(f"@liquid: {str(error).splitlines()[0]}") from error
-
-    return render

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from onefold import canonical, liquid
@@ -25,6 +25,7 @@ UNDEFINED = _Undefined()
 Resolver = Callable[[Any], Any]  # event -> value, or UNDEFINED
 
 MAX_PATTERN = 10
+MAX_DEPTH = 100  # levels of a mapping; Python's own stack is not much deeper
 
 
 def resolve(mapping: Any, event: Mapping[str, Any]) -> Any:
@@ -43,16 +44,30 @@ def validate(mapping: Any, where: str = "") -> None:
 
 def compile(mapping: Any) -> Resolver:  # noqa: A001 - said as mapping.compile
     """The resolver of a mapping; gives UNDEFINED where the event has nothing. Raises InvalidMapping."""
+    level, depth = [mapping], 0
+    while level:
+        depth += 1
+        if depth > MAX_DEPTH:
+            raise InvalidMapping(f"the mapping is nested more than {MAX_DEPTH} levels deep")
+        level = [child for item in level if isinstance(item, dict | list) for child in _children(item)]
+    return _resolver(mapping)
+
+
+def _children(item: dict[str, Any] | list[Any]) -> Iterable[Any]:
+    return item.values() if isinstance(item, dict) else item
+
+
+def _resolver(mapping: Any) -> Resolver:
     if isinstance(mapping, dict):
         directives = [key for key in mapping if key.startswith("@")]
         if not directives:
-            return _object({key: compile(value) for key, value in mapping.items()})
+            return _object({key: _resolver(value) for key, value in mapping.items()})
         if len(mapping) > 1:
             also = f"it also has {', '.join(key for key in mapping if key != directives[0])}"
             raise InvalidMapping(f"{directives[0]} must be the only key of its object; {also}")
         return _directive(directives[0], mapping[directives[0]])
     if isinstance(mapping, list):
-        return _array([compile(item) for item in mapping])
+        return _array([_resolver(item) for item in mapping])
     return lambda _: mapping
 
 
@@ -85,7 +100,7 @@ def _null(value: Any) -> Any:
 
 
 def _options(name: str, options: Any, *required: str, **optional: type) -> dict[str, Any]:
-    """The options of a directive, checked. Raises InvalidMapping."""
+    """The options of a directive, checked; a text or switch that is null is one not given. Raises InvalidMapping."""
     if not isinstance(options, dict):
         raise InvalidMapping(f"{name} takes an object with {', '.join(required)}")
     for key in required:
@@ -96,9 +111,13 @@ def _options(name: str, options: Any, *required: str, **optional: type) -> dict[
         if key not in known:
             raise InvalidMapping(f"{name} has no option {key!r}{nearest(key, known)}")
     for key, kind in optional.items():
-        if key in options and not isinstance(options[key], kind):
+        if options.get(key) is not None and not isinstance(options[key], kind):
             raise InvalidMapping(f"{name}: {key} must be {_KINDS[kind]}")
-    return options
+    return {key: value for key, value in options.items() if value is not None or optional.get(key, object) is object}
+
+
+def _value(options: dict[str, Any]) -> Resolver:
+    return _resolver(options["value"]) if "value" in options else _constant(UNDEFINED)
 
 
 _KINDS: dict[type, str] = {str: "a text", bool: "true or false", object: "anything"}
@@ -106,13 +125,13 @@ _KINDS: dict[type, str] = {str: "a text", bool: "true or false", object: "anythi
 
 # --- paths --------------------------------------------------------------------------------------------
 
+_ROOT = re.compile(r"^\$(\.|(?=\[)|$)")  # not the `$` of a key such as `$set`
 _PART = re.compile(r"[^.\[\]]+")
 
 
 def parts(path: str) -> tuple[str, ...]:
     """The keys of a path: `$.a['b'][0]` -> ("a", "b", "0")."""
-    bare = path.removeprefix("$").removeprefix(".")
-    return tuple(_unquoted(part) for part in _PART.findall(bare))
+    return tuple(_unquoted(part) for part in _PART.findall(_ROOT.sub("", path)))
 
 
 def _unquoted(part: str) -> str:
@@ -156,7 +175,10 @@ def column(mapping: Any) -> str | None:
 
 
 def paths(mapping: Any) -> list[tuple[str, ...]]:
-    """Every path of the event that a mapping is known to read, as keys; what stands in Liquid is not known."""
+    """Every path of the event that a mapping is known to read, as keys; the index of a list is a key of digits.
+
+    What is read of an item (`@arrayPath`) or of another value (`@transform`) is none of the event.
+    """
     found: list[tuple[str, ...]] = []
     if isinstance(mapping, list):
         for item in mapping:
@@ -172,7 +194,9 @@ def paths(mapping: Any) -> list[tuple[str, ...]]:
                 found += [parts(value[0])] if isinstance(value[0], str) else paths(value[0])
             elif key == "@transform" and isinstance(value, dict):
                 found += paths(value.get("apply"))
-            elif key not in ("@literal", "@liquid"):
+            elif key == "@liquid" and isinstance(value, str):
+                found += liquid.paths(value)
+            elif key != "@literal":
                 found += paths(value)
     return found
 
@@ -183,17 +207,18 @@ _PLACE = re.compile(r"\{\{\{\s*([^{}]*?)\s*\}\}\}|\{\{\s*([^{}]*?)\s*\}\}")
 
 
 def written(value: Any) -> str:
-    """A value inside a text: nothing for null and undefined, an array's items with commas, an object as JSON."""
+    """A value inside a text: nothing for null and undefined, an array's items with commas, an object as JSON.
+
+    Raises InvalidMapping for what has no text, such as NaN.
+    """
     if value is None or value is UNDEFINED:
         return ""
     if isinstance(value, list):
-        return ",".join(written(item) for item in value)
-    if isinstance(value, dict):
-        return canonical.encode(value)
+        return ",".join(map(written, value))
     try:
-        return canonical.text(value) or ""
-    except canonical.InvalidValue:
-        return str(value)
+        return canonical.encode(value) if isinstance(value, dict) else canonical.text(value) or ""
+    except (ValueError, RecursionError) as error:
+        raise InvalidMapping(f"a value has no text: {error}") from error
 
 
 def _template(options: Any) -> Resolver:
@@ -221,7 +246,7 @@ def _liquid(options: Any) -> Resolver:
 
 def _case(options: Any) -> Resolver:
     options = _options("@case", options, "operator", value=object)
-    value, operator = compile(options.get("value")), options["operator"]
+    value, operator = _value(options), options["operator"]
 
     def resolved(event: Any) -> Any:
         found = value(event)
@@ -242,15 +267,19 @@ def _replace(options: Any) -> Resolver:
         **{"global": bool, "ignorecase": bool},
     )  # fmt: skip
     steps = [(options["pattern"], options.get("replacement", ""))]
-    if options.get("pattern2") is not None:
+    if options.get("pattern2"):
         steps.append((options["pattern2"], options.get("replacement2", "")))
     for text in (text for step in steps for text in step):
         if not isinstance(text, str) or len(text) > MAX_PATTERN:
             raise InvalidMapping(f"@replace: pattern and replacement are texts of at most {MAX_PATTERN} characters")
+    if not options["pattern"]:
+        raise InvalidMapping("@replace: pattern is empty; write the text to look for")
     flags = re.IGNORECASE if options.get("ignorecase", False) else 0
     compiled = [(re.compile(re.escape(pattern), flags), replacement) for pattern, replacement in steps]
     count = 0 if options.get("global", True) else 1
-    value = compile(options.get("value"))
+    if "value" not in options:
+        return _constant(UNDEFINED)
+    value = _value(options)
 
     def resolved(event: Any) -> Any:
         found = value(event)
@@ -275,10 +304,10 @@ def _if(options: Any) -> Resolver:
     tests = [name for name in ("exists", "blank") if name in options]
     if len(tests) != 1:
         raise InvalidMapping("@if needs one of 'exists' and 'blank'")
-    value = compile(options[tests[0]])
-    yes = compile(options["then"]) if "then" in options else _constant(UNDEFINED)
+    value = _resolver(options[tests[0]])
+    yes = _resolver(options["then"]) if "then" in options else _constant(UNDEFINED)
     # As in the field: an `else` of false, 0 or "" is none.
-    no = compile(options["else"]) if options.get("else") else _constant(UNDEFINED)
+    no = _resolver(options["else"]) if options.get("else") else _constant(UNDEFINED)
 
     def exists(event: Any) -> Any:
         found = value(event)
@@ -296,10 +325,14 @@ def _if(options: Any) -> Resolver:
 def _array_path(options: Any) -> Resolver:
     if not isinstance(options, list) or not 1 <= len(options) <= 2:
         raise InvalidMapping("@arrayPath takes a list of a path and the shape of an item")
-    root = _get(options[0]) if isinstance(options[0], str) else compile(options[0])
-    if len(options) == 1:
-        return root
-    shape = compile(options[1])
+    if not isinstance(options[0], str | dict):
+        raise InvalidMapping("@arrayPath: the path is a text such as '$.properties.products'")
+    root = _get(options[0]) if isinstance(options[0], str) else _resolver(options[0])
+    if len(options) == 1 or options[1] in (None, {}):
+        return root  # no shape: the items as they are
+    if not isinstance(options[1], dict):
+        raise InvalidMapping("@arrayPath: the shape of an item is an object")
+    shape = _resolver(options[1])
 
     def resolved(event: Any) -> Any:
         found = root(event)
@@ -316,7 +349,7 @@ def _merge(options: Any) -> Resolver:
         raise InvalidMapping(f"@merge has the direction {options['direction']!r}; use left or right")
     if not isinstance(options["objects"], list):
         raise InvalidMapping("@merge: objects must be a list")
-    objects = [compile(item) for item in options["objects"]]
+    objects = [_resolver(item) for item in options["objects"]]
     if options["direction"] == "left":
         objects.reverse()
 
@@ -333,16 +366,16 @@ def _merge(options: Any) -> Resolver:
 
 def _transform(options: Any) -> Resolver:
     options = _options("@transform", options, "apply", "mapping")
-    apply, mapping = compile(options["apply"]), compile(options["mapping"])
+    apply, mapping = _resolver(options["apply"]), _resolver(options["mapping"])
     return lambda event: mapping(_null(apply(event)))
 
 
 def _flatten(options: Any) -> Resolver:
-    options = _options("@flatten", options, "separator", value=object, omitArrays=bool)
+    options = _options("@flatten", options, "value", "separator", omitArrays=bool)
     separator, omit = options["separator"], options.get("omitArrays", False)
     if not isinstance(separator, str):
         raise InvalidMapping("@flatten: separator must be a text")
-    value = compile(options.get("value"))
+    value = _value(options)
 
     def flat(found: Any, name: str, into: dict[str, Any]) -> None:
         prefix = f"{name}{separator}" if name else ""
@@ -364,8 +397,8 @@ def _flatten(options: Any) -> Resolver:
 
 
 def _json(options: Any) -> Resolver:
-    options = _options("@json", options, "mode", value=object)
-    mode, value = options["mode"], compile(options.get("value"))
+    options = _options("@json", options, "value", "mode")
+    mode, value = options["mode"], _value(options)
     if mode not in ("encode", "decode"):
         raise InvalidMapping(f"@json has the mode {mode!r}; use encode or decode")
 
@@ -375,7 +408,7 @@ def _json(options: Any) -> Resolver:
             return UNDEFINED
         try:
             return canonical.encode(found)
-        except canonical.InvalidValue as error:
+        except (ValueError, RecursionError) as error:
             raise InvalidMapping(f"@json cannot encode the value: {error}") from error
 
     def decode(event: Any) -> Any:
@@ -395,7 +428,7 @@ def _no_constant(name: str) -> Any:
 
 
 def _exclude_when_null(options: Any) -> Resolver:
-    value = compile(options)
+    value = _resolver(options)
 
     def resolved(event: Any) -> Any:
         return _without_nulls(value(event))

@@ -146,9 +146,9 @@ ACTIONS: dict[str, Action] = {
 
 def validate(action: str, fields: Mapping[str, Any]) -> None:
     """Raise InvalidMapping if the fields of an action can never be right."""
-    if action not in ACTIONS:
-        raise InvalidMapping(f"unknown action {action!r}{nearest(action, ACTIONS)}; there are {', '.join(ACTIONS)}")
-    known = {field.key: field for field in ACTIONS[action].fields}
+    known = {field.key: field for field in _action(action).fields}
+    if not isinstance(fields, Mapping):
+        raise InvalidMapping(f"the fields of {action} must be an object, each name with its mapping")
     for key, value in fields.items():
         if key not in known:
             raise InvalidMapping(f"{action} has no field {key!r}{nearest(key, known)}")
@@ -156,6 +156,15 @@ def validate(action: str, fields: Mapping[str, Any]) -> None:
     for key, field in known.items():
         if field.required and fields.get(key) in (None, ""):
             raise InvalidMapping(f"{action} needs the field {key!r} ({field.label})")
+    if not isinstance(fields["engage_space"], str):
+        # The state of a sync commits with its space, so one mapping writes to one space (design, section 2).
+        raise InvalidMapping("engage_space must be the slug or write key of a profile source, the same for every row")
+
+
+def _action(key: str) -> Action:
+    if key not in ACTIONS:
+        raise InvalidMapping(f"unknown action {key!r}{nearest(key, ACTIONS)}; there are {', '.join(ACTIONS)}")
+    return ACTIONS[key]
 
 
 def calls(action: str, fields: Mapping[str, Any], event: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -167,18 +176,28 @@ def compile(  # noqa: A001 - said as segment_profiles.compile
     action: str, fields: Mapping[str, Any]
 ) -> Callable[[Mapping[str, Any]], list[dict[str, Any]]]:
     """`calls` for many events: the fields are compiled once; those not given take their defaults."""
-    if action not in ACTIONS:
-        raise InvalidMapping(f"unknown action {action!r}{nearest(action, ACTIONS)}")
-    known = ACTIONS[action].fields
+    known = _action(action).fields
     given = {field.key: field.default for field in known if field.default is not None} | dict(fields)
     resolvers = {key: mapping.compile(value) for key, value in given.items()}
     make = _MAKERS[action]
 
     def made(event: Mapping[str, Any]) -> list[dict[str, Any]]:
-        found = {key: resolver(event) for key, resolver in resolvers.items()}
-        return [make(checked(known, found))]
+        return [make(checked(known, _resolved(resolvers, event)))]
 
     return made
+
+
+def _resolved(resolvers: Mapping[str, mapping.Resolver], event: Mapping[str, Any]) -> dict[str, Any]:
+    """The value of each field. Raises InvalidMapping, RowRejected."""
+    found = {}
+    for key, resolver in resolvers.items():
+        try:
+            found[key] = resolver(event)
+        except InvalidMapping as error:
+            raise InvalidMapping(f"field {key}: {error}") from error
+        except RecursionError as error:
+            raise RowRejected("invalid_field", f"{key} is nested too deeply to be mapped", [key]) from error
+    return found
 
 
 def checked(fields: tuple[Field, ...], found: Mapping[str, Any]) -> dict[str, Any]:
@@ -194,7 +213,7 @@ def checked(fields: tuple[Field, ...], found: Mapping[str, Any]) -> dict[str, An
         try:
             value = _TYPES[field.type](value)
         except canonical.InvalidValue as error:
-            wrong[field.key] = f"{field.key} {error}"
+            wrong[field.key] = f"{field.key} cannot be sent: {error}"
             continue
         if value is None:
             wrong[field.key] = f"{field.key} is {_short(found[field.key])}; {_ACCEPTED[field.type]}"
@@ -206,25 +225,20 @@ def checked(fields: tuple[Field, ...], found: Mapping[str, Any]) -> dict[str, An
 
 
 def _string(value: Any) -> str | None:
-    found = canonical.text(value)
-    if found is not None:
-        _carried(found)
-    return found
+    return None if isinstance(value, dict | list) else canonical.text(_carried(value))
 
 
 def _object(value: Any) -> dict[str, Any] | None:
-    if not isinstance(value, dict):
-        return None
-    _carried(value)
-    return value
+    return _carried(value) if isinstance(value, dict) else None
 
 
-def _carried(value: Any) -> None:
-    """Raise InvalidValue for what no call can carry."""
+def _carried(value: Any) -> Any:
+    """The value, if a call can carry it. Raises InvalidValue."""
     try:
         canonical.encode(value)
-    except canonical.InvalidValue as error:
-        raise canonical.InvalidValue(f"cannot be sent: {error}") from error
+    except RecursionError as error:
+        raise canonical.InvalidValue("it is nested too deeply") from error
+    return value
 
 
 def _datetime(value: Any) -> Any:
@@ -235,7 +249,7 @@ _TYPES: dict[str, Callable[[Any], Any]] = {
     "string": _string,
     "object": _object,
     "datetime": _datetime,
-    "any": lambda value: value,
+    "any": lambda value: _carried(value) if _is_consent(value) else {},
 }
 _ACCEPTED = {
     "string": "a text, number or boolean is accepted",
@@ -244,9 +258,26 @@ _ACCEPTED = {
 }
 
 
+_KINDS: dict[type, str] = {
+    dict: "an object",
+    list: "a list",
+    bool: "the boolean",
+    int: "the number",
+    float: "the number",
+}
+
+
 def _short(value: Any) -> str:
-    text = repr(value) if isinstance(value, str) else f"{type(value).__name__} {value!r}"
+    """A value inside a sentence: its kind, unless it is a text, and as much of it as fits."""
+    try:
+        text = repr(value) if isinstance(value, str) else f"{_KINDS.get(type(value), 'the value')} {_plain(value)}"
+    except (ValueError, RecursionError):
+        text = _KINDS.get(type(value), "a value")
     return text if len(text) <= 60 else text[:59] + "…"
+
+
+def _plain(value: Any) -> str:
+    return repr(value) if isinstance(value, float) else canonical.encode(value)
 
 
 # --- the calls ----------------------------------------------------------------------------------------
@@ -265,12 +296,18 @@ def _must_be_somebody(values: Mapping[str, Any]) -> None:
         )
 
 
-def _context(values: Mapping[str, Any]) -> dict[str, Any]:
-    """`{"consent": …}`, kept only in the one shape that means something."""
-    consent = values.get("consent")
-    preferences = consent.get("categoryPreferences") if isinstance(consent, dict) else None
-    valid = isinstance(preferences, dict) and all(isinstance(value, bool) for value in preferences.values())
-    return {"consent": consent if valid else {}}
+def _said(call: dict[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """The call with its message id and time, where it has them."""
+    for key, name in (("message_id", "messageId"), ("timestamp", "timestamp")):
+        if key in values:
+            call[name] = values[key]
+    return call
+
+
+def _is_consent(value: Any) -> bool:
+    """Whether it has the one shape that means something."""
+    preferences = value.get("categoryPreferences") if isinstance(value, dict) else None
+    return isinstance(preferences, dict) and all(isinstance(item, bool) for item in preferences.values())
 
 
 def _described(kind: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
@@ -279,31 +316,25 @@ def _described(kind: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
         call = _who(values)
         if "group_id" in values:
             call["groupId"] = values["group_id"]
-        call["messageId"] = values.get("message_id")
         call["traits"] = values.get("traits", {})
-        if "timestamp" in values:
-            call["timestamp"] = values["timestamp"]
-        return {**call, "type": kind, "context": _context(values)}
+        return _said({**call, "type": kind, "context": {"consent": values.get("consent", {})}}, values)
 
     return make
 
 
 def _track(values: dict[str, Any]) -> dict[str, Any]:
     _must_be_somebody(values)
-    call = _who(values)
-    if "timestamp" in values:
-        call["timestamp"] = values["timestamp"]
-    context = _context(values)
+    context = {"consent": values.get("consent", {})}
     if "group_id" in values:
         context["groupId"] = values["group_id"]
-    return {
-        **call,
+    call = {
+        **_who(values),
         "event": values["event_name"],
-        "messageId": values.get("message_id"),
         "properties": values.get("properties", {}),
         "context": context,
         "type": "track",
     }
+    return _said(call, values)
 
 
 def _subscription(values: dict[str, Any]) -> dict[str, Any]:
@@ -330,12 +361,11 @@ def _subscription(values: dict[str, Any]) -> dict[str, Any]:
                 for kind, address in addresses.items()
             ],
             "messaging_subscriptions_retl": True,
-            **_context(values),
+            "consent": values.get("consent", {}),
         },
+        "type": "identify",
     }
-    if "timestamp" in values:
-        call["timestamp"] = values["timestamp"]
-    return {**call, "messageId": values.get("message_id"), "type": "identify"}
+    return _said(call, values)
 
 
 def _check_addresses(values: Mapping[str, Any]) -> None:
@@ -388,7 +418,7 @@ def _status(value: Any, where: str) -> str | None:
 def _groups(groups: Mapping[str, Any]) -> list[dict[str, str]]:
     found = []
     for name, value in groups.items():
-        status = _status(value, f"subscription_groups {name!r}")
+        status = _status(value, f"subscription_groups {_short(name)}")
         found.append({"name": name} if status is None else {"name": name, "status": status})
     return found
 

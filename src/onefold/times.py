@@ -7,9 +7,14 @@ from datetime import UTC, datetime, timedelta
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-_ISO = re.compile(r"\d{4}-\d{2}(-\d{2}([T ]\d{2}:\d{2}(:\d{2}([.,]\d+)?)?\s*(Z|[+-]\d{2}(:?\d{2})?)?)?)?", re.I)
-# The years 1 to 9999, in milliseconds: what a datetime can hold.
-_MILLISECONDS = (-62_135_596_800_000, 253_402_300_799_999)
+# Hour 24 is left out: newer releases of Python read it, older ones do not.
+_ISO = re.compile(
+    r"\d{4}-\d{2}(-\d{2}([T ]([01]\d|2[0-3]):\d{2}(:\d{2}([.,]\d+)?)?\s*(Z|[+-]\d{2}(:?\d{2})?)?)?)?",
+    re.IGNORECASE | re.ASCII,
+)
+# The years 1 to 9999: what a datetime can hold.
+_FIRST = (datetime(1, 1, 1, tzinfo=UTC) - EPOCH) // _MICROSECOND
+_LAST = (datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC) - EPOCH) // _MICROSECOND
 
 
 def parse(value: object) -> int | None:
@@ -20,9 +25,7 @@ def parse(value: object) -> int | None:
     if isinstance(value, bool):
         return None
     if isinstance(value, int | float):
-        if not _MILLISECONDS[0] <= value <= _MILLISECONDS[1]:
-            return None  # also NaN
-        return round(value * 1000)
+        return round(value * 1000) if _FIRST <= value * 1000 <= _LAST else None  # NaN is not between them
     if not isinstance(value, str):
         return None
     text = value.strip()
@@ -31,12 +34,13 @@ def parse(value: object) -> int | None:
     if len(text) == 7:
         text += "-01"
     try:
-        moment = datetime.fromisoformat(text)
+        moment = datetime.fromisoformat(text.upper())
     except ValueError:
         return None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
-    return (moment - EPOCH) // _MICROSECOND
+    micros = (moment - EPOCH) // _MICROSECOND
+    return micros if _FIRST <= micros <= _LAST else None
 
 
 def text(micros: int) -> str:

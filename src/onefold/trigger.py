@@ -10,15 +10,25 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
-from itertools import product
+from functools import cache, lru_cache
 from typing import Any
 
 from onefold import mapping
 from onefold.errors import InvalidTrigger
+from onefold.nearest import nearest
 
 EVENTS = ("new", "updated", "deleted")
+MAX_NESTING = 50  # parentheses inside parentheses
 Test = Callable[[Mapping[str, Any]], bool]
+
+# What a path begins with: the fields that a call can have.
+ROOTS = (
+    *("type", "event", "name", "userId", "properties", "traits", "context", "anonymousId", "groupId", "previousId"),
+    *("messageId", "timestamp", "originalTimestamp", "sentAt", "receivedAt", "category", "channel", "version"),
+    "integrations",
+)
+# What nobody knows of a warehouse row beforehand; the rest is the same for every row (reference, section 2).
+_OF_THE_ROW = ("properties", "messageId", "timestamp")
 
 _GRAMMAR = r"""
     start: item (OPERATION item)*
@@ -26,7 +36,7 @@ _GRAMMAR = r"""
     group: "(" start ")"
     comparison: path OPERATOR value
     function: NOT* NAME "(" path "," STRING ")"
-    path: PART ("." PART | BRACKET)*
+    path: PART ("." KEY | BRACKET)*
     value: STRING | NUMBER | WORD
     OPERATION.3: /(and|or)(?![\w$.\[-])/
     OPERATOR: "!=" | "<=" | ">=" | "=" | "<" | ">"
@@ -34,7 +44,8 @@ _GRAMMAR = r"""
     NAME.2: /(contains|match)(?=\s*\()/
     WORD.3: /(true|false|null)\b/
     BRACKET: /\[("([^"\\]|\\.)*"|'([^'\\]|\\.)*'|\d+)\]/
-    PART: /[A-Za-z_$][\w$-]*/
+    PART: /[^\W\d][\w$-]*/
+    KEY: /[\w$-]+/
     STRING: /"([^"\\]|\\.)*"|'([^'\\]|\\.)*'/
     NUMBER: /-?\d+(\.\d+)?([eE][+-]?\d+)?/
     %ignore /\s+/
@@ -44,10 +55,12 @@ _GRAMMAR = r"""
 class Trigger:
     """A parsed trigger: `matches` tells whether it selects an event."""
 
-    def __init__(self, text: str, test: Test, paths: frozenset[tuple[str, ...]]) -> None:
+    def __init__(self, text: str) -> None:
+        tree = _parse(text)
         self.text = text
-        self._test = test
-        self._paths = paths
+        self._tree = tree
+        self._test = _build(tree)
+        self._paths = {_path_of(path) for path in tree.find_data("path")}
 
     def matches(self, event: Mapping[str, Any]) -> bool:
         return self._test(event)
@@ -55,48 +68,29 @@ class Trigger:
     @property
     def depends_on_event_only(self) -> bool:
         """Whether the answer for a warehouse row follows from its `type` and `event` alone."""
-        return all(path in (("type",), ("event",)) for path in self._paths)
+        return self._paths <= {("type",), ("event",)}
 
     @property
     def ambiguous(self) -> bool:
         """Whether it would mean something else if `and` bound tighter and parentheses closed where they are."""
-        return _ambiguous(_parse(self.text), nested=False)
+        return _ambiguous(self._tree, nested=False)
 
     def events(self) -> frozenset[str]:
         """The events that a warehouse row could match as; empty means it can never match one.
 
-        Comparisons of the row's columns, which nobody knows beforehand, are tried both ways.
+        What only the row can tell is taken to hold: `!` stands in single conditions alone, so no condition that
+        holds can keep a row out.
         """
-        unknown = sorted(self._tests_of_columns())
-        return frozenset(event for event in EVENTS if self._possible(event, unknown))
-
-    def _tests_of_columns(self) -> list[str]:
-        return [key for key, path in _tests(self.text) if path[0] == "properties"]
-
-    def _possible(self, event: str, unknown: list[str]) -> bool:
-        row = {
-            "type": "track",
-            "event": event,
-            "context": {},
-            "properties": {},
-            "messageId": "",
-            "timestamp": "",
-        }
-        if not unknown:
-            return self._test(row)
-        if len(unknown) > 12:
-            return True  # too many to try; only a trigger that surely never matches is refused
-        tree = _parse(self.text)
-        return any(
-            _build(tree, dict(zip(unknown, answers, strict=True)))(row)
-            for answers in product((True, False), repeat=len(unknown))
-        )
+        possible = _build(self._tree, _OF_THE_ROW)
+        row = {"type": "track", "properties": {}, "context": {}}
+        return frozenset(event for event in EVENTS if possible({**row, "event": event}))
 
 
 def parse(text: str) -> Trigger:
     """Parse a trigger. Raises InvalidTrigger, which names the position and what was expected."""
-    tree = _parse(text)
-    return Trigger(text, _build(tree, {}), frozenset(path for _, path in _tests(text)))
+    if not isinstance(text, str) or not text.strip():
+        raise InvalidTrigger('the trigger is empty; write one such as event = "new"')
+    return Trigger(text)
 
 
 @cache
@@ -106,31 +100,69 @@ def _parser() -> Any:
     return Lark(_GRAMMAR, parser="lalr", lexer="contextual")
 
 
-@cache
+@lru_cache(1024)
 def _parse(text: str) -> Any:
+    """The syntax tree of a trigger. Raises InvalidTrigger."""
     from lark.exceptions import UnexpectedInput
 
-    if not text.strip():
-        raise InvalidTrigger('the trigger is empty; write one such as event = "new"')
     try:
-        return _parser().parse(text)
+        tree = _parser().parse(text)
     except UnexpectedInput as error:
         at = error.pos_in_stream if error.pos_in_stream is not None else len(text)
-        found = f"at character {at + 1}, near {text[at : at + 12]!r}" if 0 <= at < len(text) else "at its end"
-        raise InvalidTrigger(
-            f'the trigger {text!r} cannot be read {found}; a condition is PATH = VALUE, contains(PATH, "text")'
-            ' or match(PATH, "pattern*"), joined by and, or and parentheses'
-        ) from error
+        ended = not 0 <= at < len(text.rstrip()) or getattr(error, "token", None) == ""
+        place = "at its end" if ended else f"at character {at + 1}, near {text[at : at + 12]!r}"
+        raise InvalidTrigger(f"the trigger {_short(text)} cannot be read {place}: {_expected(error)}") from error
+    _check(tree, text)
+    return tree
 
 
-def _tests(text: str) -> list[tuple[str, tuple[str, ...]]]:
-    """Each condition of a trigger: its text, and the path that it reads."""
-    nodes = (node for node in _parse(text).iter_subtrees() if node.data in ("comparison", "function"))
-    return [(_key(node), _path_of(next(node.find_data("path")))) for node in nodes]
+# What may stand somewhere, by the first of these that the grammar allows there.
+_EXPECTATIONS = {
+    "OPERATOR": "an operator is expected, one of = != < <= > >=",
+    "NUMBER": 'a value is expected: a "text" in quotes, a number, true, false or null',
+    "STRING": 'a "text" in quotes is expected',
+    "NAME": 'a condition is expected, such as event = "new" or contains(properties.plan, "pro")',
+    "PART": "a path is expected, such as properties.plan",
+    "KEY": "a key is expected; one with other characters is written as properties['its name']",
+    "OPERATION": "and, or, or the end is expected",
+    "COMMA": "a comma is expected",
+}
 
 
-def _key(node: Any) -> str:
-    return str(node)
+def _expected(error: Any) -> str:
+    allowed = getattr(error, "accepts", None) or getattr(error, "expected", None) or getattr(error, "allowed", None)
+    if not allowed and getattr(error, "token", None) == ")":
+        return "there is no ( that it closes"
+    if "RPAR" in (allowed or ()):
+        return "a ) is missing" if getattr(error, "token", None) == "" else "and, or, or a ) is expected"
+    found = next((said for name, said in _EXPECTATIONS.items() if name in (allowed or ())), None)
+    return found or 'a condition is PATH = VALUE, contains(PATH, "text") or match(PATH, "pattern*")'
+
+
+def _check(tree: Any, text: str) -> None:
+    """Raise InvalidTrigger for what the grammar lets through: too many parentheses, and words that are no field."""
+    level, depth = [tree], 0
+    while level := [item.children[0] for start in level for item in start.children if _is(item, "group")]:
+        depth += 1
+        if depth > MAX_NESTING:
+            raise InvalidTrigger(
+                f"the trigger {_short(text)} has parentheses more than {MAX_NESTING} deep; write it with fewer"
+            )
+    for path in tree.find_data("path"):
+        root = path.children[0]
+        if root not in ROOTS:
+            raise InvalidTrigger(
+                f"the trigger {_short(text)} reads {str(root)!r} at character {root.start_pos + 1}, which no event"
+                f" has; columns are written as properties.NAME{nearest(root, ROOTS)}"
+            )
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 60 else text[:59] + "…")
+
+
+def _is(node: Any, name: str) -> bool:
+    return getattr(node, "data", "") == name
 
 
 @dataclass(frozen=True)
@@ -147,19 +179,19 @@ _CLOSE = object()
 def _ambiguous(start: Any, *, nested: bool) -> bool:
     """Two operators side by side, or a function that is not the last inside a parenthesis."""
     operators = {str(child) for child in start.children if getattr(child, "type", "") == "OPERATION"}
-    early = nested and any(getattr(child, "data", "") == "function" for child in start.children[:-1])
-    groups = [child.children[0] for child in start.children if getattr(child, "data", "") == "group"]
+    early = nested and any(_is(child, "function") for child in start.children[:-1])
+    groups = [child.children[0] for child in start.children if _is(child, "group")]
     return len(operators) > 1 or early or any(_ambiguous(group, nested=True) for group in groups)
 
 
 def _stream(start: Any) -> Iterator[Any]:
     """The conditions, operators and parentheses of a tree, in the order of the text."""
     for child in start.children:
-        if getattr(child, "data", "") == "group":
+        if _is(child, "group"):
             yield "("
             yield from _stream(child.children[0])
             yield _CLOSE
-        elif getattr(child, "data", "") == "function":
+        elif _is(child, "function"):
             yield child
             yield _CLOSE  # the one of the function's own parenthesis
         else:
@@ -183,19 +215,18 @@ def _grouped(stream: Iterator[Any], *, nested: bool) -> Any:
     return items[0] if len(items) == 1 else Group(operator, tuple(items))
 
 
-def _build(tree: Any, answers: Mapping[str, bool]) -> Test:
-    """The test of a syntax tree; conditions in `answers` are given theirs."""
-    return _test(_grouped(_stream(tree), nested=False), answers)
+def _build(tree: Any, unknown: tuple[str, ...] = ()) -> Test:
+    """The test of a syntax tree; what is said about the roots in `unknown` is taken to hold."""
+    return _test(_grouped(_stream(tree), nested=False), unknown)
 
 
-def _test(node: Any, answers: Mapping[str, bool]) -> Test:
+def _test(node: Any, unknown: tuple[str, ...]) -> Test:
     if isinstance(node, Group):
-        tests = [_test(item, answers) for item in node.items]
+        tests = [_test(item, unknown) for item in node.items]
         every = all if node.operator == "and" else any
         return lambda event: every(test(event) for test in tests)
-    if _key(node) in answers:
-        answer = answers[_key(node)]
-        return lambda _: answer
+    if _path_of(next(node.find_data("path")))[0] in unknown:
+        return lambda _: True
     return _comparison(node) if node.data == "comparison" else _function(node)
 
 
@@ -219,7 +250,7 @@ def _comparison(tree: Any) -> Test:
     read = mapping.reader(_path_of(path))
     token = value.children[0]
     if token.type == "NUMBER":
-        return _number(read, str(operator), float(token))
+        return _number(read, str(operator), _numeral(token))
     wanted = {"true": True, "false": False, "null": None}[str(token)] if token.type == "WORD" else _unquoted(str(token))
     if operator not in ("=", "!="):
         return lambda _: False  # order is for numbers only
@@ -235,6 +266,14 @@ def _comparison(tree: Any) -> Test:
         return (type(found) is type(wanted) and found == wanted) is equal
 
     return same
+
+
+def _numeral(text: str) -> float:
+    """Whole numbers are exact: the keys of a warehouse can be larger than a double is precise."""
+    try:
+        return int(text)
+    except ValueError:  # a fraction, an exponent, or thousands of digits
+        return float(text)
 
 
 _ORDER: dict[str, Callable[[float, float], bool]] = {
@@ -267,7 +306,14 @@ def _function(tree: Any) -> Test:
         return lambda _: False  # as in the field: functions are not for the type of a call
     if name == "contains":
         return lambda event: isinstance(found := read(event), str) and (wanted in found) is holds
-    glob = re.compile(
-        "".join({"*": ".*", "?": "."}.get(character, re.escape(character)) for character in wanted), re.DOTALL
-    )
+    glob = _glob(wanted)
     return lambda event: isinstance(found := read(event), str) and (glob.fullmatch(found) is not None) is holds
+
+
+def _glob(pattern: str) -> re.Pattern[str]:
+    """`*` as any text and `?` as any character; each piece is sought once (atomic), so no text makes it slow."""
+    first, *rest = ["".join("." if c == "?" else re.escape(c) for c in piece) for piece in pattern.split("*")]
+    if not rest:
+        return re.compile(first, re.DOTALL)
+    *middle, last = rest
+    return re.compile(first + "".join(f"(?>.*?{piece})" for piece in middle) + ".*" + last, re.DOTALL)

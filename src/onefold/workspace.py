@@ -152,7 +152,7 @@ class Workspace:
                     f"source {slug} needs the environment variable {unset[1]}, which is not set",
                     code="missing_variable",
                 )
-        return warehouses.open(source.type, source.options, self.folder)
+        return warehouses.open(source.type, source.options, self.folder, self.home / "tmp")
 
     def test_source(self, slug: str) -> list[Table]:
         """The tables of a source in the file: it can be reached and read. Raises WarehouseError."""

@@ -2,31 +2,41 @@
 
 from __future__ import annotations
 
+import atexit
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from threading import Lock
 from typing import Any
 
 import duckdb
 import pyarrow as pa
 
+from onefold import values
 from onefold.errors import WarehouseError
-from onefold.warehouses import BATCH_ROWS, Column, Table, check, limited
+from onefold.warehouses import BATCH_ROWS, Column, Table, check, not_a_select, statement
 
-# Said after opening: nothing outside can be reached, and nothing of this can be undone.
-LOCK = (
-    "set arrow_lossless_conversion = true",
-    "set TimeZone = 'UTC'",
+# Said after opening: nothing outside can be reached, and nothing of this can be undone. Global, because
+# connections of one process to one file share an instance, and the second one finds it locked.
+_LOCKED = (
+    "set global arrow_lossless_conversion = true",
+    "set global arrow_large_buffer_size = true",
+    "set global TimeZone = 'UTC'",
     "set enable_external_access = false",
     "set lock_configuration = true",
 )
+_opening = Lock()
 
 
 class Warehouse:
     """A source of type duckdb; its option is `path`."""
 
-    def __init__(self, options: Mapping[str, Any], folder: Path) -> None:
+    def __init__(self, options: Mapping[str, Any], folder: Path, temp: Path | None = None) -> None:
         self.path = folder / str(options["path"])
+        self.temp = temp
 
     def tables(self) -> list[Table]:
         with self._connected() as connection:
@@ -44,25 +54,52 @@ class Warehouse:
                 f"there is no DuckDB file {self.path}; check the source's path", code="warehouse_missing"
             )
         try:
-            connection = duckdb.connect(str(self.path), read_only=True)
+            with _opening:
+                connection = duckdb.connect(str(self.path), read_only=True)
+                lock_down(connection, self.temp)
         except duckdb.Error as error:
-            raise self._unopened(error) from error
+            raise self._unopened(str(error)) from error
         with connection:
-            for setting in LOCK:
-                connection.execute(setting)
             yield connection
 
-    def _unopened(self, error: duckdb.Error) -> WarehouseError:
-        text = str(error)
-        if "lock" in text.lower():
+    def _unopened(self, text: str) -> WarehouseError:
+        file = f"the DuckDB file {self.path}"
+        if "Could not set lock" in text or "different configuration" in text:
+            holder = re.search(r"\(PID \d+\)", text)
             return WarehouseError(
-                f"the DuckDB file {self.path} is open in another process, and DuckDB admits one at a time; close"
-                " it there and try again",
+                f"{file} is open in another program{' ' + holder[0] if holder else ''}, and DuckDB admits one at a"
+                " time; close it there and try again",
                 code="warehouse_locked",
             )
-        if "not a valid DuckDB" in text or "valid DuckDB database" in text:
+        if "valid DuckDB database" in text:
             return WarehouseError(f"{self.path} is not a DuckDB file; check the source's path", code="not_a_warehouse")
-        return WarehouseError(f"the DuckDB file {self.path} cannot be opened: {first_line(text)}")
+        if "newer version of DuckDB" in text:
+            return WarehouseError(
+                f"{file} was written by a newer DuckDB than the {duckdb.__version__} installed here; upgrade the"
+                " package duckdb, or write the file with storage_compatibility_version",
+                code="warehouse_newer",
+            )
+        return WarehouseError(f"{file} cannot be opened: {first_line(text)}")
+
+
+def lock_down(connection: Any, temp: Path | None, folder: Path | None = None) -> None:
+    """Let a connection reach nothing but its own file and `folder`, for good. Raises duckdb.Error."""
+    if connection.sql("select current_setting('lock_configuration')").fetchall()[0][0]:
+        return
+    # DuckDB's own choice stands beside the file, where nothing may be written, or in the current folder.
+    connection.execute(f"set temp_directory = {values.literal(str(temp or _spill()))}")
+    if folder is not None:
+        connection.execute(f"set allowed_directories = [{values.literal(f'{folder}/')}]")
+    for setting in _LOCKED:
+        connection.execute(setting)
+
+
+@cache
+def _spill() -> Path:
+    """A folder of this process for what does not fit into memory, gone when the process ends."""
+    folder = TemporaryDirectory(prefix="onefold-")
+    atexit.register(folder.cleanup)
+    return Path(folder.name)
 
 
 def tables(connection: Any) -> list[Table]:
@@ -80,12 +117,14 @@ def tables(connection: Any) -> list[Table]:
 
 def select(connection: Any, sql: str, limit: int | None) -> pa.RecordBatchReader:
     """The rows of exactly one SELECT. Raises WarehouseError, duckdb.Error."""
-    statements = connection.extract_statements(sql)
-    if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
-        raise WarehouseError("a model is exactly one SELECT; this is something else", code="not_a_select")
-    reader = connection.sql(limited(sql.rstrip().rstrip(";"), limit)).to_arrow_reader(BATCH_ROWS)
-    check(reader.schema)
-    return reader
+    found = connection.extract_statements(sql)
+    if len(found) == 1 and found[0].type != duckdb.StatementType.SELECT:
+        raise not_a_select("this is something else")
+    relation = connection.sql(statement(sql))
+    check(relation.columns)
+    if limit is not None:
+        relation = relation.limit(limit)
+    return relation.to_arrow_reader(BATCH_ROWS)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ import pyarrow as pa
 from onefold import values
 from onefold.errors import WarehouseError
 from onefold.warehouses import Table
-from onefold.warehouses.duckdb import LOCK, failing, first_line, select, tables
+from onefold.warehouses.duckdb import failing, first_line, lock_down, select, tables
 
 # Ending -> the function that reads it. CSV types are told from the whole file, so that a late value breaks nothing.
 READERS = {
@@ -29,8 +30,9 @@ READERS = {
 class Warehouse:
     """A source of type files; its option is `path`, a folder."""
 
-    def __init__(self, options: Mapping[str, Any], folder: Path) -> None:
+    def __init__(self, options: Mapping[str, Any], folder: Path, temp: Path | None = None) -> None:
         self.path = (folder / str(options["path"])).resolve()
+        self.temp = temp
 
     def tables(self) -> list[Table]:
         with self._connected() as connection:
@@ -47,11 +49,9 @@ class Warehouse:
         if not self.path.is_dir():
             raise WarehouseError(f"there is no folder {self.path}; check the source's path", code="warehouse_missing")
         with duckdb.connect(":memory:") as connection:
-            connection.execute(f"set allowed_directories = [{values.literal(str(self.path) + '/')}]")
-            for setting in LOCK:
-                connection.execute(setting)
+            lock_down(connection, self.temp, self.path)
             for name, reader in self._readers().items():
-                if sql is not None and name.lower() not in sql.lower():
+                if sql is not None and not re.search(rf"(?<!\w){re.escape(name)}(?!\w)", sql, re.IGNORECASE):
                     continue
                 try:
                     connection.execute(f"create view {values.quote(name)} as select * from {reader}")
