@@ -314,7 +314,9 @@ def _bars(stack: ExitStack) -> Bars | None:
         TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
     )
-    return stack.enter_context(Progress(*columns, console=Console(stderr=True), transient=True))
+    # Where standard output is the terminal too, lines are printed above the bars; else they go where they should.
+    bars = Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=sys.stdout.isatty())
+    return stack.enter_context(bars)
 
 
 def _progress(bars: Bars) -> Callable[[str], Callable[[str, int, int | None], None]]:
@@ -322,13 +324,13 @@ def _progress(bars: Bars) -> Callable[[str], Callable[[str, int, int | None], No
 
     def of(path: str) -> Callable[[str, int, int | None], None]:
         task = bars.add_task(path, total=None, rate="")
-        began: dict[str, float] = {}
+        began = perf_counter()
 
         def said(stage: str, done: int, total: int | None) -> None:
-            start = began.setdefault(stage, perf_counter())
-            spent = perf_counter() - start
-            rate = f"{done / spent:,.0f} rows/s" if done and spent else ""
-            bars.update(task, description=f"{path}: {stage}", completed=done, total=total, rate=rate)
+            rate = f"{done / (perf_counter() - began):,.0f} rows/s" if done else ""
+            description = f"{path}: {stage}"
+            # What is done has its lines; its bar makes room.
+            bars.update(task, description=description, completed=done, total=total, rate=rate, visible=stage != "done")
 
         return said
 
