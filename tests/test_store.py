@@ -82,6 +82,15 @@ def test_every_segment_of_a_profile_leads_to_it(space: Any) -> None:
         assert found == {1} == {profiles.find(store, "users", "user_id", "u")}
 
 
+def test_an_account_shows_each_member_whole_however_often_merged(space: Any) -> None:
+    with space() as store:
+        put(store, said(1, anonymousId="a"), said(2, userId="u", groupId="g"), said(3, userId="u", anonymousId="a"))
+        (account,) = profiles.each(store, "accounts", RULES)
+        (member,) = account["users"]
+        assert member["segment_id"] == profiles.segment_ids(store, [1])[0]
+        assert member["external_ids"] == [{"type": "anonymous_id", "id": "a"}, {"type": "user_id", "id": "u"}]
+
+
 def test_each_trait_and_merge_names_the_call_behind_it(space: Any) -> None:
     with space() as store:
         put(store, said(1, anonymousId="a", traits={"x": 1}), said(2, userId="u", traits={"y": 2}))

@@ -262,7 +262,7 @@ class _Profiles:
         self.profile: dict[int, list[int]] = {}  # segment -> its profile's segments; the list is shared
         self.oldest: dict[int, int] = {}  # id of such a list -> its oldest segment
         grouped: dict[int, list[int]] = {}
-        for segment, profile in zip(*(column.to_pylist() for column in known.segments.columns), strict=True):
+        for segment, profile in identity.rows(known.segments):
             grouped.setdefault(profile, []).append(segment)
         for oldest, segments in grouped.items():
             self._own(segments, oldest)

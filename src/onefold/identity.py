@@ -118,8 +118,7 @@ def replay(calls: pa.Table, known: Known, rules: Rules) -> Resolution:
 def replay_identifying(found: pa.Table, times: Numbers, known: Known, rules: Rules) -> Pieces:
     """`replay` from the identifiers of a batch (IDENTIFYING) and the times of all its calls in µs."""
     state = _Replay(known, rules)
-    rows = zip(*(column.to_pylist() for column in found.columns), strict=True)
-    for (call, collection), items in groupby(rows, key=lambda row: row[:2]):
+    for (call, collection), items in groupby(rows(found), key=lambda row: row[:2]):
         state.file(call, collection, [Identifier(*item[1:]) for item in items], int(times[call]))
     return state.pieces(len(times))
 
@@ -157,14 +156,14 @@ class _Replay:
         self._load(known)
 
     def _load(self, known: Known) -> None:
-        for segment, oldest in _rows(known.segments):
+        for segment, oldest in rows(known.segments):
             profile = self.profiles.get(oldest)
             if profile is None:
                 profile = self.profiles[oldest] = _Profile(oldest)
             if segment != oldest:
                 profile.segments.append(segment)
                 self.profiles[segment] = profile
-        for collection, kind, value, segment, first_seen in _rows(known.identifiers):
+        for collection, kind, value, segment, first_seen in rows(known.identifiers):
             identifier = Identifier(collection, kind, value)
             self.owner[identifier] = segment
             self.profiles[segment].add(identifier, first_seen)
@@ -348,7 +347,8 @@ def settle(pieces: Pieces, base: int) -> Resolution:
     )
 
 
-def _rows(table: pa.Table) -> Iterator[tuple[Any, ...]]:
+def rows(table: pa.Table) -> Iterator[tuple[Any, ...]]:
+    """The rows of an Arrow table."""
     return zip(*(column.to_pylist() for column in table.columns), strict=True)
 
 

@@ -45,9 +45,9 @@ def mapping(job: Job, key: str | None) -> dict[str, Any]:
     row = {"key": canonical.encode(found.get(job.model.key)), "record": json.dumps(found)}
     origin = Origin(job.path, 1, 1, job.source, now, job.model.key, columns)
     rows = Rows(origin, job.mapping.action, job.mapping.fields, job.mapping.trigger, job.rules)
-    event = rows.event(row, next((name for name in trigger.EVENTS if name in events), "new"), 1)
     with job.store.turn(keep=False):
         try:
+            event = rows.event(row, next((name for name in trigger.EVENTS if name in events), "new"), 1)
             said["event"] = event
             said["selected"] = rows.selects(event)
             if said["selected"]:
@@ -68,7 +68,7 @@ def _effects(job: Job, batch: pa.Table) -> Iterator[dict[str, Any]]:
     """What a call does, by comparing the profiles it meets before and after."""
     store, rules = job.store, job.rules
     raw = [Identifier(**item) for items in batch["identifiers"].to_pylist() for item in items]
-    met = [Identifier(*row[1:]) for row in _rows(identity.identifying(batch, rules))]
+    met = [Identifier(*row[1:]) for row in identity.rows(identity.identifying(batch, rules))]
     before = {
         at: profiles.views(store, [at], rules)[0] for item in met if (at := profiles.find(store, *item)) is not None
     }
@@ -99,10 +99,11 @@ def _effects(job: Job, batch: pa.Table) -> Iterator[dict[str, Any]]:
 def effects(store: Store, outcome: Applied, job: Job, limit: int | None = None) -> Iterator[dict[str, Any]]:
     """The profiles that a batch created, updated and merged, by name; at most `limit` of each."""
     resolution = outcome.resolution
-    created = resolution.created.column("segment").to_pylist()[:limit]
-    for view in profiles.views(store, created, job.rules):
+    fresh = resolution.created.column("segment").to_pylist()
+    created = [at for at in fresh if at not in outcome.moved]  # the others are part of another one by now
+    for view in profiles.views(store, created[:limit], job.rules):
         yield {"do": "create", "profile": label(view), "segment_id": view["segment_id"]}
-    for a, b, _ in list(_rows(resolution.edges))[:limit]:
+    for a, b, _ in list(identity.rows(resolution.edges))[:limit]:
         named = dict(zip((a, b), profiles.segment_ids(store, [a, b]), strict=True))
         merged = profiles.views(store, [outcome.profile.get(a, a)], job.rules)[0]
         yield {
@@ -111,11 +112,10 @@ def effects(store: Store, outcome: Applied, job: Job, limit: int | None = None) 
             "joined": [named[a], named[b]],
             "segment_id": merged["segment_id"],
         }
-    fresh = set(resolution.created.column("segment").to_pylist())
-    updated = sorted(_touched(outcome) - fresh)[:limit]
+    updated = sorted(_touched(outcome).difference(fresh))[:limit]
     for view in profiles.views(store, updated, job.rules):
         yield {"do": "update", "profile": label(view), "segment_id": view["segment_id"]}
-    for _, collection, kind, value, reason in list(_rows(resolution.dropped))[:limit]:
+    for _, collection, kind, value, reason in list(identity.rows(resolution.dropped))[:limit]:
         yield {"do": "drop", "identifier": f"{kind}:{value}", "why": dropped(reason, collection, job)}
 
 
@@ -161,7 +161,3 @@ def sentence(effect: dict[str, Any]) -> str:
 def _touched(outcome: Applied) -> set[int]:
     """The profiles that calls were filed under, by oldest segment."""
     return {outcome.profile.get(at, at) for at in outcome.filed.tolist() if at != NOBODY}
-
-
-def _rows(table: pa.Table) -> Iterator[tuple[Any, ...]]:
-    return zip(*(column.to_pylist() for column in table.columns), strict=True)

@@ -117,12 +117,14 @@ def external_ids(members: Sequence[Segment], names: dict[int, str], rules: Rules
 
 def _linked(store: Store) -> dict[int, list[dict[str, Any]]]:
     """For each profile in `touched`: the accounts of a user, the users of an account."""
-    found: dict[int, list[dict[str, Any]]] = {}
+    found: dict[int, dict[int, dict[str, Any]]] = {}
     names = {number: name for (_, name), number in space.types(store).items()}
     for row in store.rows(_LINKED):
         ids = [{"type": names[kind], "id": value} for kind, value, *_ in json.loads(row["identifiers"])]
-        found.setdefault(row["profile"], []).append({"segment_id": row["segment_id"], "external_ids": ids})
-    return found
+        # The oldest segment comes first, and names the profile.
+        whole = {"segment_id": row["segment_id"], "external_ids": []}
+        found.setdefault(row["profile"], {}).setdefault(row["oldest"], whole)["external_ids"] += ids
+    return {profile: list(others.values()) for profile, others in found.items()}
 
 
 _MEMBER = """
@@ -138,12 +140,19 @@ _LINKED = f"""{_MEMBER},
         from member join link l on l.user_segment = member.segment
         union
         select member.profile, l.user_segment from member join link l on l.account_segment = member.segment
+    ),
+    other as (
+        select distinct linked.profile, coalesce(m.profile, linked.segment) as oldest
+        from linked left join merged m on m.segment = linked.segment
+    ),
+    whole as (
+        select profile, oldest, oldest as segment from other
+        union all
+        select other.profile, other.oldest, m.segment from other join merged m on m.profile = other.oldest
     )
-    select distinct linked.profile, s.segment, s.segment_id, s.identifiers
-    from linked
-    left join merged m on m.segment = linked.segment
-    join segment s on s.segment = coalesce(m.profile, linked.segment)
-    order by linked.profile, s.segment
+    select whole.profile, whole.oldest, s.segment_id, s.identifiers
+    from whole join segment s on s.segment = whole.segment
+    order by whole.profile, whole.oldest, s.segment
 """
 
 
