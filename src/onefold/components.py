@@ -16,10 +16,11 @@ import pyarrow.compute as pc
 
 from onefold import identity
 from onefold.identity import NOBODY, Known, Numbers, Pieces, Resolution
-from onefold.rules import ACCOUNTS, USERS, Rules
+from onefold.rules import ACCOUNTS, Rules
 
 # Below so many calls the sequential form is quicker than setting up columns.
 FEW = 64
+_NAMES = ["collection", "type", "value"]
 
 
 def resolve(calls: pa.Table, known: Known, rules: Rules, found: pa.Table | None = None) -> Resolution:
@@ -111,19 +112,15 @@ def _graph(found: pa.Table, known: Known) -> _Graph:
 
 def _encode(found: pa.Table, known: pa.Table) -> tuple[Numbers, list[tuple[str, str]], Numbers]:
     """One integer an identifier: for the rows of both tables, with the types and each identifier's type."""
-    both = pa.concat_tables([table.select(["collection", "type", "value"]) for table in (found, known)])
-    collection, types = both["collection"], both["type"]
+    both = pa.concat_tables([table.select(_NAMES) for table in (found, known)])
     codes = np.zeros(both.num_rows, np.int64)
     kinds: list[tuple[str, str]] = []
     sizes: list[int] = []
-    for kind in pc.unique(types).to_pylist():
-        for name in (USERS, ACCOUNTS):
-            rows = np.flatnonzero(pc.and_(pc.equal(types, kind), pc.equal(collection, name)).to_numpy())
-            if len(rows):
-                values = both["value"].take(rows).combine_chunks().dictionary_encode()
-                codes[rows] = values.indices.to_numpy() + sum(sizes)
-                kinds.append((name, kind))
-                sizes.append(len(values.dictionary))
+    for name, rows in identity.by_type(both):
+        values = both["value"].take(rows).combine_chunks().dictionary_encode()
+        codes[rows] = values.indices.to_numpy() + sum(sizes)
+        kinds.append(name)
+        sizes.append(len(values.dictionary))
     return codes, kinds, np.repeat(np.arange(len(kinds)), sizes)
 
 
@@ -187,15 +184,14 @@ def _whole(graph: _Graph, times: Numbers, chosen: Numbers) -> Pieces:
         mine = chosen_visit & (visits % 2 == collection)
         segments[collection][visits[mine] // 2] = filed[mine]
     creating = np.flatnonzero(_creates(graph) & chosen_visit)
-    names = [graph.found[name] for name in ("collection", "type", "value")]
     rows = starts[creating]
-    created = [base + visits[creating], *(name.take(rows) for name in names), visits[creating] // 2]
+    created = [base + visits[creating], *(graph.found[name].take(rows) for name in _NAMES), visits[creating] // 2]
     # A new identifier is filed with the first visit that carries it; its row there is the first of all.
     visit_of_row = np.searchsorted(visits, graph.visit)
     mine = chosen[graph.component] & (graph.owner[graph.identifier] == NOBODY)
     rows = np.flatnonzero(mine & (graph.first[graph.identifier] == graph.visit))
     call = graph.call[rows]
-    new = [*(name.take(rows) for name in names), filed[visit_of_row[rows]], times[call], call]
+    new = [*(graph.found[name].take(rows) for name in (*_NAMES, "hash")), filed[visit_of_row[rows]], times[call], call]
     edges, moves = _merges(graph, filed, visit_of_row, chosen)
     return Pieces(
         segments,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 
-from onefold import identity, space, subscriptions, times, traits
-from onefold.rules import ACCOUNTS, USERS, Rules
+from onefold import digest, identity, log, space, subscriptions, times, traits
+from onefold.rules import ACCOUNTS, USERS, Identifier, Rules
 from onefold.space import Segment
 from onefold.stores import Store
 
@@ -21,70 +21,70 @@ def find(store: Store, collection: str, kind: str, value: str) -> int | None:
 
     The type `segment_id` finds a profile by any of its segment_ids.
     """
-    if kind == "segment_id":
-        sql = "select segment from segment where segment_id = $1 and collection = $2"
-        rows = store.rows(f"select {_OLDEST} from ({sql}) i {_MERGED}", value, collection)
-    else:
-        sql = (
-            "select segment from identifier where type ="
-            " (select type from identifier_type where collection = $1 and name = $2) and value = $3"
-        )
-        rows = store.rows(f"select {_OLDEST} from ({sql}) i {_MERGED}", collection, kind, value)
-    return int(rows[0]["profile"]) if rows else None
+    by_id = kind == "segment_id"
+    number = digest.indexed(value) if by_id else digest.index(store.secret, Identifier(collection, kind, value))
+    rows = [] if number is None else store.asked([number], _OWNERS)
+    segments = space.load(store, [row["segment"] for row in rows])
+    of = space.types(store).get((collection, kind))
+    for row in rows:
+        segment = segments[row["segment"]]
+        mine = (item[:2] == (of, value) for item in segment.identifiers)
+        if (segment.collection, segment.segment_id) == (collection, value) if by_id else any(mine):
+            return int(row["profile"])
+    return None
 
 
-_OLDEST = "coalesce(m.profile, i.segment) as profile"
-_MERGED = "left join merged m on m.segment = i.segment"
+_OWNERS = """
+    select i.segment, coalesce(m.profile, i.segment) as profile
+    from asked a join identifier i on i.hash = a.number left join merged m on m.segment = i.segment
+"""
 
 
 def each(store: Store, collection: str, rules: Rules, limit: int | None = None) -> Iterator[dict[str, Any]]:
     """The views of all profiles of a collection, oldest first."""
-    after = 0
-    while limit is None or limit > 0:
-        size = PAGE if limit is None else min(PAGE, limit)
-        rows = store.rows(
-            "select s.segment from segment s left join merged m on m.segment = s.segment"
-            " where s.segment > $1 and s.collection = $2 and m.segment is null order by s.segment limit $3",
-            *(after, collection, size),
-        )
-        if not rows:
-            return
-        found = [row["segment"] for row in rows]
+    following = store.counters()["segment"]
+    for start in range(1, following, PAGE):
+        page = range(start, min(start + PAGE, following))
+        segments = space.load(store, page)
+        merged = {
+            row["segment"]
+            for row in store.asked(page, "select m.segment from asked a join merged m on m.segment = a.number")
+        }
+        found = [at for at in page if at not in merged and segments[at].collection == collection][:limit]
         yield from views(store, found, rules)
-        after = found[-1]
-        limit = None if limit is None else limit - len(found)
+        if limit is not None:
+            limit -= len(found)
+            if not limit:
+                return
 
 
 def segment_ids(store: Store, segments: Sequence[int]) -> list[str]:
     """The segment_ids of segments, in their order."""
-    store.stage("asked", pa.table({"segment": pa.array(segments, pa.int64())}))
-    rows = store.rows("select s.segment, s.segment_id from asked join segment s on s.segment = asked.segment")
-    found = {row["segment"]: row["segment_id"] for row in rows}
-    return [found[segment] for segment in segments]
+    found = space.load(store, segments)
+    return [found[segment].segment_id for segment in segments]
 
 
 def search(store: Store, text: str, rules: Rules, limit: int = 20) -> list[dict[str, Any]]:
-    """Profiles one of whose identifiers contains the text, in any case; whole matches first."""
-    like = "%" + text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
-    rows = store.rows(
-        "select profile, max(whole) as whole from (select coalesce(m.profile, i.segment) as profile,"
-        " case when i.value = $1 then 1 else 0 end as whole"
-        f" from identifier i {_MERGED} where lower(i.value) like lower($2) escape '\\') found"
-        " group by profile order by whole desc, profile limit $3",
-        *(text, like, limit),
-    )
-    return views(store, [row["profile"] for row in rows], rules)
+    """Profiles one of whose identifiers contains the text, in any case; whole matches first, then the oldest."""
+    whole = [find(store, collection, kind, text) for collection, kind in space.types(store)]
+    found = dict.fromkeys(sorted({profile for profile in whole if profile is not None}))
+    for segment in log.search(store, text):
+        if len(found) >= limit:
+            break
+        rows = store.asked([segment], "select m.profile from asked a join merged m on m.segment = a.number")
+        found[rows[0]["profile"] if rows else segment] = None
+    return views(store, list(found)[:limit], rules)
 
 
 def views(store: Store, profiles: Sequence[int], rules: Rules) -> list[dict[str, Any]]:
     """Profiles, given by their oldest segments, as people and the CLI read them (design, section 7)."""
-    segments, owner = space.whole(store, pa.table({"profile": pa.array(profiles, pa.int64())}))
+    segments, owner = space.whole(store, profiles)
     members: dict[int, list[Segment]] = {}
     for at, segment in sorted(segments.items()):
         members.setdefault(owner[at], []).append(segment)
     names = {number: name for (_, name), number in space.types(store).items()}
-    linked = _linked(store)
-    said = _statements(store, segments, names)
+    linked = _linked(store, owner, names)
+    said = _statements(store, segments, owner, names)
     return [_view(members[at], names, linked.get(at, []), said.get(at, []), rules) for at in profiles if at in members]
 
 
@@ -115,73 +115,58 @@ def external_ids(members: Sequence[Segment], names: dict[int, str], rules: Rules
     return [{"type": kind, "id": value} for kind, value, _ in found]
 
 
-def _linked(store: Store) -> dict[int, list[dict[str, Any]]]:
-    """For each profile in `touched`: the accounts of a user, the users of an account."""
+def _linked(store: Store, owner: Mapping[int, int], names: Mapping[int, str]) -> dict[int, list[dict[str, Any]]]:
+    """For each profile: the accounts of a user, the users of an account. `owner`: segment -> its profile."""
+    rows = store.asked(sorted(owner), _LINKED)
+    others, whose = space.whole(store, sorted({row["oldest"] for row in rows}))
+    members: dict[int, list[Segment]] = {}
+    for at, segment in sorted(others.items()):
+        members.setdefault(whose[at], []).append(segment)
     found: dict[int, dict[int, dict[str, Any]]] = {}
-    names = {number: name for (_, name), number in space.types(store).items()}
-    for row in store.rows(_LINKED):
-        ids = [{"type": names[kind], "id": value} for kind, value, *_ in json.loads(row["identifiers"])]
-        # The oldest segment comes first, and names the profile.
-        whole = {"segment_id": row["segment_id"], "external_ids": []}
-        found.setdefault(row["profile"], {}).setdefault(row["oldest"], whole)["external_ids"] += ids
-    return {profile: list(others.values()) for profile, others in found.items()}
+    for row in rows:
+        # The oldest segment names the profile.
+        oldest = members[row["oldest"]][0]
+        items = [item for segment in members[row["oldest"]] for item in segment.identifiers]
+        ids = [{"type": names[kind], "id": value} for kind, value, *_ in items]
+        whole = {"segment_id": oldest.segment_id, "external_ids": ids}
+        found.setdefault(owner[row["segment"]], {})[row["oldest"]] = whole
+    return {profile: [linked[at] for at in sorted(linked)] for profile, linked in found.items()}
 
 
-_MEMBER = """
-    with member as (
-        select profile as segment, profile from touched
-        union all
-        select m.segment, m.profile from touched t join merged m on m.profile = t.profile
-    )
-"""
-_LINKED = f"""{_MEMBER},
-    linked as (
-        select member.profile, l.account_segment as segment
-        from member join link l on l.user_segment = member.segment
+_LINKED = """
+    select distinct linked.segment, coalesce(m.profile, linked.other) as oldest
+    from (
+        select a.number as segment, l.account_segment as other from asked a join link l on l.user_segment = a.number
         union
-        select member.profile, l.user_segment from member join link l on l.account_segment = member.segment
-    ),
-    other as (
-        select distinct linked.profile, coalesce(m.profile, linked.segment) as oldest
-        from linked left join merged m on m.segment = linked.segment
-    ),
-    whole as (
-        select profile, oldest, oldest as segment from other
-        union all
-        select other.profile, other.oldest, m.segment from other join merged m on m.profile = other.oldest
-    )
-    select whole.profile, whole.oldest, s.segment_id, s.identifiers
-    from whole join segment s on s.segment = whole.segment
-    order by whole.profile, whole.oldest, s.segment
+        select a.number, l.user_segment from asked a join link l on l.account_segment = a.number
+    ) linked
+    left join merged m on m.segment = linked.other
 """
 
 
-def _statements(store: Store, segments: dict[int, Segment], names: dict[int, str]) -> dict[int, list[dict[str, Any]]]:
-    """For each profile in `touched`: what was said about its addresses."""
+def _statements(
+    store: Store, segments: Mapping[int, Segment], owner: Mapping[int, int], names: Mapping[int, str]
+) -> dict[int, list[dict[str, Any]]]:
+    """For each profile: what was said about its addresses."""
     channels: dict[str, list[str]] = {}
     for channel, kind in subscriptions.ADDRESSES.items():
         channels.setdefault(kind, []).append(channel)
     addresses = [
-        (channel, value, at)
+        (channel, value, owner[at])
         for at, segment in segments.items()
         for kind, value, *_ in segment.identifiers
         for channel in channels.get(names[kind], ())
     ]
-    if not addresses:
-        return {}
-    store.stage("address", identity.table(_ADDRESS, sorted(addresses)))
     found: dict[int, list[dict[str, Any]]] = {}
-    for row in store.rows(_SAID):
+    for row in store.asked(identity.table(_ADDRESS, sorted(addresses)), _SAID):
         found.setdefault(row["profile"], []).append(row)
     return found
 
 
-_ADDRESS = pa.schema([("channel", pa.string()), ("address", pa.string()), ("segment", pa.int64())])
+_ADDRESS = pa.schema([("channel", pa.string()), ("address", pa.string()), ("profile", pa.int64())])
 _SAID = """
-    select coalesce(m.profile, a.segment) as profile, s.channel, s.address, s.list, s.time, s.seq, s.status
-    from address a
-    join subscription s on s.channel = a.channel and s.address = a.address
-    left join merged m on m.segment = a.segment
+    select a.profile, s.channel, s.address, s.list, s.time, s.seq, s.status
+    from asked a join subscription s on s.channel = a.channel and s.address = a.address
 """
 
 
@@ -194,14 +179,14 @@ def why(store: Store, profile: int) -> dict[str, Any]:
     `identifiers` and `traits` name the call that set each one; `merges` tells which segment_ids were joined,
     by which call and identifier, newest last.
     """
-    segments, _ = space.whole(store, pa.table({"profile": pa.array([profile], pa.int64())}))
+    segments, _ = space.whole(store, [profile])
     members = [segments[at] for at in sorted(segments)]
     names = {number: name for (_, name), number in space.types(store).items()}
     documents = [segment.document for segment in members if segment.document is not None]
     kept = traits.merged(documents)
-    edges = store.rows(
-        f"{_MEMBER} select e.seq, e.a, e.b from edge e join member on member.segment = e.a"
-        " where e.active = 1 order by e.seq, e.a, e.b"
+    edges = store.asked(
+        sorted(segments),
+        "select e.seq, e.a, e.b from asked a join edge e on e.a = a.number where e.active = 1 order by e.seq, e.a, e.b",
     )
     seqs = {stamp.seq for _, stamp in kept.values()} | {edge["seq"] for edge in edges}
     seqs |= {seq for segment in members for *_, seq in segment.identifiers}
@@ -222,27 +207,29 @@ def why(store: Store, profile: int) -> dict[str, Any]:
 
 
 def _calls(store: Store, seqs: set[int]) -> dict[int, dict[str, Any]]:
-    """seq -> where a call came from: type, message_id, source, mapping, run, timestamp, its identifiers."""
-    store.stage("asked", pa.table({"seq": pa.array(sorted(seqs), pa.int64())}))
-    rows = store.rows(
-        "select c.seq, c.type, c.message_id, c.time, c.body, src.slug as source,"
-        " coalesce(r.run_id, '') as run_id, coalesce(m.path, '') as mapping"
-        " from asked join call c on c.seq = asked.seq join source src on src.source = c.source"
-        " left join run r on r.run = c.run left join mapping m on m.mapping = r.mapping"
-    )
-    found = {}
-    for row in rows:
-        body = json.loads(row["body"])
-        found[row["seq"]] = {
-            "call": row["type"],
-            "message_id": row["message_id"],
-            "source": row["source"],
-            "mapping": row["mapping"] or None,
-            "run_id": row["run_id"] or None,
-            "timestamp": times.text(row["time"]),
-            "user_id": body.get("userId"),
+    """seq -> where a call came from: type, message_id, source, mapping, run, timestamp, its user."""
+    sources = {row["source"]: row["slug"] for row in store.rows("select source, slug from source")}
+    logged = log.calls(store, seqs)
+    runs = {
+        row["run"]: row
+        for row in store.asked(
+            sorted({call.run for call in logged.values() if call.run is not None}),
+            "select r.run, r.run_id, m.path from asked a join run r on r.run = a.number"
+            " join mapping m on m.mapping = r.mapping",
+        )
+    }
+    return {
+        seq: {
+            "call": call.type,
+            "message_id": call.message_id,
+            "source": sources[call.source],
+            "mapping": runs[call.run]["path"] if call.run in runs else None,
+            "run_id": runs[call.run]["run_id"] if call.run in runs else None,
+            "timestamp": times.text(call.time),
+            "user_id": json.loads(call.body).get("userId"),
         }
-    return found
+        for seq, call in logged.items()
+    }
 
 
 def collection_of(kind: str, *, accounts: bool) -> str:

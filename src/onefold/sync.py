@@ -19,7 +19,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from onefold import diff, identity, mapping, space
+from onefold import diff, identity, mapping, state
 from onefold.apply import Applied, apply
 from onefold.config import Mapping, Model
 from onefold.errors import InvalidMapping
@@ -27,10 +27,14 @@ from onefold.identity import NOBODY
 from onefold.nearest import nearest
 from onefold.rows import Mapped, Origin, Rejected, Rows, key_rejected
 from onefold.rules import Rules
+from onefold.space import Indexed
 from onefold.stores import Store
 from onefold.warehouses import Warehouse
 
 CHUNK_ROWS = 100_000
+# A run that changes more rows than the space has segments, and these at least, keeps in memory what the space has;
+# a row is taken to have so many identifiers.
+ALONE, IDENTIFIERS = 50_000, 4
 Progress = Callable[[str, int, int | None], None]  # stage, rows done, rows in all if known
 
 
@@ -65,6 +69,10 @@ class Counts:
     profiles_created: int = 0
     profiles_updated: int = 0
     merges: int = 0
+
+    @property
+    def changed(self) -> int:
+        return self.added + self.updated + self.deleted
 
 
 @dataclass
@@ -108,9 +116,12 @@ def sync(
             run.counts.extracted = staging.load(reader, job.model.key)
         check_columns(job, staging.columns)
         progress("diff", 0, run.counts.extracted)
-        found = staging.compare(_state(job.store, run.header), run.header.epoch, run.header.version, run.header.base)
+        known = _state(job.store, run.header)
+        found = staging.compare(known, run.header.epoch, run.header.version, run.header.base)
         diff.guard(found, allow_deletes=allow_deletes)
         run.begin(found, staging.rejected(CHUNK_ROWS))
+        if known[1].num_rows * state.LATER > known[0].num_rows:
+            run.compact(staging.seen())
         rows = _rows(job, run, staging)
         plan = rows.plan
         computing = rows.computing if plan is not None and plan.computed.resolvers else None
@@ -171,12 +182,8 @@ def check_columns(job: Job, columns: Sequence[str]) -> None:
             )
 
 
-def _state(store: Store, header: Header) -> pa.Table:
-    if header.mapping is None or header.forget:
-        return diff.STATE.empty_table()
-    return store.query(
-        "select key, epoch, checksum, counter, status, version from state where mapping = $1", header.mapping
-    )
+def _state(store: Store, header: Header) -> tuple[pa.Table, pa.Table]:
+    return state.EMPTY if header.mapping is None or header.forget else state.read(store, header.mapping)
 
 
 class _Run:
@@ -200,6 +207,7 @@ class _Run:
         self._run = 0
         self._turn = turn
         self._applied = applied
+        self._indexed: Indexed | None = None
         self._refused = refused
         self._created: set[int] = set()  # segments that this run created
         self._updated: set[int] = set()  # profiles, by oldest segment, that were there before it
@@ -246,6 +254,12 @@ class _Run:
             *(header.fingerprint, header.base),
         )
 
+    def compact(self, seen: pa.Table) -> None:
+        """Make the parts of the state one."""
+        assert self.header.mapping is not None
+        with self._turn():
+            state.replace(self.job.store, self.header.mapping, seen)
+
     # --- map, resolve, commit -------------------------------------------------------------------------
 
     def chunk(self, mapped: Mapped, rows: int) -> int:
@@ -254,13 +268,19 @@ class _Run:
         self.counts.sent += mapped.calls.num_rows
         with self._turn():
             if mapped.calls.num_rows:
-                outcome = apply(self.job.store, mapped.calls, self.job.rules, run=self._run)
+                if self._indexed is None and self._worth_it():
+                    self._indexed = Indexed(self.job.store, IDENTIFIERS * self.counts.changed)
+                outcome = apply(self.job.store, mapped.calls, self.job.rules, run=self._run, indexed=self._indexed)
                 self._tally(outcome)
                 self._applied(outcome)
             self._remember(mapped)
             self._reject(mapped.rejected)
             self._record()
         return rows
+
+    def _worth_it(self) -> bool:
+        """Whether what the space has is quicker held in memory than looked up."""
+        return self.counts.changed > max(ALONE, self.job.store.counters()["segment"])
 
     def _tally(self, outcome: Applied) -> None:
         counts, resolution = self.counts, outcome.resolution
@@ -276,18 +296,15 @@ class _Run:
     def _remember(self, mapped: Mapped) -> None:
         """Write what the mapping has seen, in the turn of the changes it describes."""
         store, header = self.job.store, self.header
-        if mapped.gone:
-            store.stage("gone", pa.table({"key": pa.array(mapped.gone, pa.string())}))
-            mine = f"mapping = {header.mapping} and key in (select key from gone)"
-            header.base = max(header.base, store.rows(f"select max(counter) + 1 as c from state where {mine}")[0]["c"])
-            store.execute(f"delete from state where {mine}")
+        assert header.mapping is not None  # given out with the first turn
+        told = mapped.state["known"]
+        rows = mapped.state.select(state.STATE.names)
+        state.append(store, header.mapping, rows.filter(pc.invert(told)), later=False)
+        state.append(store, header.mapping, rows.filter(told), later=True)
+        gone = rows.filter(pc.equal(rows["status"], state.GONE))
+        if gone.num_rows:
+            header.base = max(header.base, pc.max(gone["counter"]).as_py() + 1)
             self._write_header()
-        number = pa.array([header.mapping] * mapped.state.num_rows, pa.int64())
-        rows = mapped.state.add_column(0, "mapping", number).sort_by("key")
-        known = rows["known"]
-        rows = rows.drop_columns("known")
-        store.append("state", rows.filter(pc.invert(known)))
-        space.merge_in(store, "state", rows.filter(known))
 
     def _reject(self, rows: Sequence[Rejected]) -> None:
         self.counts.rejected += len(rows)

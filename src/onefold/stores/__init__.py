@@ -1,14 +1,14 @@
 """The store of a space: what it knows of some identifiers, and changes written all or nothing.
 
 One store for every database, through ADBC: Arrow in, Arrow out. What differs between databases is the `Dialect`.
-Tables are append-friendly: a profile's rows lie in `segment`, `identifier` is the index into it, and every
-accepted call stands in `call`.
+Most of a space is its call log, in compressed blocks; `identifier` is the index into it, and what has a row of its
+own beside it has changed since its first call.
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -27,11 +27,17 @@ STEPS: list[list[str]] = [
         "create table source (source {integer} primary key, slug {text} not null unique)",
         "create table identifier_type (type {integer} primary key, collection {text} not null,"
         " name {text} not null, unique (collection, name))",
-        # The index of identifiers: under which segment each one is filed.
-        "create table identifier (type {integer} not null, value {text} not null,"
-        " segment {integer} not null, primary key (type, value)) {clustered}",
-        # One row a segment_id. `identifiers` is JSON: [[type, value, first_seen, seq], ...] as filed here.
-        # `traits` null with a seq means: the traits of call `seq`. Times are µs since the epoch, UTC.
+        # Which segments have an identifier of some digest (digest.index); the segment tells if it is the one.
+        "create table identifier (hash {integer} not null, segment {integer} not null,"
+        " primary key (hash, segment)) {clustered}",
+        # Calls in compressed blocks (log.py): `seq` of the first, the first `segment` born in it or later, and
+        # the bytes of the text.
+        "create table block (seq {integer} primary key, segment {integer} not null, size {integer} not null,"
+        " data {blob} not null)",
+        "create index block_segment on block (segment, seq)",
+        # Segments that are more than the call that made them. `identifiers` is JSON: [[type, value, first_seen,
+        # seq], ...] as filed here; `traits` the document, `meta` the traits that another call than `seq` set.
+        # Times are µs since the epoch, UTC.
         "create table segment (segment {integer} primary key, segment_id {text} not null,"
         " collection {text} not null, created_at {integer} not null, updated_at {integer} not null,"
         " first_seq {integer} not null, last_seq {integer} not null, identifiers {text} not null,"
@@ -50,11 +56,9 @@ STEPS: list[list[str]] = [
         "create table subscription (channel {text} not null, address {text} not null, list {text} not null,"
         " time {integer} not null, seq {integer} not null, status {text} not null,"
         " primary key (channel, address, list, time, seq)) {clustered}",
-        "create table call (seq {integer} primary key, message_id {text} not null, run {integer},"
-        " source {integer} not null, type {text} not null, event {text}, segment {integer},"
-        " account {integer}, time {integer} not null, received_at {integer} not null, traits {text},"
-        " body {text} not null)",
-        "create index call_event on call (segment, time) where event is not null",
+        # The track, page and screen calls of each segment.
+        "create table event (segment {integer} not null, time {integer} not null, seq {integer} not null,"
+        " name {text}, primary key (segment, time, seq)) {clustered}",
         "create table dropped (seq {integer} not null, collection {text} not null, type {text} not null,"
         " value {text} not null, reason {text} not null, primary key (seq, collection, type, value))"
         " {clustered}",
@@ -63,9 +67,9 @@ STEPS: list[list[str]] = [
         "create table mapping (mapping {integer} primary key, path {text} not null unique,"
         " key_column {text} not null, epoch {integer} not null, version {integer} not null,"
         " fingerprint {text} not null, base {integer} not null)",
-        "create table state (mapping {integer} not null, key {text} not null, epoch {integer} not null,"
-        " checksum {blob} not null, counter {integer} not null, status {integer} not null,"
-        " version {integer} not null, primary key (mapping, key)) {clustered}",
+        # Parts of what was seen of keys (state.py): of keys that were new, or `later` of such as were known.
+        "create table state (mapping {integer} not null, part {integer} not null, later {integer} not null,"
+        " data {blob} not null, primary key (mapping, part))",
         "create table run (run {integer} primary key, run_id {text} not null unique,"
         " mapping {integer} not null, started_at {integer} not null, counts {text} not null)",
         "create table rejected (id {identity} primary key, run {integer} not null, key {text},"
@@ -74,6 +78,11 @@ STEPS: list[list[str]] = [
         "create index rejected_run on rejected (run)",
     ],
 ]
+# The schema number of the first step.
+FIRST = 2
+# So many rows are bound to a query; more are staged in a table.
+FEW = 64
+_WORDS = {pa.int64(): "integer", pa.string(): "text"}
 # Tables that give an integer to a name, with the column of the integer.
 NUMBERED = {"source": "source", "identifier_type": "type"}
 
@@ -152,6 +161,21 @@ class Store:
         found: list[dict[str, Any]] = self.query(sql, *values).to_pylist()
         return found
 
+    def asked(self, given: pa.Table | Sequence[int], sql: str) -> list[dict[str, Any]]:
+        """The rows of a query that reads `asked a`: a table, or numbers in a column `number`."""
+        if not isinstance(given, pa.Table):
+            given = pa.table({"number": pa.array(given, pa.int64())})
+        if not given.num_rows:
+            return []
+        if given.num_rows > FEW:
+            self.stage("asked", given)
+            return self.rows(sql)
+        words = [self.engine.dialect.words[_WORDS[kind]] for kind in given.schema.types]
+        marks = iter(range(1, given.num_rows * given.num_columns + 1))
+        rows = (", ".join(f"cast(${next(marks)} as {word})" for word in words) for _ in range(given.num_rows))
+        sql = f"with asked({', '.join(given.column_names)}) as (values {', '.join(f'({row})' for row in rows)}) {sql}"
+        return self.rows(sql, *(value for row in given.to_pylist() for value in row.values()))
+
     def execute(self, sql: str, *values: Any) -> None:
         with self._failing():
             self._cursor.execute(sql, values or None)
@@ -222,16 +246,21 @@ class Store:
                 for statement in STEPS[version]:
                     self.execute(statement.format(**self.engine.dialect.words))
                 if version == 0:
-                    self.execute("insert into meta values ('secret', $1)", secrets.token_hex(32))
-                    self.execute("insert into meta values ('schema', '1')")
+                    self.execute("insert into meta values ('secret', $1)", secrets.token_urlsafe(16))
+                    self.execute("insert into meta values ('schema', $1)", str(FIRST))
                     self.execute("insert into counter values ('seq', 1), ('segment', 1)")
                 else:
-                    self.execute("update meta set value = $1 where name = 'schema'", str(version + 1))
+                    self.execute("update meta set value = $1 where name = 'schema'", str(FIRST + version))
 
     def _version(self) -> int:
         if not self.rows(self.engine.dialect.exists):
             return 0
-        version = int(self.rows("select value from meta where name = 'schema'")[0]["value"])
+        version = int(self.rows("select value from meta where name = 'schema'")[0]["value"]) - FIRST + 1
+        if version < 1:
+            raise StoreError(
+                f"space {self.engine.name} was written before the first release and cannot be read; delete its file"
+                " and sync with --full"
+            )
         if version > len(STEPS):
             raise StoreError(f"space {self.engine.name} was written by a newer Onefold; upgrade this one to open it")
         return version
@@ -239,9 +268,9 @@ class Store:
     # --- small facts ----------------------------------------------------------------------------------
 
     @cached_property
-    def secret(self) -> bytes:
-        """The key of the space's segment_ids; never exported or printed."""
-        return bytes.fromhex(self.rows("select value from meta where name = 'secret'")[0]["value"])
+    def secret(self) -> str:
+        """The key of the space's digests; never exported or printed."""
+        return str(self.rows("select value from meta where name = 'secret'")[0]["value"])
 
     def counters(self) -> dict[str, int]:
         """The next free `seq` and `segment`."""
