@@ -59,13 +59,23 @@ def segments(filed: pa.Table, column: str) -> Numbers:
 
 
 def apply(
-    store: Store, calls: pa.Table, rules: Rules, *, run: int | None = None, indexed: Indexed | None = None
+    store: Store,
+    calls: pa.Table,
+    rules: Rules,
+    *,
+    run: int | None = None,
+    identifying: pa.Table | None = None,
+    indexed: Indexed | None = None,
 ) -> Applied:
-    """Apply a batch (calls.SCHEMA) in the order of its rows. Raises StoreError; the turn undoes it all."""
+    """Apply a batch (calls.SCHEMA) in the order of its rows. Raises StoreError; the turn undoes it all.
+
+    `identifying` is `identity.identifying(calls, rules, store.secret)`, for a caller that has it already.
+    """
     counters = store.counters()
     if indexed is not None and indexed.seq != counters["seq"]:
         indexed = None  # somebody else has written
-    identifying = identity.identifying(calls, rules, store.secret)
+    if identifying is None:
+        identifying = identity.identifying(calls, rules, store.secret)
     found = space.lookup(store, identifying, counters["segment"], indexed)
     resolution = components.resolve(calls, found.known, rules, identifying)
     batch = _Batch(store, calls, resolution, found, counters["seq"])
@@ -138,15 +148,14 @@ class _Batch:
     def _items(self) -> pa.Array:
         """New identifiers as the log lists them: `[type,"value"]`."""
         values = self.resolution.identifiers["value"].combine_chunks()
-        quoted = pc.binary_join_element_wise('"', values, '"', "")
+        kinds = pa.array(self.kinds).cast(pa.string())
         odd = np.flatnonzero(pc.match_substring_regex(values, r'["\\\x00-\x1f]').to_numpy(zero_copy_only=False))
         if len(odd):
-            texts = quoted.to_pylist()
+            texts = values.to_pylist()
             for at in odd.tolist():
-                texts[at] = canonical.encode(values[at].as_py())
-            quoted = pa.array(texts, pa.string())
-        kinds = pa.array(self.kinds).cast(pa.string())
-        return pc.binary_join_element_wise("[", kinds, ",", quoted, "]", "")
+                texts[at] = canonical.encode(texts[at])[1:-1]
+            values = pa.array(texts, pa.string())
+        return pc.binary_join_element_wise("[", kinds, ',"', values, '"]', "")
 
     def events(self) -> pa.Table:
         """The rows of `event`."""

@@ -52,19 +52,13 @@ def indices(secret: str, identifiers: pa.Table) -> np.ndarray[Any, Any]:
     with duckdb.connect() as connection:
         connection.register("identifiers", identifiers)
         found = connection.sql(
-            "select left(sha256(concat($1::varchar, left(collection, 1), type, chr(0), value)), 16) as digest"
+            "select unhex(left(sha256(concat($1::varchar, left(collection, 1), type, chr(0), value)), 16)) as digest"
             " from identifiers",
             params=[secret],
         ).to_arrow_table()
-    digits = np.frombuffer(b"".join(_digits(chunk) for chunk in found["digest"].chunks), np.uint8).reshape(-1, 2)
-    halves = np.where(digits < ord("a"), digits - ord("0"), digits - (ord("a") - 10)).astype(np.uint8)
-    return (halves[:, 0] << 4 | halves[:, 1]).view(">i8").astype(np.int64)
-
-
-def _digits(digests: pa.Array) -> memoryview:
-    """The characters of digests, 16 each, without what the array may hold before and after."""
-    start = digests.offset * 16
-    return memoryview(digests.buffers()[2])[start : start + len(digests) * 16]
+    # Eight bytes each, one after another.
+    chunks = (memoryview(at.buffers()[2])[at.offset * 8 : (at.offset + len(at)) * 8] for at in found["digest"].chunks)
+    return np.frombuffer(b"".join(chunks), ">i8").astype(np.int64)
 
 
 def _digest(secret: str, identifier: Identifier, more: str = "") -> bytes:

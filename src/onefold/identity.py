@@ -45,11 +45,15 @@ DROPPED = pa.schema([("call", pa.int64()), *_IDENTIFIER, ("reason", pa.string())
 
 @dataclass(frozen=True)
 class Known:
-    """What the store knows of a batch: every profile that owns one of its identifiers, whole."""
+    """What the store knows of a batch: every profile that owns one of its identifiers, whole.
+
+    `hashes`: those of the batch that it has; None if that was not asked.
+    """
 
     identifiers: pa.Table = field(default_factory=KNOWN_IDENTIFIERS.empty_table)
     segments: pa.Table = field(default_factory=KNOWN_SEGMENTS.empty_table)
     next_segment: int = 1
+    hashes: Numbers | None = None
 
 
 @dataclass(frozen=True)
@@ -101,12 +105,16 @@ def identifying(calls: pa.Table, rules: Rules, secret: str = "") -> pa.Table:
 
 
 def _blocked(found: pa.Table, rules: Rules) -> pa.Array:
-    blocked = pa.array(np.zeros(found.num_rows, bool))
+    """Whether each identifier has a value that identifies nobody."""
+    types: dict[str, list[str]] = {}
     for kind in pc.unique(found["type"]).to_pylist():
-        pattern = rules.pattern(kind)
-        if pattern is not None:
-            of_kind = pc.equal(found["type"], kind)
-            blocked = pc.or_(blocked, pc.and_(of_kind, pc.match_substring_regex(found["value"], pattern)))
+        types.setdefault(rules.pattern(kind) or "", []).append(kind)
+    blocked = pa.array(np.zeros(found.num_rows, bool))
+    for pattern, kinds in types.items():
+        if pattern:
+            matching = pc.match_substring_regex(found["value"], pattern)
+            if pc.any(matching).as_py():
+                blocked = pc.or_(blocked, pc.and_(matching, pc.is_in(found["type"], pa.array(kinds))))
     return blocked
 
 

@@ -69,22 +69,35 @@ class Logged:
 
 def append(store: Store, first_seq: int, first_segment: int, calls: pa.Table) -> None:
     """Write calls (COLUMNS) from `first_seq` on; the next segment to be born is `first_segment`."""
-    cells = [escaped(calls[name]) if name in FREE else calls[name].cast(pa.string()) for name in COLUMNS]
-    lines = pc.binary_join_element_wise(*cells, "\t", null_handling="replace", null_replacement="\\N")
-    starts = np.arange(0, calls.num_rows, LINES)
-    offsets = pa.array(np.append(starts, calls.num_rows), pa.int64())
-    blocks = pc.binary_join(pa.LargeListArray.from_arrays(offsets, _whole(lines)), "\n")
     born = calls["born"].to_numpy()
     births = np.append(0, np.cumsum((born & 1) + (born >> 1)))
-    codec = pa.Codec(CODEC)
-    data = [codec.compress(block.as_buffer(), asbytes=True) for block in blocks]
+    starts = np.arange(0, calls.num_rows, LINES)
+    sizes, data = [], []
+    for start in range(0, calls.num_rows, _STEP):
+        for text in _texts(calls.slice(start, _STEP)):
+            written = text.as_buffer()
+            sizes.append(written.size)
+            data.append(_codec.compress(written, asbytes=True))
     columns = {
         "seq": first_seq + starts,
         "segment": first_segment + births[starts],
-        "size": pc.binary_length(blocks).cast(pa.int64()),
+        "size": pa.array(sizes, pa.int64()),
         "data": pa.array(data, pa.binary()),
     }
     store.append("block", pa.table(columns))
+
+
+# Calls are written in steps that fit a processor's cache.
+_STEP = 128 * LINES
+_codec = pa.Codec(CODEC)
+
+
+def _texts(calls: pa.Table) -> pa.Array:
+    """The texts of the blocks of some calls."""
+    cells = [escaped(calls[name]) if name in FREE else calls[name].cast(pa.string()) for name in COLUMNS]
+    lines = pc.binary_join_element_wise(*cells, "\t", null_handling="replace", null_replacement="\\N")
+    offsets = pa.array(np.append(np.arange(0, calls.num_rows, LINES), calls.num_rows), pa.int64())
+    return pc.binary_join(pa.LargeListArray.from_arrays(offsets, _whole(lines)), "\n")
 
 
 def _whole(texts: pa.ChunkedArray) -> pa.Array:
@@ -142,7 +155,7 @@ class Block:
 
     def __init__(self, row: dict[str, Any]) -> None:
         self.seq, self.segment = int(row["seq"]), int(row["segment"])
-        data = pa.Codec(CODEC).decompress(row["data"], decompressed_size=row["size"], asbytes=True)
+        data = _codec.decompress(row["data"], decompressed_size=row["size"], asbytes=True)
         self.text: str = data.decode()
         self.lines = self.text.split("\n")
 

@@ -100,9 +100,9 @@ class Rows:
         if self.plan is None or "plain" not in chunk.column_names:
             return self._one_by_one(chunk)[0]
         plain = chunk["plain"].to_numpy()
-        columns = self._in_columns(chunk.filter(plain), self.plan)
         if plain.all():
-            return columns[0]
+            return self._in_columns(chunk, self.plan)[0]
+        columns = self._in_columns(chunk.filter(plain), self.plan)
         rows = self._one_by_one(chunk.filter(~plain))
         # Calls in the order of their rows, wherever they were made.
         places = np.flatnonzero(plain)[columns[1]], np.flatnonzero(~plain)[rows[1]]
@@ -129,7 +129,8 @@ class Rows:
             "known": chunk["known"],
         }
         remembered = pa.table([columns[name] for name in REMEMBERED.names], schema=REMEMBERED)
-        made = plan.calls(chunk.filter(selected), origin.source, origin.received_at)
+        chosen = chunk if selected.all() else chunk.filter(selected)
+        made = plan.calls(chosen, origin.source, origin.received_at)
         return Mapped(made, remembered, [], int(rows - selected.sum())), np.flatnonzero(selected)
 
     def _one_by_one(self, chunk: pa.Table) -> tuple[Mapped, np.ndarray[Any, Any]]:

@@ -136,8 +136,8 @@ def lookup(store: Store, identifying: pa.Table, next_segment: int, indexed: Inde
     hashes = identifying["hash"].to_numpy()
     if indexed is not None:
         hashes = hashes[indexed.may_hold(hashes)]
-    profiles = [row["profile"] for row in store.asked(np.unique(hashes), _TOUCHED)] if next_segment > 1 else []
-    segments, profile = whole(store, profiles)
+    touched = store.asked(np.unique(hashes), _TOUCHED) if next_segment > 1 else []
+    segments, profile = whole(store, sorted({row["profile"] for row in touched}))
     of = {number: name for name, number in types(store).items()}
     items = [
         (*of[kind], value, segment.segment, first_seen)
@@ -148,6 +148,7 @@ def lookup(store: Store, identifying: pa.Table, next_segment: int, indexed: Inde
         identifiers=table(KNOWN_IDENTIFIERS, items),
         segments=table(KNOWN_SEGMENTS, sorted(profile.items())),
         next_segment=next_segment,
+        hashes=np.array([row["number"] for row in touched], np.int64),
     )
     return Found(found, segments)
 
@@ -182,7 +183,7 @@ def types(store: Store) -> dict[tuple[str, str], int]:
 
 _TYPES = "select type, collection, name from identifier_type"
 _TOUCHED = """
-    select distinct coalesce(m.profile, i.segment) as profile
+    select a.number, coalesce(m.profile, i.segment) as profile
     from asked a join identifier i on i.hash = a.number left join merged m on m.segment = i.segment
 """
 # What may be null is selected with coalesce: the driver types a column by its first rows.

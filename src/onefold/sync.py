@@ -132,10 +132,11 @@ def sync(
             writing = None
             for chunk in staging.changes(CHUNK_ROWS, plan.select if plan else (), computing):
                 mapped = rows.map(chunk)
+                identifying = identity.identifying(mapped.calls, job.rules, job.store.secret)
                 if writing is not None:
                     done += writing.result()
                     progress("commit", done, found.changed)
-                writing = writer.submit(run.chunk, mapped, chunk.num_rows)
+                writing = writer.submit(run.chunk, mapped, identifying, chunk.num_rows)
             if writing is not None:
                 done += writing.result()
         progress("done", done, found.changed)
@@ -209,7 +210,7 @@ class _Run:
         self._applied = applied
         self._indexed: Indexed | None = None
         self._refused = refused
-        self._created: set[int] = set()  # segments that this run created
+        self._created: list[tuple[int, int]] = []  # segments that this run created: from, to before
         self._updated: set[int] = set()  # profiles, by oldest segment, that were there before it
 
     # --- begin ----------------------------------------------------------------------------------------
@@ -262,7 +263,7 @@ class _Run:
 
     # --- map, resolve, commit -------------------------------------------------------------------------
 
-    def chunk(self, mapped: Mapped, rows: int) -> int:
+    def chunk(self, mapped: Mapped, identifying: pa.Table, rows: int) -> int:
         """Resolve and commit one mapped chunk, whole. Returns how many rows it held."""
         self.counts.filtered += mapped.filtered
         self.counts.sent += mapped.calls.num_rows
@@ -270,7 +271,12 @@ class _Run:
             if mapped.calls.num_rows:
                 if self._indexed is None and self._worth_it():
                     self._indexed = Indexed(self.job.store, IDENTIFIERS * self.counts.changed)
-                outcome = apply(self.job.store, mapped.calls, self.job.rules, run=self._run, indexed=self._indexed)
+                outcome = apply(
+                    *(self.job.store, mapped.calls, self.job.rules),
+                    run=self._run,
+                    identifying=identifying,
+                    indexed=self._indexed,
+                )
                 self._tally(outcome)
                 self._applied(outcome)
             self._remember(mapped)
@@ -288,9 +294,13 @@ class _Run:
         counts.identifiers_dropped += resolution.dropped.num_rows
         counts.profiles_created += resolution.created.num_rows
         counts.merges += resolution.edges.num_rows
-        self._created.update(resolution.created["segment"].to_pylist())
-        touched = {outcome.profile.get(segment, segment) for segment in outcome.filed.tolist()}
-        self._updated = {outcome.moved.get(at, at) for at in self._updated} | (touched - self._created - {NOBODY})
+        first = outcome.known.next_segment
+        self._created.append((first, resolution.next_segment))
+        # What this chunk did not create, nor an earlier one: profiles that were there before the run.
+        there = outcome.filed[(outcome.filed != NOBODY) & (outcome.filed < first)].tolist()
+        touched = {outcome.profile.get(segment, segment) for segment in there}
+        known = {at for at in touched if not any(start <= at < stop for start, stop in self._created)}
+        self._updated = {outcome.moved.get(at, at) for at in self._updated} | known
         counts.profiles_updated = len(self._updated)
 
     def _remember(self, mapped: Mapped) -> None:
