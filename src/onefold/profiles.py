@@ -6,9 +6,10 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
-from onefold import digest, identity, log, space, subscriptions, times, traits
+from onefold import digest, identity, index, log, space, subscriptions, times, traits
 from onefold.rules import ACCOUNTS, USERS, Identifier, Rules
 from onefold.space import Segment
 from onefold.stores import Store
@@ -23,21 +24,14 @@ def find(store: Store, collection: str, kind: str, value: str) -> int | None:
     """
     by_id = kind == "segment_id"
     number = digest.indexed(value) if by_id else digest.index(store.secret, Identifier(collection, kind, value))
-    rows = [] if number is None else store.asked([number], _OWNERS)
-    segments = space.load(store, [row["segment"] for row in rows])
+    there = [] if number is None else index.lookup(store, np.array([number]))[1].tolist()
+    segments = space.load(store, there)
     of = space.types(store).get((collection, kind))
-    for row in rows:
-        segment = segments[row["segment"]]
+    for at, segment in segments.items():
         mine = (item[:2] == (of, value) for item in segment.identifiers)
         if (segment.collection, segment.segment_id) == (collection, value) if by_id else any(mine):
-            return int(row["profile"])
+            return space.oldest(store, [at])[at]
     return None
-
-
-_OWNERS = """
-    select i.segment, coalesce(m.profile, i.segment) as profile
-    from asked a join identifier i on i.hash = a.number left join merged m on m.segment = i.segment
-"""
 
 
 def each(store: Store, collection: str, rules: Rules, limit: int | None = None) -> Iterator[dict[str, Any]]:
@@ -46,11 +40,8 @@ def each(store: Store, collection: str, rules: Rules, limit: int | None = None) 
     for start in range(1, following, PAGE):
         page = range(start, min(start + PAGE, following))
         segments = space.load(store, page)
-        merged = {
-            row["segment"]
-            for row in store.asked(page, "select m.segment from asked a join merged m on m.segment = a.number")
-        }
-        found = [at for at in page if at not in merged and segments[at].collection == collection][:limit]
+        belongs = space.oldest(store, page)
+        found = [at for at in page if belongs[at] == at and segments[at].collection == collection][:limit]
         yield from views(store, found, rules)
         if limit is not None:
             limit -= len(found)
@@ -71,8 +62,7 @@ def search(store: Store, text: str, rules: Rules, limit: int = 20) -> list[dict[
     for segment in log.search(store, text):
         if len(found) >= limit:
             break
-        rows = store.asked([segment], "select m.profile from asked a join merged m on m.segment = a.number")
-        found[rows[0]["profile"] if rows else segment] = None
+        found[space.oldest(store, [segment])[segment]] = None
     return views(store, list(found)[:limit], rules)
 
 

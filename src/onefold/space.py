@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from onefold import digest, identity, log
+from onefold import digest, identity, index, log
 from onefold.identity import KNOWN_IDENTIFIERS, KNOWN_SEGMENTS, Known, Numbers, Resolution, table
 from onefold.log import Logged
 from onefold.rules import Identifier
@@ -110,25 +110,30 @@ class Found:
 class Indexed:
     """The hashes that a space may have, for a run that writes most of them: what it denies needs no look-up.
 
-    Good as long as nobody else writes: `seq` is the space's counter as this run left it.
+    A Bloom filter. Good as long as nobody else writes: `seq` is the space's counter as this run left it.
     """
 
     def __init__(self, store: Store, more: int) -> None:
         """`more` is about how many identifiers are going to be added."""
-        there = store.query("select hash from identifier")["hash"].to_numpy()
-        # Eight places for each hash, so that one in eight that is not there is looked up all the same.
-        places = 1 << min(28, max(16, int(8 * (len(there) + more)).bit_length()))
-        self._mask = places - 1
-        self._there = np.zeros(places, bool)
+        there = index.hashes(store)
+        # 16 places and 3 marks for each hash: it errs for one in thousands, while `more` is about right.
+        places = 1 << min(28, max(16, int(16 * (len(there) + more)).bit_length()))
+        self._marked = np.zeros(places, bool)
         self.seq = store.counters()["seq"]
         self.add(there)
 
     def add(self, hashes: Numbers) -> None:
-        self._there[hashes & self._mask] = True
+        for marks in self._marks(hashes):
+            self._marked[marks] = True
 
     def may_hold(self, hashes: Numbers) -> Numbers:
-        found: Numbers = self._there[hashes & self._mask]
+        first, second, third = (self._marked[marks] for marks in self._marks(hashes))
+        found: Numbers = first & second & third
         return found
+
+    def _marks(self, hashes: Numbers) -> list[Numbers]:
+        # Any bits of a digest are as good as any other.
+        return [hashes >> shift & len(self._marked) - 1 for shift in (0, 18, 36)]
 
 
 def lookup(store: Store, identifying: pa.Table, next_segment: int, indexed: Indexed | None = None) -> Found:
@@ -136,8 +141,8 @@ def lookup(store: Store, identifying: pa.Table, next_segment: int, indexed: Inde
     hashes = identifying["hash"].to_numpy()
     if indexed is not None:
         hashes = hashes[indexed.may_hold(hashes)]
-    touched = store.asked(np.unique(hashes), _TOUCHED) if next_segment > 1 else []
-    segments, profile = whole(store, sorted({row["profile"] for row in touched}))
+    there, at = index.lookup(store, np.unique(hashes) if next_segment > 1 else hashes[:0])
+    segments, profile = whole(store, sorted(set(oldest(store, np.unique(at).tolist()).values())))
     of = {number: name for name, number in types(store).items()}
     items = [
         (*of[kind], value, segment.segment, first_seen)
@@ -148,7 +153,7 @@ def lookup(store: Store, identifying: pa.Table, next_segment: int, indexed: Inde
         identifiers=table(KNOWN_IDENTIFIERS, items),
         segments=table(KNOWN_SEGMENTS, sorted(profile.items())),
         next_segment=next_segment,
-        hashes=np.array([row["number"] for row in touched], np.int64),
+        hashes=there,
     )
     return Found(found, segments)
 
@@ -158,6 +163,12 @@ def whole(store: Store, profiles: Sequence[int]) -> tuple[dict[int, Segment], di
     rows = store.asked(profiles, _MEMBERS)
     profile = {row["number"]: row["profile"] for row in rows}
     return _segments(store, rows), profile
+
+
+def oldest(store: Store, segments: Sequence[int]) -> dict[int, int]:
+    """Each segment -> the oldest of its profile. Raises StoreError."""
+    rows = store.asked(segments, "select m.segment, m.profile from asked a join merged m on m.segment = a.number")
+    return dict(zip(segments, segments, strict=True)) | {row["segment"]: row["profile"] for row in rows}
 
 
 def load(store: Store, segments: Sequence[int]) -> dict[int, Segment]:
@@ -182,10 +193,6 @@ def types(store: Store) -> dict[tuple[str, str], int]:
 
 
 _TYPES = "select type, collection, name from identifier_type"
-_TOUCHED = """
-    select a.number, coalesce(m.profile, i.segment) as profile
-    from asked a join identifier i on i.hash = a.number left join merged m on m.segment = i.segment
-"""
 # What may be null is selected with coalesce: the driver types a column by its first rows.
 _COLUMNS = ", ".join(
     f"coalesce(s.{field.name}, {0 if field.type == pa.int64() else repr('')}) as {field.name}" for field in SEGMENT
@@ -221,9 +228,7 @@ def write(store: Store, resolution: Resolution, first_seq: int) -> None:
         call: Numbers = found["call"].to_numpy()
         return first_seq + call
 
-    hashes = new["hash"].to_numpy()
-    order = np.argsort(hashes)
-    store.append("identifier", pa.table({"hash": hashes[order], "segment": new["segment"].to_numpy()[order]}))
+    index.add(store, new["hash"].to_numpy(), new["segment"].to_numpy())
     edges, moves, links, dropped = resolution.edges, resolution.moves, resolution.links, resolution.dropped
     active = np.ones(edges.num_rows, np.int64)
     store.append("edge", pa.table({"seq": seq(edges), "a": edges["a"], "b": edges["b"], "active": active}))

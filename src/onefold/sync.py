@@ -19,7 +19,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from onefold import diff, identity, mapping, state
+from onefold import diff, identity, index, mapping, state
 from onefold.apply import Applied, apply
 from onefold.config import Mapping, Model
 from onefold.errors import InvalidMapping
@@ -139,6 +139,7 @@ def sync(
                 writing = writer.submit(run.chunk, mapped, identifying, chunk.num_rows)
             if writing is not None:
                 done += writing.result()
+        run.end()
         progress("done", done, found.changed)
 
 
@@ -260,6 +261,12 @@ class _Run:
         assert self.header.mapping is not None
         with self._turn():
             state.replace(self.job.store, self.header.mapping, seen)
+
+    def end(self) -> None:
+        """Leave the space as it is best read, after much was written."""
+        if self._indexed is not None:
+            with self._turn():
+                index.merge(self.job.store)
 
     # --- map, resolve, commit -------------------------------------------------------------------------
 

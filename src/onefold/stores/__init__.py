@@ -27,9 +27,12 @@ STEPS: list[list[str]] = [
         "create table source (source {integer} primary key, slug {text} not null unique)",
         "create table identifier_type (type {integer} primary key, collection {text} not null,"
         " name {text} not null, unique (collection, name))",
-        # Which segments have an identifier of some digest (digest.index); the segment tells if it is the one.
+        # Which segments have an identifier of some digest (index.py): in rows, or in pages of sorted tiers.
         "create table identifier (hash {integer} not null, segment {integer} not null,"
         " primary key (hash, segment)) {clustered}",
+        "create table tier (tier {integer} primary key, entries {integer} not null)",
+        "create table page (tier {integer} not null, first {integer} not null, data {blob} not null,"
+        " primary key (tier, first)) {clustered}",
         # Calls in compressed blocks (log.py): `seq` of the first, the first `segment` born in it or later, and
         # the bytes of the text.
         "create table block (seq {integer} primary key, segment {integer} not null, size {integer} not null,"
