@@ -142,7 +142,7 @@ class _Batch:
     def _sources(self) -> pa.Array:
         """The number of each call's source."""
         slugs = self.calls["source"].combine_chunks().dictionary_encode()
-        numbers = [self.store.number("source", {"slug": slug}) for slug in slugs.dictionary.to_pylist()]
+        numbers = [self.store.names("source").add(slug) for slug in slugs.dictionary.to_pylist()]
         return pa.array(numbers, pa.int64()).take(slugs.indices)
 
     def _items(self) -> pa.Array:

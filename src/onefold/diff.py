@@ -73,8 +73,7 @@ class Staging:
         self._db.execute(
             "create table staged as select rowid as pos,"
             f" {values.json_sql(self._names()[self.columns.index(key)], kind)} as key,"
-            # By name, so that the order of the columns makes no row look different.
-            f" unhex(md5({values.row_sql(sorted(named))})) as checksum from rows"
+            f" {values.checksum_sql(named)} as checksum from rows"
         )
         return int(self._one("select count(*) from staged"))
 

@@ -59,11 +59,14 @@ def lookup(store: Store, hashes: Numbers) -> tuple[Numbers, Numbers]:
     """Entries with some hashes: (hash, segment), side by side. `hashes` are distinct. Raises StoreError."""
     if not len(hashes):
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
-    rows = store.asked(hashes, "select i.hash, i.segment from asked a join identifier i on i.hash = a.number")
-    found = [np.array([(row["hash"], row["segment"]) for row in rows], _ENTRY)]
+    single: list[tuple[int, int]] = []
     tiers: dict[int, list[bytes]] = {}
-    for row in store.asked(hashes, _PAGES):
-        tiers.setdefault(row["tier"], []).append(row["data"])
+    for row in store.asked(hashes, _FOUND):
+        if row["tier"]:
+            tiers.setdefault(row["tier"], []).append(row["data"])
+        else:
+            single.append((row["first"], row["segment"]))
+    found = [np.array(single, _ENTRY)]
     for pages in tiers.values():
         # Pages of a tier come in order, so their entries are sorted.
         entries = np.frombuffer(b"".join(pages), _ENTRY)
@@ -80,16 +83,21 @@ def _within(counts: Numbers) -> Numbers:
     return places
 
 
-# The pages that would hold some hashes, in order.
-_PAGES = """
-    select p.tier, p.first, p.data from page p
+# The pages that would hold some hashes, in order, and entries in rows (tier 0): those last, as they have no data to
+# type the column by.
+_FOUND = """
+    select 0 as tier, i.hash as first, i.segment, null as data
+    from asked a join identifier i on i.hash = a.number
+    union all
+    select p.tier, p.first, 0, p.data
+    from page p
     where (p.tier, p.first) in (
         select t.tier, (
             select q.first from page q where q.tier = t.tier and q.first <= a.number order by q.first desc limit 1
         )
         from asked a cross join tier t
     )
-    order by p.tier, p.first
+    order by 1 desc, 2
 """
 
 

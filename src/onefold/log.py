@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -162,9 +162,12 @@ class Block:
     def call(self, at: int) -> Logged:
         return logged(self.seq + at, self.lines[at])
 
-    def born(self) -> list[int]:
+    def born(self) -> Sequence[int]:
         """The line of each segment that was born here."""
-        return [at for at, line in enumerate(self.lines) for _ in range(_BIRTHS[line[0]])]
+        births = [line[0] for line in self.lines]
+        if births.count("1") == len(births):
+            return range(len(births))
+        return [at for at, birth in enumerate(births) for _ in range(_BIRTHS[birth])]
 
 
 _BIRTHS = {"0": 0, "1": 1, "2": 1, "3": 2}
@@ -172,15 +175,17 @@ _BIRTHS = {"0": 0, "1": 1, "2": 1, "3": 2}
 
 def logged(seq: int, line: str) -> Logged:
     """The call that a line holds."""
-    cells = [None if cell == "\\N" else cell for cell in line.split("\t")]
-    row = dict(zip(COLUMNS, cells, strict=True))
-    values: dict[str, Any] = {name: int(cell) if name in _NUMBERS and cell else cell for name, cell in row.items()}
-    for name in FREE:
-        values[name] = _plain(values[name])
-    return Logged(seq, **values)
+    cells: list[Any] = [None if cell == "\\N" else cell for cell in line.split("\t")]
+    for at in _NUMBERS:
+        if cells[at] is not None:
+            cells[at] = int(cells[at])
+    for at in _FREE:
+        cells[at] = _plain(cells[at])
+    return Logged(seq, *cells)
 
 
-_NUMBERS = {"born", "user", "account", "run", "source", "time", "received_at"}
+_NUMBERS = [COLUMNS.index(name) for name in ("born", "user", "account", "run", "source", "time", "received_at")]
+_FREE = [COLUMNS.index(name) for name in FREE]
 
 
 def _plain(text: str | None) -> str | None:

@@ -12,7 +12,7 @@ import pyarrow as pa
 from onefold import digest, identity, index, log, space, subscriptions, times, traits
 from onefold.rules import ACCOUNTS, USERS, Identifier, Rules
 from onefold.space import Segment
-from onefold.stores import Store
+from onefold.stores import Names, Store
 
 PAGE = 1000
 
@@ -22,16 +22,28 @@ def find(store: Store, collection: str, kind: str, value: str) -> int | None:
 
     The type `segment_id` finds a profile by any of its segment_ids.
     """
+    return _owner(store, collection, kind, value)[0]
+
+
+def read(store: Store, collection: str, kind: str, value: str, rules: Rules) -> dict[str, Any] | None:
+    """The view of the profile that owns an identifier, or None."""
+    profile, segments = _owner(store, collection, kind, value)
+    return None if profile is None else _views(store, [profile], segments, dict.fromkeys(segments, profile), rules)[0]
+
+
+def _owner(store: Store, collection: str, kind: str, value: str) -> tuple[int | None, dict[int, Segment]]:
+    """The profile that owns an identifier, and its segments."""
     by_id = kind == "segment_id"
     number = digest.indexed(value) if by_id else digest.index(store.secret, Identifier(collection, kind, value))
     there = [] if number is None else index.lookup(store, np.array([number]))[1].tolist()
-    segments = space.load(store, there)
-    of = space.types(store).get((collection, kind))
-    for at, segment in segments.items():
+    segments, owner = space.whole(store, there)
+    of = store.names("identifier_type").get(collection, kind) if there and not by_id else None
+    for at in there:
+        segment = segments[at]
         mine = (item[:2] == (of, value) for item in segment.identifiers)
         if (segment.collection, segment.segment_id) == (collection, value) if by_id else any(mine):
-            return space.oldest(store, [at])[at]
-    return None
+            return owner[at], {other: segments[other] for other in segments if owner[other] == owner[at]}
+    return None, {}
 
 
 def each(store: Store, collection: str, rules: Rules, limit: int | None = None) -> Iterator[dict[str, Any]]:
@@ -57,7 +69,7 @@ def segment_ids(store: Store, segments: Sequence[int]) -> list[str]:
 
 def search(store: Store, text: str, rules: Rules, limit: int = 20) -> list[dict[str, Any]]:
     """Profiles one of whose identifiers contains the text, in any case; whole matches first, then the oldest."""
-    whole = [find(store, collection, kind, text) for collection, kind in space.types(store)]
+    whole = [find(store, collection, kind, text) for collection, kind in store.names("identifier_type")]
     found = dict.fromkeys(sorted({profile for profile in whole if profile is not None}))
     for segment in log.search(store, text):
         if len(found) >= limit:
@@ -68,19 +80,24 @@ def search(store: Store, text: str, rules: Rules, limit: int = 20) -> list[dict[
 
 def views(store: Store, profiles: Sequence[int], rules: Rules) -> list[dict[str, Any]]:
     """Profiles, given by their oldest segments, as people and the CLI read them (design, section 7)."""
-    segments, owner = space.whole(store, profiles)
+    return _views(store, profiles, *space.whole(store, profiles), rules)
+
+
+def _views(
+    store: Store, profiles: Sequence[int], segments: Mapping[int, Segment], owner: Mapping[int, int], rules: Rules
+) -> list[dict[str, Any]]:
     members: dict[int, list[Segment]] = {}
     for at, segment in sorted(segments.items()):
         members.setdefault(owner[at], []).append(segment)
-    names = {number: name for (_, name), number in space.types(store).items()}
-    linked = _linked(store, owner, names)
-    said = _statements(store, segments, owner, names)
-    return [_view(members[at], names, linked.get(at, []), said.get(at, []), rules) for at in profiles if at in members]
+    kinds = store.names("identifier_type")
+    linked = _linked(store, owner, kinds)
+    said = _statements(store, segments, owner, kinds)
+    return [_view(members[at], kinds, linked.get(at, []), said.get(at, []), rules) for at in profiles if at in members]
 
 
 def _view(
     members: list[Segment],
-    names: dict[int, str],
+    kinds: Names,
     linked: list[dict[str, Any]],
     said: list[dict[str, Any]],
     rules: Rules,
@@ -89,7 +106,7 @@ def _view(
     documents = [segment.document for segment in members if segment.document is not None]
     return {
         "segment_id": oldest.segment_id,
-        "external_ids": external_ids(members, names, rules),
+        "external_ids": external_ids(members, kinds, rules),
         "traits": {name: value for name, (value, _) in traits.merged(documents).items()},
         "subscriptions": subscriptions.current(said),
         "accounts" if oldest.collection == USERS else "users": linked,
@@ -98,16 +115,18 @@ def _view(
     }
 
 
-def external_ids(members: Sequence[Segment], names: dict[int, str], rules: Rules) -> list[dict[str, str]]:
+def external_ids(members: Sequence[Segment], kinds: Names, rules: Rules) -> list[dict[str, str]]:
     """All identifiers of a profile, highest rank first, then as they were filed."""
-    found = [(names[kind], value, seq) for segment in members for kind, value, _, seq in segment.identifiers]
+    found = [(kinds[kind][1], value, seq) for segment in members for kind, value, _, seq in segment.identifiers]
     found.sort(key=lambda item: (rules.rank(item[0]), item[2], item[1]))
     return [{"type": kind, "id": value} for kind, value, _ in found]
 
 
-def _linked(store: Store, owner: Mapping[int, int], names: Mapping[int, str]) -> dict[int, list[dict[str, Any]]]:
+def _linked(store: Store, owner: Mapping[int, int], kinds: Names) -> dict[int, list[dict[str, Any]]]:
     """For each profile: the accounts of a user, the users of an account. `owner`: segment -> its profile."""
     rows = store.asked(sorted(owner), _LINKED)
+    if not rows:
+        return {}
     others, whose = space.whole(store, sorted({row["oldest"] for row in rows}))
     members: dict[int, list[Segment]] = {}
     for at, segment in sorted(others.items()):
@@ -117,7 +136,7 @@ def _linked(store: Store, owner: Mapping[int, int], names: Mapping[int, str]) ->
         # The oldest segment names the profile.
         oldest = members[row["oldest"]][0]
         items = [item for segment in members[row["oldest"]] for item in segment.identifiers]
-        ids = [{"type": names[kind], "id": value} for kind, value, *_ in items]
+        ids = [{"type": kinds[kind][1], "id": value} for kind, value, *_ in items]
         whole = {"segment_id": oldest.segment_id, "external_ids": ids}
         found.setdefault(owner[row["segment"]], {})[row["oldest"]] = whole
     return {profile: [linked[at] for at in sorted(linked)] for profile, linked in found.items()}
@@ -135,7 +154,7 @@ _LINKED = """
 
 
 def _statements(
-    store: Store, segments: Mapping[int, Segment], owner: Mapping[int, int], names: Mapping[int, str]
+    store: Store, segments: Mapping[int, Segment], owner: Mapping[int, int], kinds: Names
 ) -> dict[int, list[dict[str, Any]]]:
     """For each profile: what was said about its addresses."""
     channels: dict[str, list[str]] = {}
@@ -145,7 +164,7 @@ def _statements(
         (channel, value, owner[at])
         for at, segment in segments.items()
         for kind, value, *_ in segment.identifiers
-        for channel in channels.get(names[kind], ())
+        for channel in channels.get(kinds[kind][1], ())
     ]
     found: dict[int, list[dict[str, Any]]] = {}
     for row in store.asked(identity.table(_ADDRESS, sorted(addresses)), _SAID):
@@ -171,7 +190,7 @@ def why(store: Store, profile: int) -> dict[str, Any]:
     """
     segments, _ = space.whole(store, [profile])
     members = [segments[at] for at in sorted(segments)]
-    names = {number: name for (_, name), number in space.types(store).items()}
+    kinds = store.names("identifier_type")
     documents = [segment.document for segment in members if segment.document is not None]
     kept = traits.merged(documents)
     edges = store.asked(
@@ -183,7 +202,7 @@ def why(store: Store, profile: int) -> dict[str, Any]:
     calls = _calls(store, seqs)
     return {
         "identifiers": [
-            {"type": names[kind], "id": value, "filed_under": segment.segment_id, **calls[seq]}
+            {"type": kinds[kind][1], "id": value, "filed_under": segment.segment_id, **calls[seq]}
             for segment in members
             for kind, value, _, seq in segment.identifiers
         ],
@@ -198,7 +217,7 @@ def why(store: Store, profile: int) -> dict[str, Any]:
 
 def _calls(store: Store, seqs: set[int]) -> dict[int, dict[str, Any]]:
     """seq -> where a call came from: type, message_id, source, mapping, run, timestamp, its user."""
-    sources = {row["source"]: row["slug"] for row in store.rows("select source, slug from source")}
+    sources = store.names("source")
     logged = log.calls(store, seqs)
     runs = {
         row["run"]: row
@@ -212,7 +231,7 @@ def _calls(store: Store, seqs: set[int]) -> dict[int, dict[str, Any]]:
         seq: {
             "call": call.type,
             "message_id": call.message_id,
-            "source": sources[call.source],
+            "source": sources[call.source][0],
             "mapping": runs[call.run]["path"] if call.run in runs else None,
             "run_id": runs[call.run]["run_id"] if call.run in runs else None,
             "timestamp": times.text(call.time),

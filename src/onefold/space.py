@@ -5,11 +5,11 @@ A segment that one call made is in the log only; what has changed since has a ro
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 
@@ -17,7 +17,7 @@ from onefold import digest, identity, index, log
 from onefold.identity import KNOWN_IDENTIFIERS, KNOWN_SEGMENTS, Known, Numbers, Resolution, table
 from onefold.log import Logged
 from onefold.rules import Identifier
-from onefold.stores import Store
+from onefold.stores import Names, Store
 from onefold.traits import Document
 
 SEGMENT = pa.schema(
@@ -64,30 +64,31 @@ class Segment:
 
 
 def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return msgspec.json.encode(value).decode()
 
 
 def of_row(row: Mapping[str, Any]) -> Segment:
     """A segment from its own row."""
     document = None
     if row["seq"]:
-        meta = json.loads(row["meta"]) if row["meta"] else {}
+        meta = msgspec.json.decode(row["meta"]) if row["meta"] else {}
         document = Document(row["time"], row["seq"], row["traits"], meta)
     return Segment(
         *(row["segment"], row["segment_id"], row["collection"], row["created_at"], row["updated_at"]),
         *(row["first_seq"], row["last_seq"]),
-        [tuple(item) for item in json.loads(row["identifiers"])],
+        [tuple(item) for item in msgspec.json.decode(row["identifiers"])],
         document,
     )
 
 
-def of_call(segment: int, call: Logged, secret: str, names: Mapping[int, tuple[str, str]]) -> Segment:
-    """A segment that is just what the call that created it says; `names`: type -> (collection, name)."""
+def of_call(segment: int, call: Logged, secret: str, kinds: Names) -> Segment:
+    """A segment that is just what the call that created it says."""
     is_user = call.user == segment
-    filed = json.loads((call.user_identifiers if is_user else call.account_identifiers) or "[]")
+    filed = msgspec.json.decode((call.user_identifiers if is_user else call.account_identifiers) or "[]")
     # The first one filed is the one that created it.
     kind, value = filed[0]
-    identifier = Identifier(*names[kind], value)
+    collection, name = kinds[kind]
+    identifier = Identifier(collection, name, value)
     document = None
     if call.traits is not None and is_user == (call.type != "group"):
         document = Document(call.time, call.seq, call.traits)
@@ -142,10 +143,10 @@ def lookup(store: Store, identifying: pa.Table, next_segment: int, indexed: Inde
     if indexed is not None:
         hashes = hashes[indexed.may_hold(hashes)]
     there, at = index.lookup(store, np.unique(hashes) if next_segment > 1 else hashes[:0])
-    segments, profile = whole(store, sorted(set(oldest(store, np.unique(at).tolist()).values())))
-    of = {number: name for name, number in types(store).items()}
+    segments, profile = whole(store, np.unique(at))
+    kinds = store.names("identifier_type")
     items = [
-        (*of[kind], value, segment.segment, first_seen)
+        (*kinds[kind], value, segment.segment, first_seen)
         for segment in segments.values()
         for kind, value, first_seen, _ in segment.identifiers
     ]
@@ -158,11 +159,10 @@ def lookup(store: Store, identifying: pa.Table, next_segment: int, indexed: Inde
     return Found(found, segments)
 
 
-def whole(store: Store, profiles: Sequence[int]) -> tuple[dict[int, Segment], dict[int, int]]:
-    """The segments of profiles, given by their oldest segments, and whose each is. Raises StoreError."""
-    rows = store.asked(profiles, _MEMBERS)
-    profile = {row["number"]: row["profile"] for row in rows}
-    return _segments(store, rows), profile
+def whole(store: Store, segments: Sequence[int] | Numbers) -> tuple[dict[int, Segment], dict[int, int]]:
+    """All segments of the profiles that some segments belong to, and whose each is. Raises StoreError."""
+    rows = store.asked(segments, _MEMBERS)
+    return _segments(store, rows), {row["number"]: row["profile"] for row in rows}
 
 
 def oldest(store: Store, segments: Sequence[int]) -> dict[int, int]:
@@ -181,29 +181,26 @@ def _segments(store: Store, rows: Sequence[Mapping[str, Any]]) -> dict[int, Segm
     segments = {row["number"]: of_row(row) for row in rows if row["segment"]}
     fresh = [row["number"] for row in rows if not row["segment"]]
     if fresh:
-        names = {number: name for name, number in types(store).items()}
+        kinds = store.names("identifier_type")
         for segment, call in log.births(store, fresh).items():
-            segments[segment] = of_call(segment, call, store.secret, names)
+            segments[segment] = of_call(segment, call, store.secret, kinds)
     return segments
 
 
-def types(store: Store) -> dict[tuple[str, str], int]:
-    """(collection, type) -> the integer that stands for it in the space."""
-    return {(row["collection"], row["name"]): row["type"] for row in store.rows(_TYPES)}
-
-
-_TYPES = "select type, collection, name from identifier_type"
 # What may be null is selected with coalesce: the driver types a column by its first rows.
 _COLUMNS = ", ".join(
     f"coalesce(s.{field.name}, {0 if field.type == pa.int64() else repr('')}) as {field.name}" for field in SEGMENT
 )
 _LOAD = f"select a.number, {_COLUMNS} from asked a left join segment s on s.segment = a.number"
+_PROFILES = """
+    select distinct coalesce(m.profile, a.number) as profile from asked a left join merged m on m.segment = a.number
+"""
 _MEMBERS = f"""
     select member.number, member.profile, {_COLUMNS}
     from (
-        select a.number, a.number as profile from asked a
+        select p.profile as number, p.profile from ({_PROFILES}) p
         union all
-        select m.segment, m.profile from asked a join merged m on m.profile = a.number
+        select m.segment, m.profile from ({_PROFILES}) p join merged m on m.profile = p.profile
     ) member
     left join segment s on s.segment = member.number
 """
@@ -212,11 +209,9 @@ _MEMBERS = f"""
 def numbers(store: Store, identifiers: pa.Table) -> Numbers:
     """The integer of each row's identifier type; types that the space has not seen are added to it."""
     found: Numbers = np.zeros(identifiers.num_rows, np.int64)
-    known = types(store)
+    kinds = store.names("identifier_type")
     for name, rows in identity.by_type(identifiers):
-        if name not in known:
-            known[name] = store.number("identifier_type", dict(zip(("collection", "name"), name, strict=True)))
-        found[rows] = known[name]
+        found[rows] = kinds.add(*name)
     return found
 
 

@@ -44,10 +44,11 @@ def fold(document: Document | None, calls: Iterable[tuple[Stamp, str]]) -> Docum
 
 
 def _fold(document: Document, stamp: Stamp, traits: str) -> Document:
-    before, said = document.stamped(), json.loads(traits)
+    said = json.loads(traits)
     newest = Stamp(document.time, document.seq)
-    if stamp > newest and said.keys() >= before.keys():
-        return Document(stamp.time, stamp.seq, traits)
+    if stamp > newest:
+        return _newer(document, stamp, traits, said)
+    before = document.stamped()
     after = dict(before)
     for name, value in said.items():
         if name not in before or stamp > before[name][1]:
@@ -61,6 +62,18 @@ def _fold(document: Document, stamp: Stamp, traits: str) -> Document:
         canonical.encode({name: value for name, (value, _) in after.items()}),
         {name: (found.time, found.seq) for name, (_, found) in after.items() if found != newest},
     )
+
+
+def _newer(document: Document, stamp: Stamp, traits: str, said: Mapping[str, Any]) -> Document:
+    """The document after a call that is newer than all before."""
+    before = json.loads(document.traits)
+    if said.keys() >= before.keys():
+        return Document(stamp.time, stamp.seq, traits)
+    if not said:
+        return document
+    newest = (document.time, document.seq)
+    older = {name: document.meta.get(name, newest) for name in before if name not in said}
+    return Document(stamp.time, stamp.seq, canonical.encode(before | said), older)
 
 
 def merged(documents: Iterable[Document]) -> dict[str, tuple[Any, Stamp]]:

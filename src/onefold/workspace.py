@@ -198,11 +198,13 @@ class Workspace:
         if not colon or not value:
             raise NotFound(f"{identifier!r} is not TYPE:VALUE, such as email:ada@example.com")
         with self.space(space) as store:
-            found = profiles.find(store, profiles.collection_of(kind, accounts=accounts), kind, value)
-            if found is None:
+            collection = profiles.collection_of(kind, accounts=accounts)
+            view = profiles.read(store, collection, kind, value, self.rules(space))
+            if view is None:
                 raise NotFound(f"no profile in space {space} has the identifier {identifier}")
-            view = profiles.views(store, [found], self.rules(space))[0]
-            return {**view, "why": profiles.why(store, found)} if why else view
+            if why and (profile := profiles.find(store, collection, kind, value)) is not None:
+                view["why"] = profiles.why(store, profile)
+            return view
 
     def profiles(self, space: str, *, accounts: bool = False, limit: int | None = None) -> Iterator[dict[str, Any]]:
         """All profiles of a space, oldest first."""

@@ -11,7 +11,7 @@ import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -85,9 +85,11 @@ STEPS: list[list[str]] = [
 FIRST = 2
 # So many rows are bound to a query; more are staged in a table.
 FEW = 64
+# Queries that are kept prepared.
+PREPARED = 32
 _WORDS = {pa.int64(): "integer", pa.string(): "text"}
-# Tables that give an integer to a name, with the column of the integer.
-NUMBERED = {"source": "source", "identifier_type": "type"}
+# Tables that give an integer to a name: the column of the integer, and those of the name.
+NUMBERED = {"source": ("source", "slug"), "identifier_type": ("type", "collection", "name")}
 
 
 class Connection(Protocol):
@@ -136,6 +138,8 @@ class Store:
         self.engine = engine
         self._connection = engine.connect()
         self._cursor = self._connection.cursor()
+        self._cursors: dict[str, Any] = {}  # query -> cursor, the last used last
+        self._names: dict[str, Names] = {}
         try:
             self._migrate()
         except BaseException:
@@ -149,7 +153,8 @@ class Store:
         self.close()
 
     def close(self) -> None:
-        self._cursor.close()
+        for cursor in (self._cursor, *self._cursors.values()):
+            cursor.close()
         self._connection.close()
 
     # --- statements -----------------------------------------------------------------------------------
@@ -157,8 +162,17 @@ class Store:
     def query(self, sql: str, *values: Any) -> pa.Table:
         """The rows of a query as an Arrow table; `$1`, `$2` … are bound, numbered in order of appearance."""
         with self._failing():
-            self._cursor.execute(sql, values or None)
-            return self._cursor.fetch_arrow_table()
+            cursor = self._prepared(sql)
+            cursor.execute(sql, values or None)
+            return cursor.fetch_arrow_table()
+
+    def _prepared(self, sql: str) -> Any:
+        """A cursor that may have the query prepared: those used last are kept."""
+        cursor = self._cursors.pop(sql, None) or self._connection.cursor()
+        self._cursors[sql] = cursor
+        if len(self._cursors) > PREPARED:
+            self._cursors.pop(next(iter(self._cursors))).close()
+        return cursor
 
     def rows(self, sql: str, *values: Any) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = self.query(sql, *values).to_pylist()
@@ -166,18 +180,21 @@ class Store:
 
     def asked(self, given: pa.Table | Sequence[int], sql: str) -> list[dict[str, Any]]:
         """The rows of a query that reads `asked a`: a table, or numbers in a column `number`."""
-        if not isinstance(given, pa.Table):
-            given = pa.table({"number": pa.array(given, pa.int64())})
-        if not given.num_rows:
+        if not len(given):
             return []
-        if given.num_rows > FEW:
-            self.stage("asked", given)
+        if len(given) > FEW:
+            table = given if isinstance(given, pa.Table) else pa.table({"number": pa.array(given, pa.int64())})
+            self.stage("asked", table)
             return self.rows(sql)
-        words = [self.engine.dialect.words[_WORDS[kind]] for kind in given.schema.types]
-        marks = iter(range(1, given.num_rows * given.num_columns + 1))
-        rows = (", ".join(f"cast(${next(marks)} as {word})" for word in words) for _ in range(given.num_rows))
-        sql = f"with asked({', '.join(given.column_names)}) as (values {', '.join(f'({row})' for row in rows)}) {sql}"
-        return self.rows(sql, *(value for row in given.to_pylist() for value in row.values()))
+        words = self.engine.dialect.words
+        if isinstance(given, pa.Table):
+            columns = tuple(
+                (name, words[_WORDS[kind]]) for name, kind in zip(given.column_names, given.schema.types, strict=True)
+            )
+            values = [value for row in given.to_pylist() for value in row.values()]
+        else:
+            columns, values = (("number", words["integer"]),), [int(number) for number in given]
+        return self.rows(_asking(columns, len(given)) + sql, *values)
 
     def execute(self, sql: str, *values: Any) -> None:
         with self._failing():
@@ -213,6 +230,7 @@ class Store:
             self._rollback()
 
     def _rollback(self) -> None:
+        self._names.clear()  # some may have been given out in this turn
         # A failed statement (a full disk) may have ended the transaction already.
         try:
             self.execute("rollback")
@@ -279,17 +297,62 @@ class Store:
         """The next free `seq` and `segment`."""
         return {row["name"]: row["value"] for row in self.rows("select name, value from counter")}
 
-    def number(self, table: str, columns: dict[str, Any]) -> int:
-        """The integer that stands for a name in a table of names; given out when first asked."""
-        where = " and ".join(f"{column} = ${at}" for at, column in enumerate(columns, 1))
-        key = NUMBERED[table]
-        found = self.rows(f"select {key} as number from {table} where {where}", *columns.values())
-        if found:
-            return int(found[0]["number"])
-        number = int(self.rows(f"select coalesce(max({key}), 0) + 1 as number from {table}")[0]["number"])
-        names, marks = ", ".join(columns), ", ".join(f"${at + 2}" for at in range(len(columns)))
-        self.execute(f"insert into {table} ({key}, {names}) values ($1, {marks})", number, *columns.values())
+    def names(self, table: str) -> Names:
+        """The integers of a table of names (NUMBERED)."""
+        return self._names.setdefault(table, Names(self, table))
+
+
+@cache
+def _asking(columns: tuple[tuple[str, str], ...], rows: int) -> str:
+    """The words before a query that make so many bound rows of (name, type) columns the table `asked`."""
+    marks = iter(range(1, rows * len(columns) + 1))
+    values = (", ".join(f"cast(${next(marks)} as {word})" for _, word in columns) for _ in range(rows))
+    names = ", ".join(name for name, _ in columns)
+    return f"with asked({names}) as (values {', '.join(f'({row})' for row in values)}) "
+
+
+class Names:
+    """The integers that stand for names: read when first asked for, and again when one is not there."""
+
+    def __init__(self, store: Store, table: str) -> None:
+        self._store = store
+        self._table = table
+        self._number, *self._columns = NUMBERED[table]
+        self._numbers: dict[tuple[str, ...], int] = {}
+        self._names: dict[int, tuple[str, ...]] = {}
+
+    def _read(self) -> None:
+        for row in self._store.rows(f"select {self._number}, {', '.join(self._columns)} from {self._table}"):
+            self._keep(row[self._number], tuple(row[column] for column in self._columns))
+
+    def _keep(self, number: int, name: tuple[str, ...]) -> None:
+        self._numbers[name], self._names[number] = number, name
+
+    def get(self, *name: str) -> int | None:
+        """The integer of a name, or None. Raises StoreError."""
+        if name not in self._numbers:
+            self._read()
+        return self._numbers.get(name)
+
+    def add(self, *name: str) -> int:
+        """The integer of a name, given out if it has none; within a turn. Raises StoreError."""
+        number = self.get(*name)
+        if number is None:
+            number = max(self._names, default=0) + 1
+            marks = ", ".join(f"${at + 2}" for at in range(len(name)))
+            columns = ", ".join((self._number, *self._columns))
+            self._store.execute(f"insert into {self._table} ({columns}) values ($1, {marks})", number, *name)
+            self._keep(number, name)
         return number
+
+    def __getitem__(self, number: int) -> tuple[str, ...]:
+        if number not in self._names:
+            self._read()
+        return self._names[number]
+
+    def __iter__(self) -> Iterator[tuple[str, ...]]:
+        self._read()
+        return iter(self._numbers)
 
 
 def sentence(error: Exception) -> str:

@@ -28,7 +28,13 @@ DIALECT = Dialect(
 
 
 # Large pages: rows are some hundred bytes, and most are written in bulk. Said before the file is made.
-SETTINGS = ("busy_timeout = 600000", "page_size = 16384", "journal_mode = wal", "synchronous = normal")
+SETTINGS = (
+    "busy_timeout = 600000",
+    "page_size = 16384",
+    "journal_mode = wal",
+    "synchronous = normal",
+    "wal_autocheckpoint = 4000",  # pages, 64 MB: pages that are written again and again are copied once
+)
 
 
 class Engine:
