@@ -20,7 +20,7 @@ from onefold.errors import NotFound, StoreError
 from onefold.processes import alive
 
 # The newest step in migrations/versions.
-HEAD = "0001"
+HEAD = "0002"
 
 METADATA = sa.MetaData()
 CONFIGURATION = sa.Table(
@@ -52,12 +52,13 @@ RUN = sa.Table(
     sa.Column("error", sa.String),
     sa.Column("seconds", sa.Float),
     sa.Column("counts", sa.JSON),
+    sa.Column("stages", sa.JSON),  # stage -> seconds
 )
 
 
 @dataclass(frozen=True)
 class Run:
-    """A line of the index of runs. Times in µs since the epoch, UTC; `counts` as in sync.Counts."""
+    """A line of the index of runs. Times in µs since the epoch, UTC; `counts` and `stages` as in sync.py."""
 
     run_id: str
     mapping: str
@@ -72,6 +73,7 @@ class Run:
     error: str | None
     seconds: float | None
     counts: dict[str, int] | None
+    stages: dict[str, float] | None
 
     @property
     def abandoned(self) -> bool:
@@ -159,7 +161,7 @@ class Catalog:
             )
 
     def finish(self, run_id: str, **outcome: Any) -> None:
-        """Record how a run ended: status, finished_at, seconds, counts, code, error."""
+        """Record how a run ended: status, finished_at, seconds, counts, stages, code, error."""
         with self._transaction() as connection:
             connection.execute(RUN.update().where(RUN.c.run_id == run_id).values(**outcome))
 

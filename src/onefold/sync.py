@@ -10,10 +10,10 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from time import time_ns
+from time import perf_counter, time_ns
 from typing import Any
 
 import pyarrow as pa
@@ -75,6 +75,18 @@ class Counts:
         return self.added + self.updated + self.deleted
 
 
+class Stages(dict[str, float]):
+    """The seconds that a run spent in each stage: read, diff, map, apply, index."""
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        began = perf_counter()
+        try:
+            yield
+        finally:
+            self[stage] = round(self.get(stage, 0.0) + perf_counter() - began, 3)
+
+
 @dataclass
 class Header:
     """What a mapping is known by in the space: its epoch, and the version that rejected rows were tried with."""
@@ -94,6 +106,7 @@ def sync(
     run_id: str,
     counts: Counts,
     *,
+    stages: Stages | None = None,
     full: bool = False,
     dry_run: bool = False,
     allow_deletes: bool = False,
@@ -103,44 +116,58 @@ def sync(
 ) -> None:
     """Bring a mapping's changes into its space, and count them. Raises WarehouseError, StoreError, SyncStopped.
 
+    `stages` takes up the seconds of each; mapping a chunk and applying the one before go on side by side.
     A dry run is the same work inside one turn of the caller's, who takes it back. `applied` is shown what each
     chunk did, `refused` the rows that were rejected.
     """
+    clock = Stages() if stages is None else stages
     with ExitStack() as stack:
         stack.enter_context(job.store.lease(job.path, wait=True))
         turn = nullcontext if dry_run else job.store.turn
         run = _Run(job, run_id, counts, _header(job, full=full), turn, applied, refused)
         staging = stack.enter_context(diff.staging(job.temp))
         progress("read", 0, None)
-        with job.warehouse.read(job.model.sql) as reader:
+        with clock.timed("read"), job.warehouse.read(job.model.sql) as reader:
             run.counts.extracted = staging.load(reader, job.model.key)
         check_columns(job, staging.columns)
         progress("diff", 0, run.counts.extracted)
-        known = _state(job.store, run.header)
-        found = staging.compare(known, run.header.epoch, run.header.version, run.header.base)
+        with clock.timed("diff"):
+            known = _state(job.store, run.header)
+            found = staging.compare(known, run.header.epoch, run.header.version, run.header.base)
         diff.guard(found, allow_deletes=allow_deletes)
         run.begin(found, staging.rejected(CHUNK_ROWS))
         if known[1].num_rows * state.LATER > known[0].num_rows:
             run.compact(staging.seen())
-        rows = _rows(job, run, staging)
-        plan = rows.plan
-        computing = rows.computing if plan is not None and plan.computed.resolvers else None
-        job.store.prepare()
-        done = 0
-        # One chunk is written while the next is mapped.
-        with ThreadPoolExecutor(1) as writer:
-            writing = None
-            for chunk in staging.changes(CHUNK_ROWS, plan.select if plan else (), computing):
-                mapped = rows.map(chunk)
-                identifying = identity.identifying(mapped.calls, job.rules, job.store.secret)
-                if writing is not None:
-                    done += writing.result()
-                    progress("commit", done, found.changed)
-                writing = writer.submit(run.chunk, mapped, identifying, chunk.num_rows)
+        if found.changed:
+            _chunks(job, run, staging, found.changed, clock, progress)
+        progress("done", found.changed, found.changed)
+
+
+def _chunks(job: Job, run: _Run, staging: diff.Staging, changed: int, clock: Stages, progress: Progress) -> None:
+    """Map and apply the changed rows in chunks: one is written while the next is mapped."""
+    rows = _rows(job, run, staging)
+    plan = rows.plan
+    computing = rows.computing if plan is not None and plan.computed.resolvers else None
+    secret = job.store.secret
+    job.store.prepare()
+    chunks = iter(staging.changes(CHUNK_ROWS, plan.select if plan else (), computing))
+    done = 0
+    with ThreadPoolExecutor(1) as writer:
+        writing = None
+        while True:
+            with clock.timed("map"):
+                chunk = next(chunks, None)
+                if chunk is not None:
+                    mapped = rows.map(chunk)
+                    identifying = identity.identifying(mapped.calls, job.rules, secret)
             if writing is not None:
                 done += writing.result()
+                progress("apply", done, changed)
+            if chunk is None:
+                break
+            writing = writer.submit(run.chunk, mapped, identifying, chunk.num_rows, clock)
+    with clock.timed("index"):
         run.end()
-        progress("done", done, found.changed)
 
 
 def _header(job: Job, *, full: bool) -> Header:
@@ -270,11 +297,11 @@ class _Run:
 
     # --- map, resolve, commit -------------------------------------------------------------------------
 
-    def chunk(self, mapped: Mapped, identifying: pa.Table, rows: int) -> int:
+    def chunk(self, mapped: Mapped, identifying: pa.Table, rows: int, clock: Stages) -> int:
         """Resolve and commit one mapped chunk, whole. Returns how many rows it held."""
         self.counts.filtered += mapped.filtered
         self.counts.sent += mapped.calls.num_rows
-        with self._turn():
+        with clock.timed("apply"), self._turn():
             if mapped.calls.num_rows:
                 if self._indexed is None and self._worth_it():
                     self._indexed = Indexed(self.job.store, IDENTIFIERS * self.counts.changed)

@@ -319,9 +319,10 @@ class Workspace:
         options: dict[str, Any],
     ) -> Outcome:
         """One run of one mapping, recorded; whatever stops it is its outcome."""
-        from onefold.sync import sync
+        from onefold.sync import Stages, sync
 
         start, began = _now(), perf_counter()
+        stages = Stages()
         run_id = _run_id(start)
         if not options["dry_run"]:
             self.catalog.start(run_id, path, space, start, started_by)
@@ -329,15 +330,15 @@ class Workspace:
         try:
             job = make()
             told = _told(job, effect) if effect else {}
-            sync(job, run_id, counts, progress=progress, **told, **options)
+            sync(job, run_id, counts, stages=stages, progress=progress, **told, **options)
             status = "partly" if counts.rejected else "succeeded"
         except OnefoldError as error:
             status, failure = "failed", error
         except KeyboardInterrupt:
-            self._finish(run_id, began, "cancelled", asdict(counts), None, dry_run=options["dry_run"])
+            self._finish(run_id, began, "cancelled", asdict(counts), stages, None, dry_run=options["dry_run"])
             raise
         line = asdict(counts)
-        self._finish(run_id, began, status, line, failure, dry_run=options["dry_run"])
+        self._finish(run_id, began, status, line, stages, failure, dry_run=options["dry_run"])
         code, sentence = (failure.code, str(failure)) if failure else (None, None)
         return Outcome(run_id, path, status, line, perf_counter() - began, code, sentence)
 
@@ -347,6 +348,7 @@ class Workspace:
         began: float,
         status: str,
         counts: dict[str, int],
+        stages: dict[str, float],
         failure: OnefoldError | None,
         *,
         dry_run: bool,
@@ -359,6 +361,7 @@ class Workspace:
             finished_at=_now(),
             seconds=perf_counter() - began,
             counts=counts,
+            stages=dict(stages),
             code=failure.code if failure else None,
             error=str(failure) if failure else None,
         )
@@ -418,6 +421,7 @@ class Workspace:
             "started_by": run.started_by,
             **(run.counts or {}),
             "seconds": round(run.seconds, 3) if run.seconds is not None else None,
+            **({"stages": run.stages} if run.stages else {}),
         }
         if run.abandoned:
             found |= {"status": "failed", "code": "interrupted"}
