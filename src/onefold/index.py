@@ -8,7 +8,6 @@ tells whether it has the identifier.
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -22,8 +21,8 @@ MANY = 10_000
 PAGE = 64
 # A tier stays as it is while it is so much larger than all smaller ones together.
 RATIO = 4
-# Tiers of more entries in all are not made one any more: they are sorted in memory, 100 bytes an entry.
-MOST = 40_000_000
+# Tiers are made one in steps of about so many entries, 100 bytes of memory each.
+STEP = 4_000_000
 _ENTRY = np.dtype([("hash", "<i8"), ("segment", "<i8")])
 
 
@@ -35,20 +34,25 @@ def add(store: Store, hashes: Numbers, segments: Numbers) -> None:
     if len(entries) < MANY:
         store.append("identifier", pa.table({name: entries[name].copy() for name in ("hash", "segment")}))
     else:
-        _write(store, entries)
+        _write(store, _tier(store, len(entries)), entries)
 
 
-def _write(store: Store, entries: Numbers) -> None:
-    """Write sorted entries as a tier."""
-    newest = store.rows("select coalesce(max(tier), 0) as tier from tier")[0]["tier"]
-    store.execute("insert into tier (tier, entries) values ($1, $2)", newest + 1, len(entries))
+def _tier(store: Store, entries: int) -> int:
+    """A new tier of so many entries."""
+    tier: int = store.rows("select coalesce(max(tier), 0) + 1 as tier from tier")[0]["tier"]
+    store.execute("insert into tier (tier, entries) values ($1, $2)", tier, entries)
+    return tier
+
+
+def _write(store: Store, tier: int, entries: Numbers) -> None:
+    """Write sorted entries as pages of a tier."""
     starts = np.arange(0, len(entries), PAGE)
     # Entries of the same hash stay on one page.
     starts = np.unique(np.searchsorted(entries["hash"], entries["hash"][starts]))
     data = entries.tobytes()
     bounds = (np.append(starts, len(entries)) * _ENTRY.itemsize).tolist()
     pages = {
-        "tier": np.full(len(starts), newest + 1),
+        "tier": np.full(len(starts), tier),
         "first": entries["hash"][starts],
         "data": pa.array([data[start:end] for start, end in pairwise(bounds)], pa.binary()),
     }
@@ -103,13 +107,16 @@ _FOUND = """
 
 def hashes(store: Store) -> Numbers:
     """All hashes that the index has. Raises StoreError."""
-    rows = store.query("select hash from identifier")["hash"].to_numpy()
-    return np.append(rows, _entries(store, [row["tier"] for row in store.rows("select tier from tier")])["hash"])
+    found = [store.query("select hash from identifier")["hash"].to_numpy()]
+    for row in store.rows("select tier from tier"):
+        entries = _entries(store.query("select data from page where tier = $1", row["tier"]))
+        found.append(entries["hash"].copy())
+    return np.concatenate(found)
 
 
-def _entries(store: Store, tiers: list[int]) -> Any:
-    pages = [store.query("select data from page where tier = $1 order by first", tier)["data"] for tier in tiers]
-    return np.frombuffer(b"".join(page.as_buffer() for found in pages for page in found), _ENTRY)
+def _entries(pages: pa.Table) -> Numbers:
+    """The entries of some pages (a column `data`), one after another."""
+    return np.frombuffer(b"".join(page.as_buffer() for page in pages["data"]), _ENTRY)
 
 
 def merge(store: Store) -> None:
@@ -117,12 +124,30 @@ def merge(store: Store) -> None:
     rows = store.rows("select tier, entries from tier order by entries desc")
     while len(rows) > 1 and rows[0]["entries"] > RATIO * sum(row["entries"] for row in rows[1:]):
         rows = rows[1:]
-    if len(rows) < 2 or sum(row["entries"] for row in rows) > MOST:
+    if len(rows) < 2:
         return
-    merged = [row["tier"] for row in rows]
-    entries = _entries(store, merged)
-    for tier in merged:
-        store.execute("delete from page where tier = $1", tier)
-        store.execute("delete from tier where tier = $1", tier)
-    # The tiers are sorted: a sort that knows runs only merges them.
-    _write(store, entries[np.argsort(entries["hash"], kind="stable")])
+    total = sum(row["entries"] for row in rows)
+    merged = _tier(store, total)
+    # Digests lie evenly, so that ranges of them hold about the same number.
+    steps = -(-total // STEP)
+    bounds = [-(1 << 63) + (1 << 64) * step // steps for step in range(steps)]
+    for start, end in pairwise([*bounds, 1 << 63]):
+        parts = [_between(store, row["tier"], start, end - 1) for row in rows]
+        entries = np.concatenate(parts)
+        # Each part is sorted: a sort that knows runs only merges them.
+        _write(store, merged, entries[np.argsort(entries["hash"], kind="stable")])
+    for row in rows:
+        store.execute("delete from page where tier = $1", row["tier"])
+        store.execute("delete from tier where tier = $1", row["tier"])
+
+
+def _between(store: Store, tier: int, start: int, last: int) -> Numbers:
+    """The entries of a tier from one hash to another, sorted."""
+    # The page before the first one that begins in the range may reach into it.
+    pages = store.query(
+        "select data from page where tier = $1 and first <= $2 and first >= coalesce((select first from page"
+        " where tier = $3 and first <= $4 order by first desc limit 1), $5) order by first",
+        *(tier, last, tier, start, start),
+    )
+    entries = _entries(pages)
+    return entries[(entries["hash"] >= start) & (entries["hash"] <= last)]

@@ -5,7 +5,7 @@ A segment that one call made is in the log only; what has changed since has a ro
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -117,24 +117,31 @@ class Indexed:
     def __init__(self, store: Store, more: int) -> None:
         """`more` is about how many identifiers are going to be added."""
         there = index.hashes(store)
-        # 16 places and 3 marks for each hash: it errs for one in thousands, while `more` is about right.
-        places = 1 << min(28, max(16, int(16 * (len(there) + more)).bit_length()))
-        self._marked = np.zeros(places, bool)
+        # 16 bits and 4 marks for each hash: it errs for one in thousands while `more` is about right. 512 MB at most.
+        self._bits = min(32, max(16, int(16 * (len(there) + more)).bit_length()))
+        self._marked = np.zeros(1 << self._bits - 3, np.uint8)
         self.seq = store.counters()["seq"]
         self.add(there)
 
     def add(self, hashes: Numbers) -> None:
-        for marks in self._marks(hashes):
-            self._marked[marks] = True
+        for place, bit in self._marks(hashes):
+            np.bitwise_or.at(self._marked, place, bit)
 
     def may_hold(self, hashes: Numbers) -> Numbers:
-        first, second, third = (self._marked[marks] for marks in self._marks(hashes))
-        found: Numbers = first & second & third
+        found = np.ones(len(hashes), bool)
+        for place, bit in self._marks(hashes):
+            found &= self._marked[place] & bit != 0
         return found
 
-    def _marks(self, hashes: Numbers) -> list[Numbers]:
-        # Any bits of a digest are as good as any other.
-        return [hashes >> shift & len(self._marked) - 1 for shift in (0, 18, 36)]
+    def _marks(self, hashes: Numbers) -> Iterator[tuple[Numbers, Numbers]]:
+        """For each mark the bytes and the bits in them."""
+        for factor in _FACTORS:
+            mark = hashes.view(np.uint64) * factor >> np.uint64(64 - self._bits)
+            yield mark >> np.uint64(3), np.uint8(1) << (mark & np.uint64(7)).astype(np.uint8)
+
+
+# Odd numbers without a pattern: each makes other bits of the hash come first.
+_FACTORS = [np.uint64(at) for at in (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0xD6E8FEB86659FD93, 0xA0761D6478BD642F)]
 
 
 def lookup(store: Store, identifying: pa.Table, next_segment: int, indexed: Indexed | None = None) -> Found:
