@@ -20,10 +20,11 @@ from onefold.stores import FIRST, STEPS, Store
 RULES = Rules((), ("null",), merges=100, identifiers=1000)
 
 
-@pytest.fixture(params=["sqlite"])
+@pytest.fixture(params=["sqlite", "postgres"])
 def space(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
-    """Opens the same space again and again; PostgreSQL joins here."""
-    return lambda: stores.open(request.param, tmp_path / "space.db")
+    """Opens the same space again and again."""
+    store = "sqlite" if request.param == "sqlite" else request.getfixturevalue("postgres_url")
+    return lambda: stores.open(store, tmp_path / f"{tmp_path.name}.db")
 
 
 def said(at: int, **message: Any) -> dict[str, Any]:

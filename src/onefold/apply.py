@@ -86,7 +86,8 @@ def apply(
     space.merge_in(store, "subscription", batch.subscriptions())
     next_seq = counters["seq"] + calls.num_rows
     store.execute(
-        "update counter set value = case name when 'seq' then $1 else $2 end where name in ('seq', 'segment')",
+        "update counter set value = case name when 'seq' then cast($1 as bigint) else cast($2 as bigint) end"
+        " where name in ('seq', 'segment')",
         *(next_seq, resolution.next_segment),
     )
     if indexed is not None:

@@ -94,13 +94,12 @@ _FOUND = """
     from asked a join identifier i on i.hash = a.number
     union all
     select p.tier, p.first, 0, p.data
-    from page p
-    where (p.tier, p.first) in (
-        select t.tier, (
+    from (
+        select distinct t.tier, (
             select q.first from page q where q.tier = t.tier and q.first <= a.number order by q.first desc limit 1
-        )
+        ) as first
         from asked a cross join tier t
-    )
+    ) held join page p on p.tier = held.tier and p.first = held.first
     order by 1 desc, 2
 """
 

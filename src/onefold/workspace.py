@@ -397,7 +397,7 @@ class Workspace:
                 "select coalesce(j.key, '') as key, coalesce(j.event, '') as event, j.code, j.fields, j.message,"
                 " coalesce(j.record, '') as record from rejected j join run r on r.run = j.run"
                 " where r.run_id = $1 order by j.id limit $2",
-                *(run.run_id, -1 if limit is None else limit),
+                *(run.run_id, 1 << 62 if limit is None else limit),
             )
         for row in rows:
             yield {

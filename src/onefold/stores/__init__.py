@@ -7,9 +7,10 @@ own beside it has changed since its first call.
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -87,7 +88,7 @@ FIRST = 2
 FEW = 64
 # Queries that are kept prepared.
 PREPARED = 32
-_WORDS = {pa.int64(): "integer", pa.string(): "text"}
+_TYPES = {pa.int64(): "bigint", pa.string(): "text"}
 # Tables that give an integer to a name: the column of the integer, and those of the name.
 NUMBERED = {"source": ("source", "slug"), "identifier_type": ("type", "collection", "name")}
 
@@ -104,9 +105,11 @@ class Dialect:
     """What differs between databases, at a glance."""
 
     words: dict[str, str]  # what stands in the braces of STEPS
-    begin: str  # starts a transaction that writes: waits for its turn
+    begin: tuple[str, ...]  # starts a transaction that writes: waits for its turn
     exists: str  # one row if the tables are there
     bulk: tuple[str, ...]  # said before a long run of large chunks
+    tuned: tuple[str, ...] = ()  # said after the tables were made
+    staged: str = ""  # said of a temporary table when it is filled
 
 
 class Engine(Protocol):
@@ -116,19 +119,21 @@ class Engine(Protocol):
     name: str  # for messages; holds no secret
 
     def connect(self) -> Connection: ...
-    def lease(self, name: str, *, wait: bool) -> AbstractContextManager[bool]: ...
+    def lease(self, connection: Connection, name: str, *, wait: bool) -> AbstractContextManager[bool]: ...
 
 
 def open(store: str, file: Path) -> Store:  # noqa: A001 - the field's word, always said as stores.open
-    """The store of a space: `store` as in the workspace file, `file` where an embedded one lies.
+    """The store of a space: `store` as in the workspace file, `file` where an embedded one lies; its stem is the slug.
 
     Creates it when it is not there yet. Raises StoreError.
     """
-    from onefold.stores import sqlite
+    if store == "sqlite":
+        from onefold.stores import sqlite
 
-    if store != "sqlite":
-        raise StoreError(f"store {store.split(':')[0]!r} cannot be opened; this version keeps spaces in 'sqlite'")
-    return Store(sqlite.Engine(file))
+        return Store(sqlite.Engine(file))
+    from onefold.stores import postgres
+
+    return Store(postgres.Engine(store, file.stem))
 
 
 class Store:
@@ -186,14 +191,11 @@ class Store:
             table = given if isinstance(given, pa.Table) else pa.table({"number": pa.array(given, pa.int64())})
             self.stage("asked", table)
             return self.rows(sql)
-        words = self.engine.dialect.words
         if isinstance(given, pa.Table):
-            columns = tuple(
-                (name, words[_WORDS[kind]]) for name, kind in zip(given.column_names, given.schema.types, strict=True)
-            )
+            columns = tuple(zip(given.column_names, map(_TYPES.get, given.schema.types), strict=True))
             values = [value for row in given.to_pylist() for value in row.values()]
         else:
-            columns, values = (("number", words["integer"]),), [int(number) for number in given]
+            columns, values = (("number", "bigint"),), [int(number) for number in given]
         return self.rows(_asking(columns, len(given)) + sql, *values)
 
     def execute(self, sql: str, *values: Any) -> None:
@@ -214,15 +216,20 @@ class Store:
         self.execute(f"drop table if exists {table}")
         with self._failing():
             self._cursor.adbc_ingest(table, data, mode="create", temporary=True)
+        if self.engine.dialect.staged:
+            self.execute(self.engine.dialect.staged.format(table=table))
 
     @contextmanager
     def turn(self, *, keep: bool = True) -> Iterator[None]:
         """A turn to write: everything said inside is committed whole, or not at all (`keep=False`: never)."""
-        self.execute(self.engine.dialect.begin)
+        for statement in self.engine.dialect.begin:
+            self.execute(statement)
         try:
             yield
         except BaseException:
-            self._rollback()
+            # Where that fails too, the connection is gone, and the transaction with it; the first error tells.
+            with suppress(StoreError):
+                self._rollback()
             raise
         if keep:
             self.execute("commit")
@@ -245,11 +252,11 @@ class Store:
         try:
             yield
         except Error as error:
-            raise StoreError(f"space {self.engine.name}: {sentence(error)}") from error
+            raise StoreError(f"space {self.engine.name}: {sentence(str(error))}") from error
 
     def lease(self, name: str, *, wait: bool) -> AbstractContextManager[bool]:
         """Hold `name` alone among all processes; yields False if it is held elsewhere and `wait` is off."""
-        return self.engine.lease(name, wait=wait)
+        return self.engine.lease(self._connection, name, wait=wait)
 
     def prepare(self) -> None:
         """Make ready for a long run of large chunks."""
@@ -267,6 +274,8 @@ class Store:
                 for statement in STEPS[version]:
                     self.execute(statement.format(**self.engine.dialect.words))
                 if version == 0:
+                    for statement in self.engine.dialect.tuned:
+                        self.execute(statement)
                     self.execute("insert into meta values ('secret', $1)", secrets.token_urlsafe(16))
                     self.execute("insert into meta values ('schema', $1)", str(FIRST))
                     self.execute("insert into counter values ('seq', 1), ('segment', 1)")
@@ -355,19 +364,23 @@ class Names:
         return iter(self._numbers)
 
 
-def sentence(error: Exception) -> str:
+def sentence(text: str) -> str:
     """The database's own words, without the driver's preamble."""
-    text = str(error).split("\n")[0]
     for known, said in _KNOWN.items():
         if known in text:
             return said
-    return text
+    found = re.search(r"(?:ERROR|FATAL):\s*([^\n]*)", text)
+    return found[1] if found else text.split("\n")[0]
 
 
+_CUT = "the connection was cut; nothing of this step was written. Run it again"
 _KNOWN = {
     "database or disk is full": "the disk is full; nothing of this step was written. Free some space and run it again",
     "unable to open database": "the file cannot be opened; check that its folder exists and may be written",
     "file is not a database": "the file is not a space; restore it from a backup",
     "readonly database": "the file may not be written; check its permissions",
+    "server closed the connection": _CUT,
+    "terminating connection": _CUT,
+    "no connection to the server": _CUT,
     "database is locked": "another process has been writing for too long; try again when it is done",
 }

@@ -21,7 +21,7 @@ DIALECT = Dialect(
         "blob": "blob",
         "clustered": "without rowid",
     },
-    begin="begin immediate",
+    begin=("begin immediate",),
     exists="select 1 as found from sqlite_master where type = 'table' and name = 'meta'",
     bulk=("pragma cache_size = -400000",),
 )
@@ -61,12 +61,12 @@ class Engine:
         except adbc_driver_manager.Error as error:
             if connection is not None:
                 connection.close()
-            raise StoreError(f"space {self.name}: {sentence(error)}") from error
+            raise StoreError(f"space {self.name}: {sentence(str(error))}") from error
         found: Connection = connection
         return found
 
     @contextmanager
-    def lease(self, name: str, *, wait: bool) -> Iterator[bool]:
+    def lease(self, connection: Connection, name: str, *, wait: bool) -> Iterator[bool]:  # noqa: ARG002 - a file tells
         from filelock import FileLock, Timeout
 
         folder = self.file.with_suffix(".leases")
