@@ -10,6 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from shop import IDENTIFY, Shop, mapping
 
+import onefold
+from onefold import apply, calls, index, log, sync
+
 
 @pytest.fixture
 def shop(tmp_path: Path, database: str) -> Shop:
@@ -174,14 +177,39 @@ def test_a_key_that_comes_back_is_new_again_under_a_new_message_id(shop: Shop) -
     shop.sync()
     shop.people((1, "a@x", "free"))
     assert counts(shop.sync(), "added", "sent") == (1, 1)
-    import onefold
-    from onefold import log
-
     workspace = onefold.open(shop.folder)
     with workspace.space("production") as store:
         ids = [call.message_id for call in log.calls(store, range(1, store.counters()["seq"])).values()]
     workspace.close()
     assert len(ids) == len(set(ids)) == 4
+
+
+def test_a_run_that_holds_the_index_in_memory_sees_what_others_write_meanwhile(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sync, "ALONE", 0)
+    monkeypatch.setattr(sync, "CHUNK_ROWS", 2)
+    monkeypatch.setattr(index, "MANY", 2)
+    shop.people(*((at, f"p{at}@x", "free") for at in range(10, 30)))
+    workspace = onefold.open(shop.folder)
+    live: list[int] = []
+
+    def progress(stage: str, done: int, _: int | None) -> None:
+        if stage != "apply" or live:
+            return
+        live.append(done)
+        message = {"type": "identify", "userId": "29", "traits": {"live": True}}
+        with workspace.space("production") as store, store.turn():
+            rules = workspace.rules("production")
+            call = calls.call(message, calls.Arrival("wp", 1, "m"), rules)
+            apply.apply(store, calls.table([call]), rules)
+
+    (outcome,) = workspace.sync(progress=lambda _: progress)
+    workspace.close()
+    assert (outcome.status, live) == ("succeeded", [2])
+    assert len(shop.profiles()) == 23
+    assert shop.profile("user_id:29")["traits"] == {"email": "p29@x", "live": True, "plan": "free"}
+    assert shop.profile("email:p29@x")["segment_id"] == shop.profile("user_id:29")["segment_id"]
 
 
 # --- any history --------------------------------------------------------------------------------------
