@@ -219,10 +219,10 @@ def test_secrets_are_masked_and_still_count() -> None:
     new = edited(SPACE, store="postgresql://u:s3cret2@h/db", sources=[{"slug": "inputs", "write_key": "s3cret4"}])
     new["destinations"][0]["mappings"][0]["fields"]["engage_space"] = "s3cret4"
     changes = plan(old, new, {})
-    store = "data is not moved: it stays in the old store, and the new one begins empty"
     assert changes[0].changes == [("store", "postgresql://u:***@h/db", "postgresql://u:***@h/db (another password)")]
     assert changes[0].notes == []
-    assert plan(BASE, old, {})[0].notes == [store]
+    (note,) = plan(BASE, old, {})[0].notes
+    assert "begins empty" in note
     assert changes[1].changes == [("write_key", "***", "*** (another)")]
     assert changes[2].changes == [("fields.engage_space", "inputs", "***")]
     assert "s3cret" not in str(changes)

@@ -88,10 +88,10 @@ def _within(counts: Numbers) -> Numbers:
 
 
 # The pages that would hold some hashes, in order, and entries in rows (tier 0): those last, as they have no data to
-# type the column by.
+# type the column by. `cross join`, here and elsewhere: SQLite takes the tables in this order and no other.
 _FOUND = """
     select 0 as tier, i.hash as first, i.segment, null as data
-    from asked a join identifier i on i.hash = a.number
+    from asked a cross join identifier i where i.hash = a.number
     union all
     select p.tier, p.first, 0, p.data
     from (
@@ -99,7 +99,7 @@ _FOUND = """
             select q.first from page q where q.tier = t.tier and q.first <= a.number order by q.first desc limit 1
         ) as first
         from asked a cross join tier t
-    ) held join page p on p.tier = held.tier and p.first = held.first
+    ) held cross join page p where p.tier = held.tier and p.first = held.first
     order by 1 desc, 2
 """
 

@@ -145,9 +145,10 @@ def _linked(store: Store, owner: Mapping[int, int], kinds: Names) -> dict[int, l
 _LINKED = """
     select distinct linked.segment, coalesce(m.profile, linked.other) as oldest
     from (
-        select a.number as segment, l.account_segment as other from asked a join link l on l.user_segment = a.number
+        select a.number as segment, l.account_segment as other
+        from asked a cross join link l where l.user_segment = a.number
         union
-        select a.number, l.user_segment from asked a join link l on l.account_segment = a.number
+        select a.number, l.user_segment from asked a cross join link l where l.account_segment = a.number
     ) linked
     left join merged m on m.segment = linked.other
 """
@@ -175,7 +176,7 @@ def _statements(
 _ADDRESS = pa.schema([("channel", pa.string()), ("address", pa.string()), ("profile", pa.int64())])
 _SAID = """
     select a.profile, s.channel, s.address, s.list, s.time, s.seq, s.status
-    from asked a join subscription s on s.channel = a.channel and s.address = a.address
+    from asked a cross join subscription s where s.channel = a.channel and s.address = a.address
 """
 
 

@@ -174,7 +174,9 @@ def whole(store: Store, segments: Sequence[int] | Numbers) -> tuple[dict[int, Se
 
 def oldest(store: Store, segments: Sequence[int]) -> dict[int, int]:
     """Each segment -> the oldest of its profile. Raises StoreError."""
-    rows = store.asked(segments, "select m.segment, m.profile from asked a join merged m on m.segment = a.number")
+    rows = store.asked(
+        segments, "select m.segment, m.profile from asked a cross join merged m where m.segment = a.number"
+    )
     return dict(zip(segments, segments, strict=True)) | {row["segment"]: row["profile"] for row in rows}
 
 
@@ -207,7 +209,7 @@ _MEMBERS = f"""
     from (
         select p.profile as number, p.profile from ({_PROFILES}) p
         union all
-        select m.segment, m.profile from ({_PROFILES}) p join merged m on m.profile = p.profile
+        select m.segment, m.profile from ({_PROFILES}) p cross join merged m where m.profile = p.profile
     ) member
     left join segment s on s.segment = member.number
 """
