@@ -1,4 +1,4 @@
-"""The catalog: the applied configuration, write keys and the index of runs. SQLite through SQLAlchemy.
+"""The catalog: the applied configuration, write keys, access tokens and the index of runs. SQLite through SQLAlchemy.
 
 What a run did to profiles stands in the space; the catalog says only where to look, and how the run ended.
 """
@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import sqlite
 
 from onefold.errors import NotFound, StoreError
 from onefold.processes import alive
 
 # The newest step in migrations/versions.
-HEAD = "0001"
+HEAD = "0002"
 
 METADATA = sa.MetaData()
 CONFIGURATION = sa.Table(
@@ -53,6 +54,18 @@ RUN = sa.Table(
     sa.Column("seconds", sa.Float),
     sa.Column("counts", sa.JSON),
 )
+TOKEN = sa.Table(
+    "token",
+    METADATA,
+    sa.Column("id", sa.String, primary_key=True),
+    sa.Column("digest", sa.String, nullable=False, unique=True),  # of the token; the token itself is not kept
+    sa.Column("space", sa.String),  # null: the admin token of the workspace
+    sa.Column("name", sa.String, nullable=False),
+    sa.Column("rate", sa.Integer, nullable=False),  # requests a second
+    sa.Column("created_at", sa.BigInteger, nullable=False),
+    sa.Column("used_at", sa.BigInteger),
+    sa.Column("revoked_at", sa.BigInteger),
+)
 
 
 @dataclass(frozen=True)
@@ -79,6 +92,20 @@ class Run:
         if self.status != "running" or self.host != socket.gethostname():
             return False
         return not alive(self.pid)
+
+
+@dataclass(frozen=True)
+class Token:
+    """An access token, as far as it is kept. Times in µs since the epoch, UTC; `rate` in requests a second."""
+
+    id: str
+    digest: str
+    space: str | None
+    name: str
+    rate: int
+    created_at: int
+    used_at: int | None = None
+    revoked_at: int | None = None
 
 
 class Catalog:
@@ -128,6 +155,11 @@ class Catalog:
             data: dict[str, Any] | None = connection.execute(newest).scalar()
             return data
 
+    def version(self) -> int:
+        """A number that grows with each apply; 0 before the first."""
+        with self._transaction() as connection:
+            return connection.execute(sa.select(sa.func.max(CONFIGURATION.c.version))).scalar() or 0
+
     def configure(self, data: dict[str, Any], applied_at: int, sources: dict[str, str | None]) -> None:
         """Apply a document; `sources` has each profile source's slug with its write key, None to generate."""
         with self._transaction() as connection:
@@ -144,19 +176,19 @@ class Catalog:
     # --- runs -----------------------------------------------------------------------------------------
 
     def start(self, run_id: str, mapping: str, space: str, started_at: int, started_by: str) -> None:
+        """Record that a run is this process's; one that another process announced becomes so."""
+        values = {
+            "mapping": mapping,
+            "space": space,
+            "started_at": started_at,
+            "status": "running",
+            "started_by": started_by,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+        }
         with self._transaction() as connection:
-            connection.execute(
-                RUN.insert().values(
-                    run_id=run_id,
-                    mapping=mapping,
-                    space=space,
-                    started_at=started_at,
-                    status="running",
-                    started_by=started_by,
-                    host=socket.gethostname(),
-                    pid=os.getpid(),
-                )
-            )
+            insert = sqlite.insert(RUN).values(run_id=run_id, **values)
+            connection.execute(insert.on_conflict_do_update(index_elements=[RUN.c.run_id], set_=values))
 
     def finish(self, run_id: str, **outcome: Any) -> None:
         """Record how a run ended: status, finished_at, seconds, counts, code, error."""
@@ -179,3 +211,28 @@ class Catalog:
             many = "more than one run has an id that begins so" if found else "there is no such run"
             raise NotFound(f"run {run_id!r}: {many}; `onefold runs` lists them")
         return (exact or found)[0]
+
+    # --- access tokens --------------------------------------------------------------------------------
+
+    def add_token(self, token: Token) -> None:
+        with self._transaction() as connection:
+            connection.execute(TOKEN.insert().values(**vars(token)))
+
+    def tokens(self) -> list[Token]:
+        """All tokens, revoked ones too, oldest first."""
+        with self._transaction() as connection:
+            rows = connection.execute(sa.select(TOKEN).order_by(TOKEN.c.created_at, TOKEN.c.id))
+            return [Token(**row._mapping) for row in rows]
+
+    def revoke_token(self, token_id: str, at: int) -> None:
+        """Raises NotFound. Revoking twice keeps the first time."""
+        with self._transaction() as connection:
+            found = connection.execute(sa.select(TOKEN).where(TOKEN.c.id == token_id)).first()
+            if found is None:
+                raise NotFound(f"there is no token {token_id!r}; `onefold token list` lists them")
+            still = (TOKEN.c.id == token_id) & TOKEN.c.revoked_at.is_(None)
+            connection.execute(TOKEN.update().where(still).values(revoked_at=at))
+
+    def token_used(self, token_id: str, at: int) -> None:
+        with self._transaction() as connection:
+            connection.execute(TOKEN.update().where(TOKEN.c.id == token_id).values(used_at=at))

@@ -68,9 +68,17 @@ class Workspace:
     def __init__(self, folder: Path, env: Mapping[str, str]) -> None:
         self.folder = folder
         self.env = env
+        self.closing = ExitStack()
+
+    def again(self) -> Workspace:
+        """The same folder, read anew; it shares the catalog, so close only this one."""
+        found = Workspace(self.folder, self.env)
+        found.__dict__["catalog"] = self.catalog
+        return found
 
     def close(self) -> None:
-        """Close the catalog; spaces are open only while they are used."""
+        """Close the catalog, and first what was opened for as long as the workspace is."""
+        self.closing.close()
         if "catalog" in self.__dict__:
             self.catalog.close()
 
@@ -218,6 +226,30 @@ class Workspace:
 
         with self.space(space) as store:
             return profiles.search(store, text, self.rules(space), limit)
+
+    # --- access tokens --------------------------------------------------------------------------------
+
+    def create_token(self, space: str | None, name: str = "", rate: int | None = None) -> dict[str, Any]:
+        """An access token of a space, or without one the admin token; `token` is shown here only. Raises NotFound.
+
+        `rate`: requests a second.
+        """
+        from onefold import tokens
+
+        if space is not None:
+            _pick(self.applied.spaces, space, "space")
+        text, token = tokens.issue(self.catalog, space, name, tokens.RATE if rate is None else rate, _now())
+        return {**tokens.view(token), "token": text}
+
+    def tokens(self) -> list[dict[str, Any]]:
+        """All access tokens, oldest first, revoked ones too."""
+        from onefold import tokens
+
+        return [tokens.view(token) for token in self.catalog.tokens()]
+
+    def revoke_token(self, token_id: str) -> None:
+        """Make a token worthless, within a second also on a running server. Raises NotFound."""
+        self.catalog.revoke_token(token_id, _now())
 
     # --- mappings -------------------------------------------------------------------------------------
 

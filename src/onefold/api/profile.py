@@ -1,0 +1,228 @@
+"""The Profile API (reference, section 7): GET /v1/spaces/SPACE/collections/users/profiles/TYPE:VALUE/traits and the like.
+
+The event loop takes requests in and sends answers out; a few threads read, each with a store of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from threading import Lock
+from time import monotonic, time_ns
+from typing import Any
+from urllib.parse import parse_qsl, unquote
+from uuid import uuid4
+
+import msgspec
+from starlette.routing import BaseRoute, Route
+from starlette.types import Receive, Scope, Send
+
+from onefold import profiles
+from onefold.api.access import Meter, Refused, basic
+from onefold.api.resources import RESOURCES, Profile, Question, whole
+from onefold.config import Space
+from onefold.errors import StoreError
+from onefold.rules import ACCOUNTS, TYPE, USERS, Rules
+from onefold.stores import Store
+from onefold.tokens import Tokens
+from onefold.workspace import Workspace
+
+PREFIX = "/v1/spaces/"
+THREADS = 4
+# Requests that may wait for a thread; more are told to come back.
+WAITING = 1_000
+# Seconds after which another configuration is noticed.
+FRESH = 1.0
+# What may be asked without naming the type, as it stands in the answers.
+BARE = {USERS: "use_", ACCOUNTS: "grp_"}
+
+log = logging.getLogger("onefold.api")
+
+
+def routes(workspace: Workspace) -> list[BaseRoute]:
+    """The routes of the Profile API; what they hold open closes with the workspace."""
+    api = Api(workspace)
+    workspace.closing.callback(api.close)
+    return [Route(f"{PREFIX}{{rest:path}}", api, name="profile")]
+
+
+class Api:
+    """The ASGI application behind the routes."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._spaces = Spaces(workspace)
+        self._tokens = Tokens(workspace.catalog)
+        self._meter = Meter()
+        self._threads = ThreadPoolExecutor(THREADS, "profile-api")
+        self._waiting = 0
+
+    def close(self) -> None:
+        self._threads.shutdown()
+        self._spaces.close()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request_id = uuid4().hex
+        try:
+            if self._waiting >= WAITING:
+                message = "more requests are waiting than can be answered soon; wait a second"
+                raise Refused(429, "rate_limit_error", message, {"Retry-After": "1"})
+            self._waiting += 1
+            try:
+                found = await asyncio.get_running_loop().run_in_executor(self._threads, self._answer, scope)
+            finally:
+                self._waiting -= 1
+            status, extra = 200, {}
+        except Refused as error:
+            status, found, extra = error.status, msgspec.json.encode(error.body()), error.headers
+        except StoreError as error:
+            refused = Refused(503, error.code, str(error), {"Retry-After": "1"})
+            status, found, extra = 503, msgspec.json.encode(refused.body()), refused.headers
+        except Exception:
+            log.exception("request %s failed", request_id)
+            refused = Refused(500, "internal_error", f"Onefold failed; its log says more of request {request_id}")
+            status, found, extra = 500, msgspec.json.encode(refused.body()), {}
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(found)).encode()),
+            (b"request-id", request_id.encode()),
+            (b"cache-control", b"no-store"),
+            *((name.lower().encode(), value.encode()) for name, value in extra.items()),
+        ]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        body = b"" if scope["method"] == "HEAD" else found
+        await send({"type": "http.response.body", "body": body})
+
+    def _answer(self, scope: Scope) -> bytes:
+        """The body of an answer. Raises Refused, StoreError."""
+        if scope["method"] not in ("GET", "HEAD"):
+            raise Refused(405, "invalid_request_error", "the Profile API is only read: use GET", {"Allow": "GET, HEAD"})
+        path = scope["raw_path"].decode("ascii", "replace")
+        path = path[path.index(PREFIX) :]
+        slug, *rest = path.removeprefix(PREFIX).split("/")
+        slug = unquote(slug)
+        self._admit(scope, slug)
+        collection, identifier, resource = _parts(rest)
+        if resource not in RESOURCES:
+            raise Refused(404, "not_found", f"a profile has {', '.join(RESOURCES)}, not {resource!r}")
+        answer, accepted = RESOURCES[resource]
+        question = Question(path, _query(scope["query_string"], resource, accepted))
+        kind, value = _identifier(collection, identifier)
+        with self._spaces.reading(slug) as (store, rules):
+            number = profiles.find(store, collection, kind, value)
+            if number is None:
+                raise Refused(404, "not_found", f"no profile in {collection} has the identifier {kind}:{value}")
+            members = whole(store, [number])[number]
+            found = answer(Profile(store, rules, collection, number, members), question)
+        return msgspec.json.encode(found)
+
+    def _admit(self, scope: Scope, slug: str) -> None:
+        """Let a request pass that has a token of the space. Raises Refused, 401 and 429."""
+        given = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
+        text = basic(given.decode("latin-1"))
+        token = self._tokens.find(text, time_ns() // 1000) if text else None
+        if token is None or token.space != slug:
+            message = (
+                "send an access token of the space as user name of basic authentication, with an empty password;"
+                " `onefold token create` makes one"
+                if text is None
+                else "the access token is unknown, was revoked, or is not one of this space"
+            )
+            raise Refused(401, "authentication_error", message, {"WWW-Authenticate": 'Basic realm="onefold"'})
+        self._meter.count(token)
+
+
+def _parts(rest: list[str]) -> tuple[str, str, str]:
+    """Collection, identifier and resource of what follows the space in a path. Raises Refused."""
+    if len(rest) != 5 or rest[0] != "collections" or rest[2] != "profiles":
+        message = f"there is nothing here; use {PREFIX}SPACE/collections/users/profiles/TYPE:VALUE/traits"
+        raise Refused(404, "not_found", message)
+    _, collection, _, identifier, resource = rest
+    if collection not in (USERS, ACCOUNTS):
+        raise Refused(400, "validation_error", f"the collections are users and accounts, not {unquote(collection)!r}")
+    return collection, identifier, unquote(resource)
+
+
+def _identifier(collection: str, text: str) -> tuple[str, str]:
+    """Type and value of `TYPE:VALUE`, or of a segment_id alone. Raises Refused."""
+    try:
+        text = unquote(text, errors="strict")
+    except UnicodeDecodeError:
+        raise Refused(400, "validation_error", "the identifier is not UTF-8, percent-encoded") from None
+    kind, colon, value = text.partition(":")
+    if not colon and text.startswith(BARE[collection]):
+        return "segment_id", text
+    if not value or not TYPE.fullmatch(kind):
+        message = f"{text!r} is not TYPE:VALUE, such as user_id:42, the value percent-encoded (+ as %2B)"
+        raise Refused(400, "validation_error", message)
+    return kind, value
+
+
+def _query(text: bytes, resource: str, accepted: tuple[str, ...]) -> dict[str, str]:
+    """The parameters of a query; a list may be given in several. Raises Refused."""
+    found: dict[str, str] = {}
+    try:
+        pairs = parse_qsl(text.decode(), keep_blank_values=True, errors="strict")
+    except ValueError:
+        raise Refused(400, "invalid_request_error", "the query is not UTF-8, percent-encoded") from None
+    for name, value in pairs:
+        if name not in accepted:
+            message = f"{resource} takes no parameter {name!r}; it takes {', '.join(accepted)}"
+            raise Refused(400, "invalid_request_error", message)
+        found[name] = f"{found[name]},{value}" if name in ("include", "exclude") and name in found else value
+    return found
+
+
+class Spaces:
+    """The applied spaces, and open stores to read them: a thread takes one and puts it back."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+        self._lock = Lock()
+        self._idle: dict[tuple[str, str], list[Store]] = {}
+        self._found: dict[str, tuple[Space, Rules]] = {}
+        self._version, self._read_at = 0, -FRESH
+
+    def close(self) -> None:
+        with self._lock:
+            for store in [store for stores in self._idle.values() for store in stores]:
+                store.close()
+            self._idle.clear()
+
+    @contextmanager
+    def reading(self, slug: str) -> Iterator[tuple[Store, Rules]]:
+        """A store that shows one moment, and the rules of its space. Raises Refused, StoreError."""
+        space, rules = self._space(slug)
+        idle = self._idle.setdefault((slug, space.store), [])
+        try:
+            store = idle.pop()
+        except IndexError:
+            store = self._workspace.again().space(slug)
+        try:
+            store.execute("begin")
+            try:
+                yield store, rules
+            finally:
+                store.execute("rollback")
+        except StoreError:
+            store.close()
+            raise
+        except BaseException:
+            idle.append(store)
+            raise
+        idle.append(store)
+
+    def _space(self, slug: str) -> tuple[Space, Rules]:
+        with self._lock:
+            if monotonic() - self._read_at >= FRESH:
+                self._read_at = monotonic()
+                version = self._workspace.catalog.version()
+                if version != self._version:
+                    applied = self._workspace.again().applied
+                    self._found = {space.slug: (space, Rules.of(space)) for space in applied.spaces}
+                    self._version = version
+        if slug not in self._found:
+            raise Refused(404, "not_found", f"the workspace has no space {slug!r} any more")
+        return self._found[slug]

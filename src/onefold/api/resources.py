@@ -1,0 +1,372 @@
+"""What the Profile API tells of one profile: traits, external ids, events, metadata, links (reference, section 7)."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+from urllib.parse import quote
+
+import pyarrow as pa
+
+from onefold import profiles, rules, space, times
+from onefold import traits as trait
+from onefold.api.access import Refused
+from onefold.rules import ACCOUNTS, USERS, Identifier, Rules
+from onefold.space import Segment
+from onefold.stores import Store
+
+# Traits are custom traits until Onefold computes some itself.
+CLASSES = ("audience", "computed_trait")
+# How many events are read at once while some are left out.
+PAGE = 500
+
+
+@dataclass(frozen=True)
+class Profile:
+    """The profile that is asked about; `number` is its oldest segment, `members` are its segments, oldest first."""
+
+    store: Store
+    rules: Rules
+    collection: str
+    number: int
+    members: list[Segment]
+
+    @cached_property
+    def types(self) -> dict[int, str]:
+        return {number: name for (_, name), number in space.types(self.store).items()}
+
+    @property
+    def other(self) -> str:
+        """The collection on the other side of its links."""
+        return ACCOUNTS if self.collection == USERS else USERS
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked of a profile: the path, and the query's parameters by name."""
+
+    path: str
+    query: dict[str, str]
+
+    def names(self, name: str) -> set[str] | None:
+        """A comma-separated list; None if it was not given."""
+        return set(self.query[name].split(",")) if self.query.get(name) else None
+
+    def flag(self, name: str) -> bool:
+        return self.word(name, ("false", "true")) == "true"
+
+    def word(self, name: str, words: Sequence[str]) -> str | None:
+        given = self.query.get(name)
+        if given is not None and given not in words:
+            raise _invalid(f"{name} is {' or '.join(words)}, not {given!r}")
+        return given
+
+    def limit(self, default: int, most: int) -> int:
+        given = self.query.get("limit", str(default))
+        if not (given.isascii() and given.isdigit() and len(given) < 10 and 1 <= int(given) <= most):
+            raise _invalid(f"limit is a number from 1 to {most}, not {given!r}")
+        return int(given)
+
+    def time(self, name: str) -> int | None:
+        """A time in µs."""
+        given = self.query.get(name)
+        micros = None if given is None else times.parse(given)
+        if given is not None and micros is None:
+            raise _invalid(f"{name} is a date or time in ISO 8601, such as 2026-01-31T12:00:00Z, not {given!r}")
+        return micros
+
+    def after(self, kinds: Sequence[type]) -> list[Any] | None:
+        """Where the page begins, as `cursor` wrote it; None for the first page."""
+        given = self.query.get("next")
+        if not given:
+            return None
+        try:
+            found = json.loads(base64.b64decode(given, altchars=b"-_", validate=True))
+        except (binascii.Error, ValueError):
+            found = None
+        if not isinstance(found, list) or [type(item) for item in found] != list(kinds):
+            raise _invalid("next is not a cursor of this list; take it from the answer before, as it is")
+        return found
+
+    def cursor(self, limit: int, following: Sequence[Any] | str | None) -> dict[str, Any]:
+        """The cursor of an answer; `following` says where the next page begins, None that there is none."""
+        said = following or ""
+        if not isinstance(said, str):
+            said = base64.urlsafe_b64encode(json.dumps(said).encode()).decode()
+        query = {**self.query, "next": said} if said else {k: v for k, v in self.query.items() if k != "next"}
+        text = "&".join(f"{name}={quote(value, safe=',')}" for name, value in query.items())
+        url = f"{self.path}?{text}" if text else self.path
+        return {"url": url, "has_more": following is not None, "next": said, "limit": limit}
+
+
+def _invalid(message: str) -> Refused:
+    return Refused(400, "validation_error", message)
+
+
+# --- the resources ------------------------------------------------------------------------------------
+
+
+def traits(profile: Profile, question: Question) -> dict[str, Any]:
+    limit, verbose = question.limit(10, 200), question.flag("verbose")
+    wanted, first = question.names("include"), question.query.get("next", "")
+    kept = trait.merged(segment.document for segment in profile.members if segment.document is not None)
+    if question.word("class", CLASSES):
+        kept = {}
+    names = [name for name in kept if name >= first and (wanted is None or name in wanted)]
+    page, following = names[:limit], names[limit] if len(names) > limit else None
+    found: dict[str, Any] = {name: kept[name][0] for name in page}
+    if verbose:
+        calls = _calls(profile.store, {kept[name][1].seq for name in page})
+        for name in page:
+            stamp = kept[name][1]
+            by = calls[stamp.seq]["source"]
+            found[name] = {"value": found[name], "source_id": by, "updated_at": times.text(stamp.time)}
+    return {"traits": found, "cursor": question.cursor(limit, following)}
+
+
+def external_ids(profile: Profile, question: Question) -> dict[str, Any]:
+    limit, wanted, first = question.limit(25, 100), question.names("include"), question.after((int, str, int, int, int))
+    question.flag("verbose")
+    items = [item for item in _filed(profile, profile.members) if wanted is None or item.type in wanted]
+    if first is not None:
+        items = [item for item in items if list(item.place) >= first]
+    following = items[limit].place if len(items) > limit else None
+    data = _external_ids(profile.store, items[:limit], profile.collection)
+    return {"data": data, "cursor": question.cursor(limit, following)}
+
+
+def events(profile: Profile, question: Question) -> dict[str, Any]:
+    limit, after = question.limit(10, 100), question.after((int, int))
+    since, until = question.time("start"), question.time("end")
+    names, without = question.names("include"), question.names("exclude") or set()
+    place = None if after is None else (after[0], after[1])
+    if question.word("sort", ("asc", "desc")) == "asc":
+        found = _oldest(profile, names, without, since, until, place, limit + 1)
+    else:
+        found = []
+        for event in _newest(profile, names, without, since, until, place):
+            found.append(event)
+            if len(found) > limit:
+                break
+    page = found[:limit]
+    following = (page[-1]["timestamp"], page[-1]["seq"]) if len(found) > limit else None
+    filed = {(item.type, item.value) for item in _filed(profile, profile.members)}
+    data = [_event(profile, event, filed) for event in page]
+    return {"data": data, "cursor": question.cursor(limit, following)}
+
+
+def metadata(profile: Profile, question: Question) -> dict[str, Any]:
+    question.flag("verbose")
+    members = profile.members
+    first, last = min(segment.first_seq for segment in members), max(segment.last_seq for segment in members)
+    calls = _calls(profile.store, {first, last})
+    return {
+        "metadata": {
+            "created_at": times.text(min(segment.created_at for segment in members)),
+            "updated_at": times.text(max(segment.updated_at for segment in members)),
+            "expires_at": None,
+            "first_message_id": calls[first]["message_id"],
+            "first_source_id": calls[first]["source"],
+            "last_message_id": calls[last]["message_id"],
+            "last_source_id": calls[last]["source"],
+        }
+    }
+
+
+def links(profile: Profile, question: Question) -> dict[str, Any]:
+    limit, first = question.limit(20, 100), question.after((str,))
+    view = profiles.views(profile.store, [profile.number], profile.rules)[0]
+    ids = [item["segment_id"] for item in view[profile.other]]
+    if first is not None:
+        if first[0] not in ids:
+            raise _invalid("next is no longer a cursor of this list, which has changed; begin again without it")
+        ids = ids[ids.index(first[0]) :]
+    following = [ids[limit]] if len(ids) > limit else None
+    found = [profiles.find(profile.store, profile.other, "segment_id", item) for item in ids[:limit]]
+    numbers = [number for number in found if number is not None]
+    members = whole(profile.store, numbers)
+    filed = [_filed(profile, members[number]) for number in numbers]
+    told = iter(_external_ids(profile.store, [item for items in filed for item in items], profile.other))
+    data = [{"to_collection": profile.other, "external_ids": [next(told) for _ in items]} for items in filed]
+    return {"data": data, "cursor": question.cursor(limit, following)}
+
+
+# Resource -> what answers it, and the parameters that it takes.
+RESOURCES: dict[str, tuple[Callable[[Profile, Question], dict[str, Any]], tuple[str, ...]]] = {
+    "traits": (traits, ("class", "include", "limit", "next", "verbose")),
+    "external_ids": (external_ids, ("include", "limit", "next", "verbose")),
+    "events": (events, ("end", "exclude", "include", "limit", "next", "sort", "start")),
+    "metadata": (metadata, ("verbose",)),
+    "links": (links, ("limit", "next")),
+}
+
+
+# --- identifiers --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Filed:
+    """An identifier of a profile. `place` sorts them, highest rank first, then as they were filed; no value is in it."""
+
+    type: str
+    value: str
+    first_seen: int
+    seq: int
+    place: tuple[int, str, int, int, int]
+
+
+def _filed(profile: Profile, members: Sequence[Segment]) -> list[Filed]:
+    found = []
+    for segment in members:
+        for at, (number, value, first_seen, seq) in enumerate(segment.identifiers):
+            kind = profile.types[number]
+            found.append(Filed(kind, value, first_seen, seq, (*profile.rules.rank(kind), seq, segment.segment, at)))
+    return sorted(found, key=lambda item: item.place)
+
+
+def _external_ids(store: Store, items: Sequence[Filed], collection: str) -> list[dict[str, Any]]:
+    calls = _calls(store, {item.seq for item in items})
+    return [
+        {
+            "source_id": calls[item.seq]["source"],
+            "collection": collection,
+            "id": item.value,
+            "type": item.type,
+            "created_at": times.text(item.first_seen),
+            "encoding": "none",
+            "first_message_id": calls[item.seq]["message_id"],
+        }
+        for item in items
+    ]
+
+
+# --- events -------------------------------------------------------------------------------------------
+
+
+def _newest(
+    profile: Profile,
+    names: set[str] | None,
+    without: set[str],
+    since: int | None,
+    until: int | None,
+    after: tuple[int, int] | None,
+) -> Iterator[dict[str, Any]]:
+    """The events that are asked for, newest first."""
+    while True:
+        said = {"names": sorted(names) if names else None, "since": since, "until": until, "after": after}
+        read = read_events(profile.store, profile.number, **said, limit=PAGE)
+        yield from (event for event in read if event["event"] not in without)
+        if len(read) < PAGE:
+            return
+        after = (read[-1]["timestamp"], read[-1]["seq"])
+
+
+def _oldest(
+    profile: Profile,
+    names: set[str] | None,
+    without: set[str],
+    since: int | None,
+    until: int | None,
+    after: tuple[int, int] | None,
+    limit: int,
+) -> list[dict[str, Any]]:
+    """The first events that are asked for, oldest first: the last ones of all those from the newest on."""
+    if after is not None:
+        since = after[0] if since is None else max(since, after[0])
+    found: deque[dict[str, Any]] = deque(maxlen=limit)
+    for event in _newest(profile, names, without, since, until, None):
+        if after is None or (event["timestamp"], event["seq"]) > after:
+            found.append(event)
+    return list(reversed(found))
+
+
+def _event(profile: Profile, event: dict[str, Any], filed: set[tuple[str, str]]) -> dict[str, Any]:
+    message = {
+        "type": event["type"],
+        "userId": event.get("user_id"),
+        "anonymousId": event.get("anonymous_id"),
+        "groupId": event.get("group_id"),
+        "properties": event["properties"],
+        "context": event["context"],
+    }
+    said = [Identifier(**item) for item in rules.identifiers(message, profile.rules)]
+    return {
+        "external_ids": [
+            {"collection": item.collection, "type": item.type, "id": item.value, "encoding": "none"}
+            for item in said
+            if item.collection == profile.collection and (item.type, item.value) in filed
+        ],
+        "context": event["context"],
+        "type": event["type"],
+        "message_id": event["message_id"],
+        "source_id": event["source"],
+        "timestamp": times.text(event["timestamp"]),
+        "properties": event["properties"],
+        "event": event["event"],
+        "related": {profile.collection: profile.members[0].segment_id},
+    }
+
+
+# --- the store: what `profiles` does not say in public yet --------------------------------------------
+
+
+def whole(store: Store, numbers: Sequence[int]) -> dict[int, list[Segment]]:
+    """The segments of each profile, oldest first."""
+    segments, owner = space.whole(store, pa.table({"profile": pa.array(numbers, pa.int64())}))
+    found: dict[int, list[Segment]] = {}
+    for at in sorted(segments):
+        found.setdefault(owner[at], []).append(segments[at])
+    return found
+
+
+def _calls(store: Store, seqs: set[int]) -> dict[int, dict[str, Any]]:
+    return profiles._calls(store, seqs) if seqs else {}
+
+
+def read_events(
+    store: Store,
+    profile: int,
+    *,
+    names: Sequence[str] | None = None,
+    since: int | None = None,
+    until: int | None = None,
+    after: tuple[int, int] | None = None,
+    limit: int = 10,
+) -> list[dict[str, Any]]:
+    """The track, page and screen calls of a profile, newest first; from `since` on, before `until`. µs."""
+    least, most = -(1 << 62), 1 << 62
+    place = after or (most, 0)
+    named = f" and c.event in ({', '.join(f'${at + 6}' for at in range(len(names)))})" if names else ""
+    rows = store.rows(
+        _EVENTS.format(named=named, limit=f"${6 + len(names or ())}"),
+        *(profile, least if since is None else since, most if until is None else until, *place, *(names or ()), limit),
+    )
+    found = []
+    for row in rows:
+        body = json.loads(row.pop("body"))
+        said = {"properties": body.get("properties") or {}, "context": body.get("context") or {}}
+        by = {"user_id": body.get("userId"), "anonymous_id": body.get("anonymousId"), "group_id": body.get("groupId")}
+        found.append({**row, **said, **by})
+    return found
+
+
+_EVENTS = """
+    with member as (select $1 as segment union all select segment from merged where profile = $1),
+    filed as (
+        select segment, segment as said_by from member
+        union all
+        select l.account_segment, l.user_segment from member join link l on l.account_segment = member.segment
+    )
+    select c.type, c.event, c.time as timestamp, c.seq, c.message_id, s.slug as source, c.body
+    from filed f
+    join call c on c.segment = f.said_by and (c.segment = f.segment or c.account = f.segment)
+    join source s on s.source = c.source
+    where c.event is not null and c.time >= $2 and c.time < $3 and (c.time < $4 or (c.time = $4 and c.seq < $5)){named}
+    order by c.time desc, c.seq desc limit {limit}
+"""
