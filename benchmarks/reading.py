@@ -44,6 +44,10 @@ class Client(asyncio.Protocol):
         self._transport = transport
         self._send()
 
+    def connection_lost(self, _: Exception | None) -> None:
+        if not self.done.done():
+            self.done.set_exception(RuntimeError("the server closed a connection"))
+
     def _send(self) -> None:
         self._start = perf_counter()
         self._transport.write(self.ask())
@@ -62,8 +66,8 @@ class Client(asyncio.Protocol):
         if perf_counter() < self.until:
             self._send()
         else:
-            self._transport.close()
             self.done.set_result(None)
+            self._transport.close()
 
 
 async def load(port: int, asks: Callable[[], bytes], connections: int, seconds: float) -> tuple[list[float], int]:
@@ -114,13 +118,18 @@ def measure(folder: Path, profiles: int, connections: int, seconds: float) -> No
     workspace = onefold.open(folder)
     token = workspace.create_token("production", "benchmark", rate=1_000_000)["token"]
     workspace.close()
-    head = f" HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Basic {base64.b64encode(f'{token}:'.encode()).decode()}\r\n\r\n"
-    print(f"{'case':32}{'profiles':>12}{'requests/s':>12}{'p50 ms':>9}{'p95 ms':>9}{'p99 ms':>9}{'failed':>8}", flush=True)
+    basic = base64.b64encode(f"{token}:".encode()).decode()
+    head = f"Host: 127.0.0.1\r\nAuthorization: Basic {basic}\r\n\r\n"
+    print(
+        f"{'case':32}{'profiles':>12}{'requests/s':>12}{'p50 ms':>9}{'p95 ms':>9}{'p99 ms':>9}{'failed':>8}", flush=True
+    )
     with served(folder) as port:
         for case, path in CASES.items():
-            took, failed = asyncio.run(
-                load(port, lambda path=path: f"GET {path(random.randrange(profiles))}{head}".encode(), connections, seconds)
-            )
+
+            def ask(path: Callable[[int], str] = path) -> bytes:
+                return f"GET {path(random.randrange(profiles))} HTTP/1.1\r\n{head}".encode()
+
+            took, failed = asyncio.run(load(port, ask, connections, seconds))
             p50, p95, p99 = (took[int(len(took) * share)] * 1000 for share in (0.5, 0.95, 0.99))
             rate = len(took) / seconds
             print(f"{case:32}{profiles:>12,}{rate:>12,.0f}{p50:>9.2f}{p95:>9.2f}{p99:>9.2f}{failed:>8}", flush=True)

@@ -1,18 +1,17 @@
-"""The Profile API (reference, section 7): GET /v1/spaces/SPACE/collections/users/profiles/TYPE:VALUE/traits and the like.
+"""The Profile API (reference, section 7): `GET /v1/spaces/SPACE/collections/users/profiles/TYPE:VALUE/traits` and so on.
 
-The event loop takes requests in and sends answers out; a few threads read, each with a store of its own.
+The event loop takes requests in and sends answers out; two threads read, each with a store of its own.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from threading import Lock
 from time import monotonic, time_ns
-from typing import Any
 from urllib.parse import parse_qsl, unquote
 from uuid import uuid4
 
@@ -20,9 +19,8 @@ import msgspec
 from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
-from onefold import profiles
 from onefold.api.access import Meter, Refused, basic
-from onefold.api.resources import RESOURCES, Profile, Question, whole
+from onefold.api.resources import RESOURCES, Question, answers
 from onefold.config import Space
 from onefold.errors import StoreError
 from onefold.rules import ACCOUNTS, TYPE, USERS, Rules
@@ -31,9 +29,10 @@ from onefold.tokens import Tokens
 from onefold.workspace import Workspace
 
 PREFIX = "/v1/spaces/"
-THREADS = 4
-# Requests that may wait for a thread; more are told to come back.
-WAITING = 1_000
+# How many requests are answered at once, and how many may wait; more are told to come back.
+BATCH, WAITING = 32, 1_000
+# What may have much to read has a thread of its own, so that nothing else waits for it.
+SLOW = ("/events", "/links")
 # Seconds after which another configuration is noticed.
 FRESH = 1.0
 # What may be asked without naming the type, as it stands in the answers.
@@ -56,34 +55,25 @@ class Api:
         self._spaces = Spaces(workspace)
         self._tokens = Tokens(workspace.catalog)
         self._meter = Meter()
-        self._threads = ThreadPoolExecutor(THREADS, "profile-api")
-        self._waiting = 0
+        self._quick, self._slow = Lane("profile-api-quick", self._answers), Lane("profile-api-slow", self._answers)
 
     def close(self) -> None:
-        self._threads.shutdown()
+        self._quick.close()
+        self._slow.close()
         self._spaces.close()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, _: Receive, send: Send) -> None:
         request_id = uuid4().hex
+        lane = self._slow if scope["path"].endswith(SLOW) else self._quick
+        found: bytes | Exception
         try:
-            if self._waiting >= WAITING:
-                message = "more requests are waiting than can be answered soon; wait a second"
-                raise Refused(429, "rate_limit_error", message, {"Retry-After": "1"})
-            self._waiting += 1
-            try:
-                found = await asyncio.get_running_loop().run_in_executor(self._threads, self._answer, scope)
-            finally:
-                self._waiting -= 1
-            status, extra = 200, {}
-        except Refused as error:
-            status, found, extra = error.status, msgspec.json.encode(error.body()), error.headers
-        except StoreError as error:
-            refused = Refused(503, error.code, str(error), {"Retry-After": "1"})
-            status, found, extra = 503, msgspec.json.encode(refused.body()), refused.headers
-        except Exception:
-            log.exception("request %s failed", request_id)
-            refused = Refused(500, "internal_error", f"Onefold failed; its log says more of request {request_id}")
-            status, found, extra = 500, msgspec.json.encode(refused.body()), {}
+            found = await lane.answer(scope)
+        except Exception as error:  # whatever it is, it has an answer
+            found = error
+        status, extra = 200, {}
+        if isinstance(found, Exception):
+            refused = _refused(found, request_id)
+            status, found, extra = refused.status, msgspec.json.encode(refused.body()), refused.headers
         headers = [
             (b"content-type", b"application/json"),
             (b"content-length", str(len(found)).encode()),
@@ -92,13 +82,34 @@ class Api:
             *((name.lower().encode(), value.encode()) for name, value in extra.items()),
         ]
         await send({"type": "http.response.start", "status": status, "headers": headers})
-        body = b"" if scope["method"] == "HEAD" else found
-        await send({"type": "http.response.body", "body": body})
+        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else found})
 
-    def _answer(self, scope: Scope) -> bytes:
-        """The body of an answer. Raises Refused, StoreError."""
+    def _answers(self, scopes: Sequence[Scope]) -> list[bytes | Exception]:
+        """The body of the answer to each request, or why there is none. Those about one space are read together."""
+        found: list[bytes | Exception] = [b""] * len(scopes)
+        asked: dict[str, list[tuple[int, Question]]] = {}
+        for at, scope in enumerate(scopes):
+            try:
+                slug, question = self._question(scope)
+                asked.setdefault(slug, []).append((at, question))
+            except Exception as error:  # it is this request's alone
+                found[at] = error
+        for slug, items in asked.items():
+            try:
+                with self._spaces.reading(slug) as (store, rules):
+                    said = answers(store, rules, [question for _, question in items])
+                for (at, _), answer in zip(items, said, strict=True):
+                    found[at] = answer if isinstance(answer, Refused) else msgspec.json.encode(answer)
+            except Exception as error:  # it is this space's alone
+                for at, _ in items:
+                    found[at] = error
+        return found
+
+    def _question(self, scope: Scope) -> tuple[str, Question]:
+        """The space that a request is about, and what it asks. Raises Refused, StoreError."""
         if scope["method"] not in ("GET", "HEAD"):
             raise Refused(405, "invalid_request_error", "the Profile API is only read: use GET", {"Allow": "GET, HEAD"})
+        # The path as it was sent: a value may hold an escaped slash.
         path = scope["raw_path"].decode("ascii", "replace")
         path = path[path.index(PREFIX) :]
         slug, *rest = path.removeprefix(PREFIX).split("/")
@@ -107,16 +118,8 @@ class Api:
         collection, identifier, resource = _parts(rest)
         if resource not in RESOURCES:
             raise Refused(404, "not_found", f"a profile has {', '.join(RESOURCES)}, not {resource!r}")
-        answer, accepted = RESOURCES[resource]
-        question = Question(path, _query(scope["query_string"], resource, accepted))
-        kind, value = _identifier(collection, identifier)
-        with self._spaces.reading(slug) as (store, rules):
-            number = profiles.find(store, collection, kind, value)
-            if number is None:
-                raise Refused(404, "not_found", f"no profile in {collection} has the identifier {kind}:{value}")
-            members = whole(store, [number])[number]
-            found = answer(Profile(store, rules, collection, number, members), question)
-        return msgspec.json.encode(found)
+        query = _query(scope["query_string"], resource, RESOURCES[resource][1])
+        return slug, Question(collection, *_identifier(collection, identifier), resource, path, query)
 
     def _admit(self, scope: Scope, slug: str) -> None:
         """Let a request pass that has a token of the space. Raises Refused, 401 and 429."""
@@ -132,6 +135,55 @@ class Api:
             )
             raise Refused(401, "authentication_error", message, {"WWW-Authenticate": 'Basic realm="onefold"'})
         self._meter.count(token)
+
+
+def _refused(error: Exception, request_id: str) -> Refused:
+    if isinstance(error, Refused):
+        return error
+    if isinstance(error, StoreError):
+        return Refused(503, error.code, str(error), {"Retry-After": "1"})
+    log.error("request %s failed", request_id, exc_info=error)
+    return Refused(500, "internal_error", f"Onefold failed; its log says more of request {request_id}")
+
+
+class Lane:
+    """A thread that answers requests, always all that are waiting at once: the fuller it is, the quicker each is."""
+
+    def __init__(self, name: str, answer: Callable[[Sequence[Scope]], list[bytes | Exception]]) -> None:
+        self._answer = answer
+        self._thread = ThreadPoolExecutor(1, name)
+        self._waiting: list[tuple[Scope, asyncio.Future[bytes | Exception]]] = []
+        self._busy = False
+
+    def close(self) -> None:
+        self._thread.shutdown()
+
+    async def answer(self, scope: Scope) -> bytes | Exception:
+        """The answer to a request. Raises Refused, 429, when too many are waiting."""
+        if len(self._waiting) >= WAITING:
+            message = "more requests are waiting than can be answered soon; wait a second"
+            raise Refused(429, "rate_limit_error", message, {"Retry-After": "1"})
+        future: asyncio.Future[bytes | Exception] = asyncio.get_running_loop().create_future()
+        self._waiting.append((scope, future))
+        if not self._busy:
+            self._next()
+        return await future
+
+    def _next(self) -> None:
+        """Give the thread what is waiting."""
+        batch, self._waiting = self._waiting[:BATCH], self._waiting[BATCH:]
+        self._busy = bool(batch)
+        if not batch:
+            return
+        loop = asyncio.get_running_loop()
+
+        def done(found: asyncio.Future[list[bytes | Exception]]) -> None:
+            self._next()
+            for (_, future), answer in zip(batch, found.result(), strict=True):
+                if not future.done():  # its client may have gone
+                    future.set_result(answer)
+
+        loop.run_in_executor(self._thread, self._answer, [scope for scope, _ in batch]).add_done_callback(done)
 
 
 def _parts(rest: list[str]) -> tuple[str, str, str]:

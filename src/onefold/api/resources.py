@@ -6,9 +6,8 @@ import base64
 import binascii
 import json
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 from urllib.parse import quote
 
@@ -33,13 +32,10 @@ class Profile:
 
     store: Store
     rules: Rules
+    types: dict[int, str]
     collection: str
     number: int
     members: list[Segment]
-
-    @cached_property
-    def types(self) -> dict[int, str]:
-        return {number: name for (_, name), number in space.types(self.store).items()}
 
     @property
     def other(self) -> str:
@@ -49,8 +45,12 @@ class Profile:
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked of a profile: the path, and the query's parameters by name."""
+    """What is asked: the profile by an identifier, one of RESOURCES, the path, and the parameters by name."""
 
+    collection: str
+    kind: str
+    value: str
+    resource: str
     path: str
     query: dict[str, str]
 
@@ -111,8 +111,43 @@ def _invalid(message: str) -> Refused:
 
 # --- the resources ------------------------------------------------------------------------------------
 
+# A resource says once which calls it has to know of (their seqs), is given them, and answers.
+Calls = dict[int, dict[str, Any]]
+Answer = Generator[set[int], Calls, dict[str, Any]]
 
-def traits(profile: Profile, question: Question) -> dict[str, Any]:
+
+def answers(store: Store, rules: Rules, questions: Sequence[Question]) -> list[dict[str, Any] | Refused]:
+    """What the profiles of a space answer, in order; many are read together as quickly as one. Raises StoreError."""
+    found: list[dict[str, Any] | Refused] = [_nobody(question) for question in questions]
+    numbers = [profiles.find(store, asked.collection, asked.kind, asked.value) for asked in questions]
+    members = whole(store, sorted({number for number in numbers if number is not None}))
+    types = {number: name for (_, name), number in space.types(store).items()}
+    begun: dict[int, Answer] = {}
+    wanted: set[int] = set()
+    for at, (asked, number) in enumerate(zip(questions, numbers, strict=True)):
+        if number is None:
+            continue
+        answer, _ = RESOURCES[asked.resource]
+        begun[at] = answer(Profile(store, rules, types, asked.collection, number, members[number]), asked)
+        try:
+            wanted |= next(begun[at])
+        except Refused as refused:
+            found[at] = refused
+            del begun[at]
+    calls = profiles._calls(store, wanted) if wanted else {}
+    for at, answering in begun.items():
+        try:
+            answering.send(calls)
+        except StopIteration as end:
+            found[at] = end.value
+    return found
+
+
+def _nobody(asked: Question) -> Refused:
+    return Refused(404, "not_found", f"no profile in {asked.collection} has the identifier {asked.kind}:{asked.value}")
+
+
+def traits(profile: Profile, question: Question) -> Answer:
     limit, verbose = question.limit(10, 200), question.flag("verbose")
     wanted, first = question.names("include"), question.query.get("next", "")
     kept = trait.merged(segment.document for segment in profile.members if segment.document is not None)
@@ -121,8 +156,8 @@ def traits(profile: Profile, question: Question) -> dict[str, Any]:
     names = [name for name in kept if name >= first and (wanted is None or name in wanted)]
     page, following = names[:limit], names[limit] if len(names) > limit else None
     found: dict[str, Any] = {name: kept[name][0] for name in page}
+    calls = yield {kept[name][1].seq for name in page} if verbose else set()
     if verbose:
-        calls = _calls(profile.store, {kept[name][1].seq for name in page})
         for name in page:
             stamp = kept[name][1]
             by = calls[stamp.seq]["source"]
@@ -130,18 +165,19 @@ def traits(profile: Profile, question: Question) -> dict[str, Any]:
     return {"traits": found, "cursor": question.cursor(limit, following)}
 
 
-def external_ids(profile: Profile, question: Question) -> dict[str, Any]:
+def external_ids(profile: Profile, question: Question) -> Answer:
     limit, wanted, first = question.limit(25, 100), question.names("include"), question.after((int, str, int, int, int))
     question.flag("verbose")
     items = [item for item in _filed(profile, profile.members) if wanted is None or item.type in wanted]
     if first is not None:
         items = [item for item in items if list(item.place) >= first]
     following = items[limit].place if len(items) > limit else None
-    data = _external_ids(profile.store, items[:limit], profile.collection)
+    calls = yield {item.seq for item in items[:limit]}
+    data = [_external_id(item, profile.collection, calls) for item in items[:limit]]
     return {"data": data, "cursor": question.cursor(limit, following)}
 
 
-def events(profile: Profile, question: Question) -> dict[str, Any]:
+def events(profile: Profile, question: Question) -> Answer:
     limit, after = question.limit(10, 100), question.after((int, int))
     since, until = question.time("start"), question.time("end")
     names, without = question.names("include"), question.names("exclude") or set()
@@ -158,14 +194,15 @@ def events(profile: Profile, question: Question) -> dict[str, Any]:
     following = (page[-1]["timestamp"], page[-1]["seq"]) if len(found) > limit else None
     filed = {(item.type, item.value) for item in _filed(profile, profile.members)}
     data = [_event(profile, event, filed) for event in page]
+    yield set()
     return {"data": data, "cursor": question.cursor(limit, following)}
 
 
-def metadata(profile: Profile, question: Question) -> dict[str, Any]:
+def metadata(profile: Profile, question: Question) -> Answer:
     question.flag("verbose")
     members = profile.members
     first, last = min(segment.first_seq for segment in members), max(segment.last_seq for segment in members)
-    calls = _calls(profile.store, {first, last})
+    calls = yield {first, last}
     return {
         "metadata": {
             "created_at": times.text(min(segment.created_at for segment in members)),
@@ -179,7 +216,7 @@ def metadata(profile: Profile, question: Question) -> dict[str, Any]:
     }
 
 
-def links(profile: Profile, question: Question) -> dict[str, Any]:
+def links(profile: Profile, question: Question) -> Answer:
     limit, first = question.limit(20, 100), question.after((str,))
     view = profiles.views(profile.store, [profile.number], profile.rules)[0]
     ids = [item["segment_id"] for item in view[profile.other]]
@@ -192,13 +229,16 @@ def links(profile: Profile, question: Question) -> dict[str, Any]:
     numbers = [number for number in found if number is not None]
     members = whole(profile.store, numbers)
     filed = [_filed(profile, members[number]) for number in numbers]
-    told = iter(_external_ids(profile.store, [item for items in filed for item in items], profile.other))
-    data = [{"to_collection": profile.other, "external_ids": [next(told) for _ in items]} for items in filed]
+    calls = yield {item.seq for items in filed for item in items}
+    data = [
+        {"to_collection": profile.other, "external_ids": [_external_id(item, profile.other, calls) for item in items]}
+        for items in filed
+    ]
     return {"data": data, "cursor": question.cursor(limit, following)}
 
 
 # Resource -> what answers it, and the parameters that it takes.
-RESOURCES: dict[str, tuple[Callable[[Profile, Question], dict[str, Any]], tuple[str, ...]]] = {
+RESOURCES: dict[str, tuple[Callable[[Profile, Question], Answer], tuple[str, ...]]] = {
     "traits": (traits, ("class", "include", "limit", "next", "verbose")),
     "external_ids": (external_ids, ("include", "limit", "next", "verbose")),
     "events": (events, ("end", "exclude", "include", "limit", "next", "sort", "start")),
@@ -212,7 +252,7 @@ RESOURCES: dict[str, tuple[Callable[[Profile, Question], dict[str, Any]], tuple[
 
 @dataclass(frozen=True, slots=True)
 class Filed:
-    """An identifier of a profile. `place` sorts them, highest rank first, then as they were filed; no value is in it."""
+    """An identifier of a profile. `place` sorts them, highest rank first, then as filed; it tells no value."""
 
     type: str
     value: str
@@ -230,20 +270,16 @@ def _filed(profile: Profile, members: Sequence[Segment]) -> list[Filed]:
     return sorted(found, key=lambda item: item.place)
 
 
-def _external_ids(store: Store, items: Sequence[Filed], collection: str) -> list[dict[str, Any]]:
-    calls = _calls(store, {item.seq for item in items})
-    return [
-        {
-            "source_id": calls[item.seq]["source"],
-            "collection": collection,
-            "id": item.value,
-            "type": item.type,
-            "created_at": times.text(item.first_seen),
-            "encoding": "none",
-            "first_message_id": calls[item.seq]["message_id"],
-        }
-        for item in items
-    ]
+def _external_id(item: Filed, collection: str, calls: Calls) -> dict[str, Any]:
+    return {
+        "source_id": calls[item.seq]["source"],
+        "collection": collection,
+        "id": item.value,
+        "type": item.type,
+        "created_at": times.text(item.first_seen),
+        "encoding": "none",
+        "first_message_id": calls[item.seq]["message_id"],
+    }
 
 
 # --- events -------------------------------------------------------------------------------------------
@@ -259,8 +295,15 @@ def _newest(
 ) -> Iterator[dict[str, Any]]:
     """The events that are asked for, newest first."""
     while True:
-        said = {"names": sorted(names) if names else None, "since": since, "until": until, "after": after}
-        read = read_events(profile.store, profile.number, **said, limit=PAGE)
+        read = read_events(
+            profile.store,
+            profile.number,
+            names=sorted(names) if names else None,
+            since=since,
+            until=until,
+            after=after,
+            limit=PAGE,
+        )
         yield from (event for event in read if event["event"] not in without)
         if len(read) < PAGE:
             return
@@ -323,10 +366,6 @@ def whole(store: Store, numbers: Sequence[int]) -> dict[int, list[Segment]]:
     for at in sorted(segments):
         found.setdefault(owner[at], []).append(segments[at])
     return found
-
-
-def _calls(store: Store, seqs: set[int]) -> dict[int, dict[str, Any]]:
-    return profiles._calls(store, seqs) if seqs else {}
 
 
 def read_events(
