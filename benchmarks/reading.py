@@ -139,7 +139,7 @@ def measure(folder: Path, profiles: int, connections: int, seconds: float) -> No
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--profiles", type=int, default=1_000_000)
-    parser.add_argument("--connections", type=int, default=8)
+    parser.add_argument("--connections", type=int, default=16)
     parser.add_argument("--seconds", type=float, default=5)
     parser.add_argument("--workspace", type=Path, help="one that this benchmark made before; kept")
     parser.add_argument("--serve", type=Path, help=argparse.SUPPRESS)

@@ -176,24 +176,31 @@ class Catalog:
     # --- runs -----------------------------------------------------------------------------------------
 
     def start(self, run_id: str, mapping: str, space: str, started_at: int, started_by: str) -> None:
-        """Record that a run is this process's; one that another process announced becomes so."""
-        values = {
-            "mapping": mapping,
-            "space": space,
-            "started_at": started_at,
-            "status": "running",
-            "started_by": started_by,
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
-        }
+        """Record that a run is under way in this process; one that another process announced is taken over."""
+        here = {"host": socket.gethostname(), "pid": os.getpid()}
+        insert = sqlite.insert(RUN).values(
+            run_id=run_id,
+            mapping=mapping,
+            space=space,
+            started_at=started_at,
+            status="running",
+            started_by=started_by,
+            **here,
+        )
         with self._transaction() as connection:
-            insert = sqlite.insert(RUN).values(run_id=run_id, **values)
-            connection.execute(insert.on_conflict_do_update(index_elements=[RUN.c.run_id], set_=values))
+            connection.execute(insert.on_conflict_do_update(index_elements=[RUN.c.run_id], set_=here))
 
     def finish(self, run_id: str, **outcome: Any) -> None:
         """Record how a run ended: status, finished_at, seconds, counts, code, error."""
         with self._transaction() as connection:
             connection.execute(RUN.update().where(RUN.c.run_id == run_id).values(**outcome))
+
+    def missed(self, run_id: str, at: int) -> None:
+        """Record that the process for which this one announced a run never took it over."""
+        mine = (RUN.c.run_id == run_id) & (RUN.c.status == "running") & (RUN.c.pid == os.getpid())
+        why = {"code": "not_started", "error": "the process that was to sync did not start; see the server's log"}
+        with self._transaction() as connection:
+            connection.execute(RUN.update().where(mine).values(status="failed", finished_at=at, **why))
 
     def runs(self, limit: int = 50) -> Sequence[Run]:
         """The newest runs first."""

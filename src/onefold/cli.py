@@ -232,6 +232,7 @@ def sync(
     allow_deletes: Annotated[
         bool, typer.Option("--allow-deletes", help="Go on when most known rows are gone.")
     ] = False,
+    run_id: Annotated[str | None, typer.Option("--run-id", hidden=True, help="Of a run that was announced.")] = None,
     folder: Folder = HERE,
     as_json: Json = False,
 ) -> None:
@@ -250,6 +251,7 @@ def sync(
             allow_deletes=allow_deletes,
             progress=_progress(bars) if bars else None,
             effect=named.append if dry_run and not as_json else None,
+            run_id=run_id,
         )
         for outcome in outcomes:
             failed |= outcome.status in ("failed", "cancelled")

@@ -1,4 +1,4 @@
-"""Who may ask, how often, and what those hear who may not."""
+"""Who may ask, and how often."""
 
 from __future__ import annotations
 
@@ -7,20 +7,8 @@ import binascii
 from threading import Lock
 from time import monotonic
 
+from onefold.api.answer import Refused
 from onefold.catalog import Token
-
-
-class Refused(Exception):
-    """A request that is answered with an error: HTTP status, stable code, one sentence, further headers."""
-
-    def __init__(self, status: int, code: str, message: str, headers: dict[str, str] | None = None) -> None:
-        super().__init__(message)
-        self.status = status
-        self.code = code
-        self.headers = headers or {}
-
-    def body(self) -> dict[str, dict[str, str]]:
-        return {"error": {"code": self.code, "message": str(self)}}
 
 
 def basic(authorization: str) -> str | None:

@@ -1,4 +1,4 @@
-"""The Profile API (reference, section 7): `GET /v1/spaces/SPACE/collections/users/profiles/TYPE:VALUE/traits` and so on.
+"""The Profile API (reference, section 7): `GET /v1/spaces/SPACE/collections/users/profiles/TYPE:VALUE/traits` and more.
 
 The event loop takes requests in and sends answers out; two threads read, each with a store of its own.
 """
@@ -6,7 +6,6 @@ The event loop takes requests in and sends answers out; two threads read, each w
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -19,7 +18,8 @@ import msgspec
 from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
-from onefold.api.access import Meter, Refused, basic
+from onefold.api.access import Meter, basic
+from onefold.api.answer import Refused, send_answer, send_error
 from onefold.api.resources import RESOURCES, Question, answers
 from onefold.config import Space
 from onefold.errors import StoreError
@@ -37,8 +37,6 @@ SLOW = ("/events", "/links")
 FRESH = 1.0
 # What may be asked without naming the type, as it stands in the answers.
 BARE = {USERS: "use_", ACCOUNTS: "grp_"}
-
-log = logging.getLogger("onefold.api")
 
 
 def routes(workspace: Workspace) -> list[BaseRoute]:
@@ -65,24 +63,14 @@ class Api:
     async def __call__(self, scope: Scope, _: Receive, send: Send) -> None:
         request_id = uuid4().hex
         lane = self._slow if scope["path"].endswith(SLOW) else self._quick
-        found: bytes | Exception
         try:
             found = await lane.answer(scope)
         except Exception as error:  # whatever it is, it has an answer
             found = error
-        status, extra = 200, {}
         if isinstance(found, Exception):
-            refused = _refused(found, request_id)
-            status, found, extra = refused.status, msgspec.json.encode(refused.body()), refused.headers
-        headers = [
-            (b"content-type", b"application/json"),
-            (b"content-length", str(len(found)).encode()),
-            (b"request-id", request_id.encode()),
-            (b"cache-control", b"no-store"),
-            *((name.lower().encode(), value.encode()) for name, value in extra.items()),
-        ]
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else found})
+            await send_error(scope, send, request_id, found)
+        else:
+            await send_answer(scope, send, request_id, found)
 
     def _answers(self, scopes: Sequence[Scope]) -> list[bytes | Exception]:
         """The body of the answer to each request, or why there is none. Those about one space are read together."""
@@ -135,15 +123,6 @@ class Api:
             )
             raise Refused(401, "authentication_error", message, {"WWW-Authenticate": 'Basic realm="onefold"'})
         self._meter.count(token)
-
-
-def _refused(error: Exception, request_id: str) -> Refused:
-    if isinstance(error, Refused):
-        return error
-    if isinstance(error, StoreError):
-        return Refused(503, error.code, str(error), {"Retry-After": "1"})
-    log.error("request %s failed", request_id, exc_info=error)
-    return Refused(500, "internal_error", f"Onefold failed; its log says more of request {request_id}")
 
 
 class Lane:
@@ -257,7 +236,7 @@ class Spaces:
             try:
                 yield store, rules
             finally:
-                store.execute("rollback")
+                store.execute("commit")
         except StoreError:
             store.close()
             raise

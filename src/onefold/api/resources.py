@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from onefold import profiles, rules, space, times
 from onefold import traits as trait
-from onefold.api.access import Refused
+from onefold.api.answer import Refused
 from onefold.rules import ACCOUNTS, USERS, Identifier, Rules
 from onefold.space import Segment
 from onefold.stores import Store
