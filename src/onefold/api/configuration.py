@@ -65,7 +65,7 @@ class Api:
 
     def _answer(self, scope: Scope, body: bytes) -> tuple[int, bytes, dict[str, str]]:
         """Status, body and further headers of an answer. Raises Refused, OnefoldError."""
-        headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         self._from_here(headers)
         path = scope["raw_path"].decode("ascii", "replace")
         path = path[path.index(PREFIX) :]
@@ -111,7 +111,8 @@ async def _read(receive: Receive) -> bytes:
     body = b""
     while True:
         message = await receive()
-        body += message.get("body", b"")
+        part: bytes = message.get("body", b"")
+        body += part
         if len(body) > BODY:
             raise Refused(413, "body_too_long", f"the body has more than {BODY} bytes")
         if not message.get("more_body"):
