@@ -34,19 +34,21 @@ EVENTS = 12
 
 
 def stocked(folder: Path) -> Shop:
-    """Two people: 1 has two user calls merged by an e-mail, twelve events and the company acme; 2 is plain."""
+    """Two people: 1 is two segments that an e-mail merged, twelve events and the company acme; 2 is plain."""
     shop = Shop(folder)
     shop.people((1, "ada@x", "pro"), (2, "odd+one/two:three%@x", None))
     shop.sql(
-        "create table app as select 'device-1' as device, 'ada@x' as email, 'ios' as system, '2024-03-01' as seen",
+        "create table app (id integer, device varchar, email varchar, system varchar, seen timestamp)",
+        "insert into app values (1, 'device-1', null, 'android', '2024-02-29'),"
+        " (2, 'device-1', 'ada@x', 'ios', '2024-03-01')",
         "create table companies (person integer, company varchar, industry varchar)",
         "insert into companies values (1, 'acme', 'steel'), (2, 'acme', 'steel')",
         "create table events as select i as id, 1 as person, 'acme' as company,"
         " case when i % 3 = 0 then 'Page Viewed' else 'Order Completed' end as what,"
         f" timestamp '2024-05-01' + to_days(i::integer) as at from range({EVENTS}) t(i)",
     )
-    for name, key in {"app": "device", "companies": "person", "events": "id"}.items():
-        shop.models[name] = (key, f"select * from {name}")
+    for name, key in {"app": "id", "companies": "person", "events": "id"}.items():
+        shop.models[name] = (key, f"select * from {name} order by 1")
     traits = {"email": {"@path": "$.properties.email"}, "system": {"@path": "$.properties.system"}}
     device = {**IDENTIFY, "anonymous_id": {"@path": "$.properties.device"}, "traits": traits}
     del device["user_id"]

@@ -211,6 +211,7 @@ def test_links_lead_from_users_to_accounts_and_back(asked: Asked) -> None:
         ("users/profiles/e%20mail:ada@x/traits", 400, "validation_error"),
         ("users/profiles/email:/traits", 400, "validation_error"),
         ("users/profiles/email:%ff/traits", 400, "validation_error"),
+        ("users/profiles/email:a%0Ab%00/traits", 404, "not_found"),
         (f"{ADA}/traits?limit=201", 400, "validation_error"),
         (f"{ADA}/traits?limit=0", 400, "validation_error"),
         (f"{ADA}/traits?limit=many", 400, "validation_error"),

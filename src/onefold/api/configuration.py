@@ -14,12 +14,13 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from uuid import uuid4
 
 import msgspec
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute
 from starlette.types import Receive, Scope, Send
 
 from onefold.api.access import Meter, bearer
 from onefold.api.answer import Refused, send_answer, send_error
 from onefold.api.operations import OPERATIONS, Operation, Schema, openapi
+from onefold.api.route import Below
 from onefold.tokens import Tokens
 from onefold.workspace import Workspace
 
@@ -35,7 +36,7 @@ def routes(workspace: Workspace, hosts: Sequence[str] = HERE) -> list[BaseRoute]
     """The routes of the configuration API; `hosts` are the names by which the server may be asked."""
     api = Api(workspace, hosts)
     workspace.closing.callback(api.close)
-    return [Route(f"{PREFIX}{{rest:path}}", api, name="configuration")]
+    return [Below(PREFIX, api)]
 
 
 class Api:

@@ -15,12 +15,13 @@ from urllib.parse import parse_qsl, unquote
 from uuid import uuid4
 
 import msgspec
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute
 from starlette.types import Receive, Scope, Send
 
 from onefold.api.access import Meter, basic
 from onefold.api.answer import Refused, send_answer, send_error
 from onefold.api.resources import RESOURCES, Question, answers
+from onefold.api.route import Below
 from onefold.config import Space
 from onefold.errors import StoreError
 from onefold.rules import ACCOUNTS, TYPE, USERS, Rules
@@ -43,7 +44,7 @@ def routes(workspace: Workspace) -> list[BaseRoute]:
     """The routes of the Profile API; what they hold open closes with the workspace."""
     api = Api(workspace)
     workspace.closing.callback(api.close)
-    return [Route(f"{PREFIX}{{rest:path}}", api, name="profile")]
+    return [Below(PREFIX, api)]
 
 
 class Api:
@@ -188,6 +189,8 @@ def _identifier(collection: str, text: str) -> tuple[str, str]:
     if not value or not TYPE.fullmatch(kind):
         message = f"{text!r} is not TYPE:VALUE, such as user_id:42, the value percent-encoded (+ as %2B)"
         raise Refused(400, "validation_error", message)
+    if "\0" in value:  # no identifier has one, and not every store can be asked
+        raise Refused(404, "not_found", f"no profile in {collection} has an identifier with a NUL character")
     return kind, value
 
 
