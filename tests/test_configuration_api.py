@@ -255,7 +255,8 @@ def test_whatever_is_sent_is_answered_as_described(operation: Operation, mode: G
     api = schemathesis.openapi.from_asgi("/api/openapi.json", asked.app, headers=headers)
     there = {**THERE, "run": read(asked, "runs?limit=1")["data"][0]["run_id"]}
 
-    @settings(max_examples=20)
+    # Always the same examples: now and then a wrong one is right as it is sent (a parameter that is an empty list).
+    @settings(max_examples=20, derandomize=True)
     @given(api[operation.path][operation.method].as_strategy(generation_mode=mode), booleans())
     def check(case: schemathesis.Case, exists: bool) -> None:
         if exists and case.path_parameters:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +14,7 @@ import httpx2
 import pytest
 import uvicorn
 from reader import EVENTS, Asked, asking, stocked
-from shop import Shop
+from shop import Shop, command
 
 ADA = "users/profiles/email:ada@x"
 
@@ -290,6 +291,19 @@ def test_what_is_synced_and_applied_meanwhile_is_seen(tmp_path: Path, monkeypatc
         shop.space = {"slug": "staging"}
         shop.apply()
         assert code(asked.get("users/profiles/user_id:1/traits")) == (404, "not_found")
+
+
+def test_the_examples_of_the_docs_work(tmp_path: Path) -> None:
+    assert command("init", str(tmp_path / "shop"), cwd=tmp_path).returncode == 0
+    for word in ("apply", "sync"):
+        assert command(word, cwd=tmp_path / "shop").returncode == 0
+    lines = (Path(__file__).parent.parent / "docs/profile-api.md").read_text().splitlines()
+    urls = [shlex.split(line)[-1] for line in lines if line.startswith("curl -u $TOKEN: ")]
+    assert len(urls) == 12
+    with asking(tmp_path / "shop") as asked:
+        for url in urls:
+            found = asked.read(url.removeprefix("$SPACE/collections/"))
+            assert found.get("data", found.get("traits", found.get("metadata"))) or "user_id:42/links" in url
 
 
 # --- over a real socket -------------------------------------------------------------------------------
