@@ -16,6 +16,10 @@ import uvicorn
 from reader import EVENTS, Asked, asking, stocked
 from shop import Shop, command
 
+from onefold.api.access import Meter
+from onefold.api.answer import Refused
+from onefold.catalog import Token
+
 ADA = "users/profiles/email:ada@x"
 
 
@@ -159,6 +163,13 @@ def test_include_and_exclude_pick_events_by_name(asked: Asked) -> None:
     assert orders(asked, "include=Page+Viewed&exclude=Page+Viewed") == []
 
 
+def test_events_are_the_same_however_many_are_read_at_once(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("onefold.api.resources.PAGE", 2)
+    assert orders(asked, "exclude=Page+Viewed") == [1, 2, 4, 5, 7, 8, 10, 11]
+    newest = asked.pages(f"{ADA}/events?exclude=Order%20Completed&limit=3")
+    assert [[event["properties"]["order"] for event in page["data"]] for page in newest] == [[9, 6, 3], [0]]
+
+
 def test_an_account_has_the_events_of_its_users(asked: Asked) -> None:
     found = asked.read("accounts/profiles/group_id:acme/events?limit=100")["data"]
     assert len(found) == EVENTS
@@ -262,6 +273,60 @@ def test_more_requests_than_the_rate_are_answered_429(asked: Asked) -> None:
     assert code(refused) == (429, "rate_limit_error")
     assert int(refused.headers["retry-after"]) >= 1
     assert asked.get(f"{ADA}/metadata").status_code == 200, "another token has a rate of its own"
+
+
+def test_a_token_may_send_as_many_at_once_as_in_a_second_then_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr("onefold.api.access.monotonic", lambda: now)
+    meter, token = Meter(), Token("tok_1", "", "production", "", 8, 0)
+
+    def sent() -> int:
+        for count in range(100):
+            try:
+                meter.count(token)
+            except Refused:
+                return count
+        raise AssertionError("the rate holds nobody")
+
+    counts = []
+    for later in (0.0, 0.125, 0.5, 60.0):
+        now += later
+        counts.append(sent())
+    assert counts == [8, 1, 4, 8]
+
+
+def test_when_too_many_wait_more_are_answered_429(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("onefold.api.profile.WAITING", 0)
+    answer = asked.get(f"{ADA}/metadata")
+    assert code(answer) == (429, "rate_limit_error")
+    assert answer.headers["retry-after"] == "1"
+
+
+def test_what_nobody_foresaw_is_a_500_whose_request_the_log_names(
+    asked: Asked, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("onefold.api.profile.answers", fail)
+    answer = asked.get(f"{ADA}/metadata")
+    assert code(answer) == (500, "internal_error")
+    assert answer.headers["request-id"] in caplog.text
+    assert "ada@x" not in caplog.text
+    assert asked.token not in caplog.text
+
+
+def test_a_space_that_cannot_be_read_is_a_503(tmp_path: Path) -> None:
+    shop = Shop(tmp_path / "shop")
+    shop.apply()
+    for file in (shop.folder / ".onefold/spaces").glob("production.db*"):
+        file.unlink()
+    (shop.folder / ".onefold/spaces/production.db").write_bytes(b"not a space" * 1000)
+    with asking(shop.folder) as asked:
+        answer = asked.get(f"{ADA}/metadata")
+        assert code(answer) == (503, "store_error")
+        assert "backup" in answer.json()["error"]["message"]
+        assert answer.headers["retry-after"] == "1"
 
 
 def test_many_requests_at_once_get_each_its_own_answer(asked: Asked) -> None:

@@ -8,6 +8,7 @@ import json
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 from urllib.parse import quote
 
@@ -22,7 +23,7 @@ from onefold.stores import Store
 
 # Traits are custom traits until Onefold computes some itself.
 CLASSES = ("audience", "computed_trait")
-# How many events are read at once while some are left out.
+# How many events are read at once where it is not known how many are wanted.
 PAGE = 500
 
 
@@ -119,7 +120,7 @@ Answer = Generator[set[int], Calls, dict[str, Any]]
 def answers(store: Store, rules: Rules, questions: Sequence[Question]) -> list[dict[str, Any] | Refused]:
     """What the profiles of a space answer, in order; many are read together as quickly as one. Raises StoreError."""
     found: list[dict[str, Any] | Refused] = [_nobody(question) for question in questions]
-    numbers = [profiles.find(store, asked.collection, asked.kind, asked.value) for asked in questions]
+    numbers = owners(store, [Identifier(asked.collection, asked.kind, asked.value) for asked in questions])
     members = whole(store, sorted({number for number in numbers if number is not None}))
     types = {number: name for (_, name), number in space.types(store).items()}
     begun: dict[int, Answer] = {}
@@ -186,10 +187,8 @@ def events(profile: Profile, question: Question) -> Answer:
         found = _oldest(profile, names, without, since, until, place, limit + 1)
     else:
         found = []
-        for event in _newest(profile, names, without, since, until, place):
-            found.append(event)
-            if len(found) > limit:
-                break
+        newest = _newest(profile, names, without, since, until, place, PAGE if without else limit + 1)
+        found = list(islice(newest, limit + 1))
     page = found[:limit]
     following = (page[-1]["timestamp"], page[-1]["seq"]) if len(found) > limit else None
     filed = {(item.type, item.value) for item in _filed(profile, profile.members)}
@@ -225,7 +224,7 @@ def links(profile: Profile, question: Question) -> Answer:
             raise _invalid("next is no longer a cursor of this list, which has changed; begin again without it")
         ids = ids[ids.index(first[0]) :]
     following = [ids[limit]] if len(ids) > limit else None
-    found = [profiles.find(profile.store, profile.other, "segment_id", item) for item in ids[:limit]]
+    found = owners(profile.store, [Identifier(profile.other, "segment_id", item) for item in ids[:limit]])
     numbers = [number for number in found if number is not None]
     members = whole(profile.store, numbers)
     filed = [_filed(profile, members[number]) for number in numbers]
@@ -292,8 +291,9 @@ def _newest(
     since: int | None,
     until: int | None,
     after: tuple[int, int] | None,
+    size: int,
 ) -> Iterator[dict[str, Any]]:
-    """The events that are asked for, newest first."""
+    """The events that are asked for, newest first, read by so many."""
     while True:
         read = read_events(
             profile.store,
@@ -302,10 +302,10 @@ def _newest(
             since=since,
             until=until,
             after=after,
-            limit=PAGE,
+            limit=size,
         )
         yield from (event for event in read if event["event"] not in without)
-        if len(read) < PAGE:
+        if len(read) < size:
             return
         after = (read[-1]["timestamp"], read[-1]["seq"])
 
@@ -323,7 +323,7 @@ def _oldest(
     if after is not None:
         since = after[0] if since is None else max(since, after[0])
     found: deque[dict[str, Any]] = deque(maxlen=limit)
-    for event in _newest(profile, names, without, since, until, None):
+    for event in _newest(profile, names, without, since, until, None, PAGE):
         if after is None or (event["timestamp"], event["seq"]) > after:
             found.append(event)
     return list(reversed(found))
@@ -357,6 +357,11 @@ def _event(profile: Profile, event: dict[str, Any], filed: set[tuple[str, str]])
 
 
 # --- the store: what `profiles` does not say in public yet --------------------------------------------
+
+
+def owners(store: Store, identifiers: Sequence[Identifier]) -> list[int | None]:
+    """The oldest segment of the profile that owns each identifier."""
+    return [profiles.find(store, *identifier) for identifier in identifiers]
 
 
 def whole(store: Store, numbers: Sequence[int]) -> dict[int, list[Segment]]:
