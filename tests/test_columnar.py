@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from onefold import diff
+from onefold import diff, state
 from onefold.config import IdentifierRule
 from onefold.rows import Mapped, Origin, Rows
 from onefold.rules import Rules
@@ -97,7 +97,7 @@ def mapped(table: pa.Table, action: str, fields: dict[str, Any], temp: Path, *, 
     """One chunk of new rows mapped, and whether that went by columns."""
     with diff.staging(temp) as staging:
         staging.load(table.to_reader(), "id")
-        staging.compare(diff.STATE.empty_table(), 1, 1, 0)
+        staging.compare(state.EMPTY, 1, 1, 0)
         origin = Origin("d/m", 1, 1, "wp", NOW, "id", staging.columns)
         text = 'event = "new"'
         rows = Rows(origin, action, fields, text, RULES, staging.schema() if columns else None)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from shop import Shop
 
 import onefold
+from onefold import log, state
 
 CRASH = Path(__file__).with_name("crash.py")
 STEPS = 16  # kills, spread evenly over the statements of a run
@@ -22,16 +25,27 @@ def run(folder: Path, limit: int) -> subprocess.CompletedProcess[str]:
     return subprocess.run(words, capture_output=True, text=True, check=False, timeout=120)
 
 
+def seen(first: pa.Table, later: pa.Table) -> dict[str, Any]:
+    """The newest row of each key."""
+    rows = first.to_pylist() + later.drop_columns("part").to_pylist()
+    return {row["key"]: row for row in rows}
+
+
 def contents(folder: Path) -> dict[str, Any]:
     """Everything that must not depend on whether a run was disturbed."""
     workspace = onefold.open(folder)
     with workspace.space("production") as store:
+        (mapping,) = store.rows("select mapping from mapping")
+        following = store.counters()["seq"]
         found = {
-            "calls": store.rows("select seq, message_id, type, segment, time, traits, body from call order by seq"),
+            "calls": [
+                dataclasses.replace(call, received_at=0, run=0)
+                for call in log.calls(store, range(1, following)).values()
+            ],
             "segments": store.rows("select * from segment order by segment"),
-            "identifiers": store.rows("select * from identifier order by type, value"),
+            "identifiers": store.rows("select * from identifier order by hash, segment"),
             "graph": store.rows("select * from id_graph order by seq, segment"),
-            "state": store.rows("select * from state order by key"),
+            "state": seen(*state.read(store, mapping["mapping"])),
         }
     found["profiles"] = list(workspace.profiles("production"))
     workspace.close()

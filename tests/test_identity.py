@@ -275,6 +275,7 @@ def known_after(found: identity.Resolution) -> Known:
         found.identifiers.select(identity.KNOWN_IDENTIFIERS.names),
         pa.table([list(profile), list(profile.values())], schema=identity.KNOWN_SEGMENTS),
         found.next_segment,
+        found.identifiers["hash"].to_numpy(),
     )
 
 

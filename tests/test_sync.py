@@ -175,10 +175,11 @@ def test_a_key_that_comes_back_is_new_again_under_a_new_message_id(shop: Shop) -
     shop.people((1, "a@x", "free"))
     assert counts(shop.sync(), "added", "sent") == (1, 1)
     import onefold
+    from onefold import log
 
     workspace = onefold.open(shop.folder)
     with workspace.space("production") as store:
-        ids = [row["message_id"] for row in store.rows("select message_id from call")]
+        ids = [call.message_id for call in log.calls(store, range(1, store.counters()["seq"])).values()]
     workspace.close()
     assert len(ids) == len(set(ids)) == 4
 

@@ -42,10 +42,10 @@ def test_null_unsets_and_an_older_value_does_not_come_back() -> None:
     assert values(fold((5, {"plan": None}), (1, {"plan": "free"}))) == {}
 
 
-def test_a_document_that_is_one_call_whole_is_not_written_again() -> None:
+def test_a_document_that_is_one_call_whole_is_its_text_with_nothing_older() -> None:
     document = fold((1, {"plan": "free"}), (2, {"plan": "pro", "city": "Oslo"}))
     assert document is not None
-    assert not document.own
+    assert not document.meta
     assert document.seq == 1
 
 

@@ -13,10 +13,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from onefold import components, identity, space, traits
+from onefold import canonical, components, digest, identity, log, space, traits
 from onefold.identity import NOBODY, Numbers, Resolution
-from onefold.rules import Rules
-from onefold.space import Found, Segment
+from onefold.rules import USERS, Identifier, Rules
+from onefold.space import Found, Indexed, Segment
 from onefold.stores import Store
 from onefold.traits import Stamp
 
@@ -58,20 +58,41 @@ def segments(filed: pa.Table, column: str) -> Numbers:
     return np.append(NOBODY, filed[column].fill_null(NOBODY).to_numpy())
 
 
-def apply(store: Store, calls: pa.Table, rules: Rules, *, run: int | None = None) -> Applied:
-    """Apply a batch (calls.SCHEMA) in the order of its rows. Raises StoreError; the turn undoes it all."""
+def apply(
+    store: Store,
+    calls: pa.Table,
+    rules: Rules,
+    *,
+    run: int | None = None,
+    identifying: pa.Table | None = None,
+    indexed: Indexed | None = None,
+) -> Applied:
+    """Apply a batch (calls.SCHEMA) in the order of its rows. Raises StoreError; the turn undoes it all.
+
+    `identifying` is `identity.identifying(calls, rules, store.secret)`, for a caller that has it already.
+    """
     counters = store.counters()
-    identifying = identity.identifying(calls, rules)
-    found = space.lookup(store, identifying, counters["segment"])
+    if indexed is not None and indexed.seq != counters["seq"]:
+        indexed = None  # somebody else has written
+    if identifying is None:
+        identifying = identity.identifying(calls, rules, store.secret)
+    found = space.lookup(store, identifying, counters["segment"], indexed)
     resolution = components.resolve(calls, found.known, rules, identifying)
     batch = _Batch(store, calls, resolution, found, counters["seq"])
-    store.append("call", batch.log(run))
-    store.append("segment", batch.created())
-    space.merge_in(store, "segment", batch.changed())
-    space.write(store, resolution, batch.numbers, counters["seq"])
+    log.append(store, counters["seq"], counters["segment"], batch.log(run))
+    store.append("event", batch.events())
+    space.merge_in(store, "segment", batch.segments())
+    space.write(store, resolution, counters["seq"])
     space.merge_in(store, "subscription", batch.subscriptions())
-    store.execute("update counter set value = $1 where name = 'seq'", counters["seq"] + calls.num_rows)
-    store.execute("update counter set value = $1 where name = 'segment'", resolution.next_segment)
+    next_seq = counters["seq"] + calls.num_rows
+    store.execute(
+        "update counter set value = case name when 'seq' then cast($1 as bigint) else cast($2 as bigint) end"
+        " where name in ('seq', 'segment')",
+        *(next_seq, resolution.next_segment),
+    )
+    if indexed is not None:
+        indexed.add(resolution.identifiers["hash"].to_numpy())
+        indexed.seq = next_seq
     return Applied(resolution, found.known)
 
 
@@ -88,137 +109,132 @@ class _Batch:
         self.times: Numbers = calls["timestamp"].to_numpy()
         self.user = segments(resolution.filed, "user")[1:]
         self.account = segments(resolution.filed, "account")[1:]
-        # Whose the traits of each call are: the account's in a group call.
-        is_group = pc.equal(calls["type"], "group").to_numpy()
-        said = pc.is_valid(calls["traits"]).to_numpy()
-        self.owner = np.where(said, np.where(is_group, self.account, self.user), NOBODY)
-        self.numbers = space.numbers(store, resolution.identifiers)
+        self.kinds = space.numbers(store, resolution.identifiers)
+
+    # --- the log --------------------------------------------------------------------------------------
 
     def log(self, run: int | None) -> pa.Table:
-        """The rows of `call`."""
+        """The lines of the log (log.COLUMNS)."""
         rows = self.calls.num_rows
-        sources = {
-            slug: self.store.number("source", {"slug": slug}) for slug in pc.unique(self.calls["source"]).to_pylist()
+        created = self.resolution.created
+        born = np.zeros(rows, np.int64)
+        np.add.at(born, created["call"].to_numpy(), np.where(pc.equal(created["collection"], USERS), 1, 2))
+        new = self.resolution.identifiers
+        is_user = pc.equal(new["collection"], USERS).to_numpy()
+        items = self._items()
+        columns = {
+            "born": born,
+            "user": self.resolution.filed["user"],
+            "account": self.resolution.filed["account"],
+            "user_identifiers": _lists(items, new["call"].to_numpy(), is_user, rows),
+            "account_identifiers": _lists(items, new["call"].to_numpy(), ~is_user, rows),
+            "message_id": self.calls["message_id"],
+            "type": self.calls["type"],
+            "event": self.calls["event"],
+            "run": pa.repeat(pa.scalar(run, pa.int64()), rows),
+            "source": self._sources(),
+            "time": self.calls["timestamp"],
+            "received_at": self.calls["received_at"],
+            "traits": self.calls["traits"],
+            "body": self.calls["body"],
         }
-        source = pc.index_in(self.calls["source"], pa.array(list(sources), pa.string())).combine_chunks()
+        return pa.table(columns)
+
+    def _sources(self) -> pa.Array:
+        """The number of each call's source."""
+        slugs = self.calls["source"].combine_chunks().dictionary_encode()
+        numbers = [self.store.names("source").add(slug) for slug in slugs.dictionary.to_pylist()]
+        return pa.array(numbers, pa.int64()).take(slugs.indices)
+
+    def _items(self) -> pa.Array:
+        """New identifiers as the log lists them: `[type,"value"]`."""
+        values = self.resolution.identifiers["value"].combine_chunks()
+        kinds = pa.array(self.kinds).cast(pa.string())
+        odd = np.flatnonzero(pc.match_substring_regex(values, r'["\\\x00-\x1f]').to_numpy(zero_copy_only=False))
+        if len(odd):
+            texts = values.to_pylist()
+            for at in odd.tolist():
+                texts[at] = canonical.encode(texts[at])[1:-1]
+            values = pa.array(texts, pa.string())
+        return pc.binary_join_element_wise("[", kinds, ',"', values, '"]', "")
+
+    def events(self) -> pa.Table:
+        """The rows of `event`."""
+        told = pc.is_in(self.calls["type"], pa.array(["track", "page", "screen"])).to_numpy()
+        rows = np.flatnonzero(told & (self.user != NOBODY))
+        order = np.lexsort((rows, self.times[rows], self.user[rows]))
+        rows = rows[order]
         return pa.table(
             {
-                "seq": np.arange(self.first_seq, self.first_seq + rows),
-                "message_id": self.calls["message_id"],
-                "run": pa.array([run], pa.int64()).take(pa.array(np.zeros(rows, np.int64))),
-                "source": pa.array(list(sources.values()), pa.int64()).take(source),
-                "type": self.calls["type"],
-                "event": self.calls["event"],
-                "segment": self.resolution.filed["user"],
-                "account": self.resolution.filed["account"],
-                "time": self.calls["timestamp"],
-                "received_at": self.calls["received_at"],
-                "traits": self.calls["traits"],
-                "body": self.calls["body"],
+                "segment": self.user[rows],
+                "time": self.times[rows],
+                "seq": self.first_seq + rows,
+                "name": self.calls["event"].take(rows),
             }
         )
 
-    # --- segments that this batch creates -------------------------------------------------------------
+    # --- segments -------------------------------------------------------------------------------------
 
-    def created(self) -> pa.Table:
-        """The rows of `segment` for the new segments, in born order: the first one is `base`, and so on."""
+    def segments(self) -> pa.Table:
+        """The rows of `segment`: of the segments that are more than the one call that made them."""
+        filed, call = np.r_[self.user, self.account], np.tile(np.arange(len(self.user)), 2)
+        calls_of = np.bincount(filed[filed >= self.base] - self.base, minlength=1)
+        more = (filed != NOBODY) & ((filed < self.base) | (calls_of[np.maximum(filed - self.base, 0)] > 1))
+        filed, call = filed[more], call[more]
+        if not len(filed):
+            return space.SEGMENT.empty_table()
+        distinct, at = np.unique(filed, return_inverse=True)
+        earliest = np.full(len(distinct), np.iinfo(np.int64).max)
+        latest, last = np.full(len(distinct), np.iinfo(np.int64).min), np.zeros(len(distinct), np.int64)
+        np.minimum.at(earliest, at, self.times[call])
+        np.maximum.at(latest, at, self.times[call])
+        np.maximum.at(last, at, call)
+        touched = self._made(distinct[distinct >= self.base]) | {
+            number: self.found.segments[number] for number in distinct[distinct < self.base].tolist()
+        }
+        for number, *seen in zip(distinct.tolist(), earliest.tolist(), latest.tolist(), last.tolist(), strict=True):
+            segment = touched[number]
+            segment.created_at = min(segment.created_at, seen[0])
+            segment.updated_at = max(segment.updated_at, seen[1])
+            segment.last_seq = self.first_seq + seen[2]
+        self._file(distinct, touched)
+        self._fold(distinct, touched)
+        return identity.table(space.SEGMENT, [touched[number].row() for number in distinct.tolist()])
+
+    def _made(self, new: Numbers) -> dict[int, Segment]:
+        """New segments, by their numbers, before anything is filed under them."""
         born = self.resolution.created
-        order = born["segment"].to_numpy()
-        if np.any(order[1:] < order[:-1]):
-            born = born.sort_by("segment")
-        count = born.num_rows
-        calls = born["call"].to_numpy()
-        earliest, latest, last = self.times[calls].copy(), self.times[calls].copy(), calls.copy()
-        for filed in (self.user, self.account):
-            rows = np.flatnonzero(filed >= self.base)
-            at = filed[rows] - self.base
-            np.minimum.at(earliest, at, self.times[rows])
-            np.maximum.at(latest, at, self.times[rows])
-            np.maximum.at(last, at, rows)
-        time, seq, traits_, meta = self._documents(count)
-        columns = [
-            born["segment"],
-            space.segment_ids(self.store.secret, born),
-            born["collection"],
-            earliest,
-            latest,
-            self.first_seq + calls,
-            self.first_seq + last,
-            self._identifier_lists(count),
-            time,
-            seq,
-            traits_,
-            meta,
-        ]
-        return pa.table(columns, schema=space.SEGMENT)
+        order = np.argsort(born["segment"].to_numpy())
+        rows = born.take(order[new - self.base])
+        return {
+            number: Segment(
+                *(number, digest.segment_id(self.store.secret, Identifier(*identifier)), identifier[0]),
+                *(int(self.times[call]), int(self.times[call]), self.first_seq + call, self.first_seq + call),
+            )
+            for number, *identifier, call in identity.rows(rows)
+        }
 
-    def _identifier_lists(self, count: int) -> pa.Array:
-        """`segment.identifiers` of the new segments, in born order."""
+    def _file(self, distinct: Numbers, touched: dict[int, Segment]) -> None:
+        """File the new identifiers of some segments."""
         new = self.resolution.identifiers
-        rows = np.flatnonzero(new["segment"].to_numpy() >= self.base)
-        under = new["segment"].to_numpy()[rows] - self.base
-        order = np.argsort(under, kind="stable")
-        rows, under = rows[order], under[order]
-        items = space.identifier_items(new.take(rows), self.numbers[rows], self.first_seq)
-        offsets = np.searchsorted(under, np.arange(count + 1)).astype(np.int32)
-        lists = pa.ListArray.from_arrays(pa.array(offsets), items)
-        return pc.binary_join_element_wise("[", pc.binary_join(lists, ","), "]", "")
+        rows = np.flatnonzero(np.isin(new["segment"].to_numpy(), distinct))
+        names = ("value", "segment", "first_seen", "call")
+        for kind, row in zip(self.kinds[rows].tolist(), identity.rows(new.select(names).take(rows)), strict=True):
+            value, number, first_seen, call = row
+            touched[number].identifiers.append((kind, value, first_seen, self.first_seq + call))
 
-    def _documents(self, count: int) -> tuple[pa.Array, pa.Array, pa.Array, pa.Array]:
-        """time, seq, traits and meta of the new segments, in born order; most say what one call said whole."""
-        rows = np.flatnonzero(self.owner >= self.base)
-        at = self.owner[rows] - self.base
-        calls = np.bincount(at, minlength=count)
-        time, seq = np.zeros(count, np.int64), np.zeros(count, np.int64)
-        time[at], seq[at] = self.times[rows], self.first_seq + rows
-        own: dict[int, traits.Document] = {}
-        several = rows[calls[at] > 1]
-        for segment, document in self._folded(several, {}).items():
-            where = segment - self.base
-            time[where], seq[where] = document.time, document.seq
-            if document.own:
-                own[where] = document
-        texts: list[str | None] = [None] * count
-        metas: list[str | None] = [None] * count
-        for where, document in own.items():
-            texts[where], metas[where] = document.traits, space.meta(document)
-        none = pa.array(calls == 0)
-        null = pa.scalar(None, pa.int64())
-        return (
-            pc.if_else(none, null, pa.array(time)),
-            pc.if_else(none, null, pa.array(seq)),
-            pa.array(texts, pa.string()),
-            pa.array(metas, pa.string()),
-        )
-
-    def _folded(self, rows: Numbers, before: dict[int, traits.Document | None]) -> dict[int, traits.Document]:
-        """The documents of the segments that own the traits of some calls."""
-        said: dict[int, list[tuple[Stamp, str]]] = {}
+    def _fold(self, distinct: Numbers, touched: dict[int, Segment]) -> None:
+        """Fold what was said of some segments into their documents."""
+        # Whose the traits of each call are: the account's in a group call.
+        is_group = pc.equal(self.calls["type"], "group").to_numpy()
+        said = pc.is_valid(self.calls["traits"]).to_numpy()
+        owner = np.where(said, np.where(is_group, self.account, self.user), NOBODY)
+        rows = np.flatnonzero(np.isin(owner, distinct))
+        told: dict[int, list[tuple[Stamp, str]]] = {}
         for row, text in zip(rows.tolist(), self.calls["traits"].take(rows).to_pylist(), strict=True):
-            stamp = Stamp(int(self.times[row]), self.first_seq + row)
-            said.setdefault(int(self.owner[row]), []).append((stamp, text))
-        folded = {segment: traits.fold(before.get(segment), calls) for segment, calls in said.items()}
-        return {segment: document for segment, document in folded.items() if document is not None}
-
-    # --- segments that were there ---------------------------------------------------------------------
-
-    def changed(self) -> pa.Table:
-        """The rows of `segment` for the known segments that a call was filed under."""
-        touched: dict[int, Segment] = {}
-        for filed in (self.user, self.account):
-            for row in np.flatnonzero((filed != NOBODY) & (filed < self.base)).tolist():
-                segment = touched.setdefault(int(filed[row]), self.found.segments[int(filed[row])])
-                segment.touch(int(self.times[row]), self.first_seq + row)
-        new = self.resolution.identifiers
-        for at in np.flatnonzero(new["segment"].to_numpy() < self.base).tolist():
-            row = new.slice(at, 1).to_pylist()[0]
-            item = (int(self.numbers[at]), row["value"], row["first_seen"], self.first_seq + row["call"])
-            touched[row["segment"]].identifiers.append(item)
-        rows = np.flatnonzero((self.owner != NOBODY) & (self.owner < self.base))
-        before = {at: segment.document for at, segment in touched.items()}
-        for at, document in self._folded(rows, before).items():
-            touched[at].document = document
-        return identity.table(space.SEGMENT, [touched[at].row() for at in sorted(touched)])
+            told.setdefault(int(owner[row]), []).append((Stamp(int(self.times[row]), self.first_seq + row), text))
+        for number, stamped in told.items():
+            touched[number].document = traits.fold(touched[number].document, stamped)
 
     def subscriptions(self) -> pa.Table:
         """The rows of `subscription`: every statement with its time and call."""
@@ -230,3 +246,15 @@ class _Batch:
         columns = [found[name] for name in space.SUBSCRIPTION.names]
         keys = [(name, "ascending") for name in space.SUBSCRIPTION.names]
         return pa.table(columns, schema=space.SUBSCRIPTION).sort_by(keys)
+
+
+def _lists(items: pa.Array, call: Numbers, chosen: Numbers, calls: int) -> pa.Array:
+    """For each call the JSON list of its chosen items, null where there are none; items come in order of calls."""
+    if not chosen.any():
+        return pa.nulls(calls, pa.string())
+    if not chosen.all():
+        items, call = items.filter(chosen), call[chosen]
+    offsets = np.searchsorted(call, np.arange(calls + 1)).astype(np.int32)
+    joined = pc.binary_join(pa.ListArray.from_arrays(pa.array(offsets), items), ",")
+    lists = pc.binary_join_element_wise("[", joined, "]", "")
+    return pc.if_else(pa.array(offsets[1:] > offsets[:-1]), lists, None)

@@ -21,7 +21,7 @@ from onefold.errors import NotFound, StoreError
 from onefold.processes import alive
 
 # The newest step in migrations/versions.
-HEAD = "0002"
+HEAD = "0003"
 
 METADATA = sa.MetaData()
 CONFIGURATION = sa.Table(
@@ -53,6 +53,7 @@ RUN = sa.Table(
     sa.Column("error", sa.String),
     sa.Column("seconds", sa.Float),
     sa.Column("counts", sa.JSON),
+    sa.Column("stages", sa.JSON),  # stage -> seconds
 )
 TOKEN = sa.Table(
     "token",
@@ -70,7 +71,7 @@ TOKEN = sa.Table(
 
 @dataclass(frozen=True)
 class Run:
-    """A line of the index of runs. Times in µs since the epoch, UTC; `counts` as in sync.Counts."""
+    """A line of the index of runs. Times in µs since the epoch, UTC; `counts` and `stages` as in sync.py."""
 
     run_id: str
     mapping: str
@@ -85,6 +86,7 @@ class Run:
     error: str | None
     seconds: float | None
     counts: dict[str, int] | None
+    stages: dict[str, float] | None
 
     @property
     def abandoned(self) -> bool:
@@ -191,7 +193,7 @@ class Catalog:
             connection.execute(insert.on_conflict_do_update(index_elements=[RUN.c.run_id], set_=here))
 
     def finish(self, run_id: str, **outcome: Any) -> None:
-        """Record how a run ended: status, finished_at, seconds, counts, code, error."""
+        """Record how a run ended: status, finished_at, seconds, counts, stages, code, error."""
         with self._transaction() as connection:
             connection.execute(RUN.update().where(RUN.c.run_id == run_id).values(**outcome))
 

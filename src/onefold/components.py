@@ -16,10 +16,11 @@ import pyarrow.compute as pc
 
 from onefold import identity
 from onefold.identity import NOBODY, Known, Numbers, Pieces, Resolution
-from onefold.rules import ACCOUNTS, USERS, Rules
+from onefold.rules import ACCOUNTS, Rules
 
 # Below so many calls the sequential form is quicker than setting up columns.
 FEW = 64
+_NAMES = ["collection", "type", "value"]
 
 
 def resolve(calls: pa.Table, known: Known, rules: Rules, found: pa.Table | None = None) -> Resolution:
@@ -38,8 +39,17 @@ def resolve(calls: pa.Table, known: Known, rules: Rules, found: pa.Table | None 
 
 def resolve_identifying(found: pa.Table, times: Numbers, known: Known, rules: Rules) -> Pieces:
     """`resolve` from the identifiers of a batch (identity.IDENTIFYING) and the times of all its calls in µs."""
-    if not found.num_rows:
-        return identity.replay_identifying(found, times, known, rules)
+    alone = _alone(found, known, rules)
+    if alone.all():
+        return _creating(found, times, known)
+    if not alone.any():
+        return _entangled(found, times, known, rules)
+    apart, rest = found.filter(alone), found.filter(~alone)
+    return _creating(apart, times, known).joined(_entangled(rest, times, known, rules))
+
+
+def _entangled(found: pa.Table, times: Numbers, known: Known, rules: Rules) -> Pieces:
+    """The calls that share identifiers with others, or with known profiles."""
     graph = _graph(found, known)
     breaking = _breaking(graph, times, rules)
     whole = _whole(graph, times, ~breaking)
@@ -56,6 +66,64 @@ def resolve_identifying(found: pa.Table, times: Numbers, known: Known, rules: Ru
         rules,
     )
     return whole.joined(replayed)
+
+
+# --- calls that have their identifiers to themselves --------------------------------------------------
+
+
+def _visits(found: pa.Table) -> tuple[Numbers, Numbers]:
+    """The visit of each row (one call in one collection: 2 * call, + 1 for accounts), and each visit's first row."""
+    visit = 2 * found["call"].to_numpy() + pc.equal(found["collection"], ACCOUNTS).to_numpy()
+    return visit, np.flatnonzero(np.r_[True, visit[1:] != visit[:-1]]) if len(visit) else np.zeros(0, int)
+
+
+def _alone(found: pa.Table, known: Known, rules: Rules) -> Numbers:
+    """Whether each row's visit has all its identifiers to itself, and at most one of a type.
+
+    Told by the identifiers' hashes: two that share one only seem shared, and are resolved with the others.
+    """
+    hashes = found["hash"].to_numpy()
+    order = np.argsort(hashes)
+    same = hashes[order][1:] == hashes[order][:-1]
+    shared = np.zeros(len(hashes), bool)
+    shared[order] = np.r_[False, same] | np.r_[same, False]
+    if known.hashes is None:
+        shared |= known.identifiers.num_rows > 0
+    elif len(known.hashes):
+        shared |= np.isin(hashes, known.hashes)
+    visit, starts = _visits(found)
+    types = found["type"].combine_chunks().dictionary_encode()
+    kind = types.indices.to_numpy()
+    shared[1:] |= (kind[1:] == kind[:-1]) & (visit[1:] == visit[:-1])
+    never = [at for at, name in enumerate(types.dictionary.to_pylist()) if rules.limit(name).most < 1]
+    shared |= np.isin(kind, never)
+    sizes = np.diff(np.append(starts, len(visit)))
+    apart = (np.add.reduceat(shared, starts) == 0) & (sizes <= rules.identifiers) if len(starts) else starts > 0
+    return np.repeat(apart, sizes)
+
+
+def _creating(found: pa.Table, times: Numbers, known: Known) -> Pieces:
+    """What visits come to that have their identifiers to themselves: each creates a profile."""
+    visit, starts = _visits(found)
+    segment = known.next_segment + visit
+    filed = [np.full(len(times), NOBODY), np.full(len(times), NOBODY)]
+    for collection in (0, 1):
+        mine = visit[starts] % 2 == collection
+        filed[collection][visit[starts][mine] // 2] = segment[starts][mine]
+    call = found["call"]
+    created = [segment[starts], *(found[name].take(starts) for name in _NAMES), call.take(starts)]
+    new = [*(found[name] for name in (*_NAMES, "hash")), segment, times[call.to_numpy()], call]
+    return Pieces(
+        filed,
+        created=pa.table(created, schema=identity.CREATED),
+        identifiers=pa.table(new, schema=identity.NEW_IDENTIFIERS),
+        edges=identity.EDGES.empty_table(),
+        moves=identity.MOVES.empty_table(),
+        dropped=identity.DROPPED.empty_table(),
+    )
+
+
+# --- components ---------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -82,8 +150,7 @@ class _Graph:
 
 def _graph(found: pa.Table, known: Known) -> _Graph:
     call = found["call"].to_numpy()
-    visit = 2 * call + pc.equal(found["collection"], ACCOUNTS).to_numpy()
-    starts = np.flatnonzero(np.r_[True, visit[1:] != visit[:-1]]) if len(visit) else np.zeros(0, int)
+    visit, starts = _visits(found)
     codes, kinds, kind = _encode(found, known.identifiers)
     identifier, of_known = codes[: len(call)], codes[len(call) :]
     owner = np.full(len(kind), NOBODY)
@@ -111,19 +178,15 @@ def _graph(found: pa.Table, known: Known) -> _Graph:
 
 def _encode(found: pa.Table, known: pa.Table) -> tuple[Numbers, list[tuple[str, str]], Numbers]:
     """One integer an identifier: for the rows of both tables, with the types and each identifier's type."""
-    both = pa.concat_tables([table.select(["collection", "type", "value"]) for table in (found, known)])
-    collection, types = both["collection"], both["type"]
+    both = pa.concat_tables([table.select(_NAMES) for table in (found, known)])
     codes = np.zeros(both.num_rows, np.int64)
     kinds: list[tuple[str, str]] = []
     sizes: list[int] = []
-    for kind in pc.unique(types).to_pylist():
-        for name in (USERS, ACCOUNTS):
-            rows = np.flatnonzero(pc.and_(pc.equal(types, kind), pc.equal(collection, name)).to_numpy())
-            if len(rows):
-                values = both["value"].take(rows).combine_chunks().dictionary_encode()
-                codes[rows] = values.indices.to_numpy() + sum(sizes)
-                kinds.append((name, kind))
-                sizes.append(len(values.dictionary))
+    for name, rows in identity.by_type(both):
+        values = both["value"].take(rows).combine_chunks().dictionary_encode()
+        codes[rows] = values.indices.to_numpy() + sum(sizes)
+        kinds.append(name)
+        sizes.append(len(values.dictionary))
     return codes, kinds, np.repeat(np.arange(len(kinds)), sizes)
 
 
@@ -187,15 +250,14 @@ def _whole(graph: _Graph, times: Numbers, chosen: Numbers) -> Pieces:
         mine = chosen_visit & (visits % 2 == collection)
         segments[collection][visits[mine] // 2] = filed[mine]
     creating = np.flatnonzero(_creates(graph) & chosen_visit)
-    names = [graph.found[name] for name in ("collection", "type", "value")]
     rows = starts[creating]
-    created = [base + visits[creating], *(name.take(rows) for name in names), visits[creating] // 2]
+    created = [base + visits[creating], *(graph.found[name].take(rows) for name in _NAMES), visits[creating] // 2]
     # A new identifier is filed with the first visit that carries it; its row there is the first of all.
-    visit_of_row = np.searchsorted(visits, graph.visit)
+    visit_of_row = np.repeat(np.arange(len(starts)), np.diff(np.append(starts, len(graph.visit))))
     mine = chosen[graph.component] & (graph.owner[graph.identifier] == NOBODY)
     rows = np.flatnonzero(mine & (graph.first[graph.identifier] == graph.visit))
     call = graph.call[rows]
-    new = [*(name.take(rows) for name in names), filed[visit_of_row[rows]], times[call], call]
+    new = [*(graph.found[name].take(rows) for name in (*_NAMES, "hash")), filed[visit_of_row[rows]], times[call], call]
     edges, moves = _merges(graph, filed, visit_of_row, chosen)
     return Pieces(
         segments,

@@ -21,19 +21,7 @@ import pyarrow as pa
 from onefold import canonical, values
 from onefold.errors import SyncStopped, WarehouseError
 from onefold.processes import alive
-
-STATE = pa.schema(
-    [
-        ("key", pa.string()),  # canonical JSON text of the key: `42` and `"42"` differ
-        ("epoch", pa.int64()),
-        ("checksum", pa.binary()),  # md5 of the row's canonical text
-        ("counter", pa.int64()),  # how often a change of this key was committed
-        ("status", pa.int64()),
-        ("version", pa.int64()),  # the version of the mapping that a rejected row was tried with
-    ]
-)
-# The status of a key. A rejected row keeps the event it would have had, for the next try.
-SENT, FILTERED, REJECTED_NEW, REJECTED_UPDATED, REJECTED_DELETED = range(5)
+from onefold.state import GONE, REJECTED_DELETED, REJECTED_NEW, REJECTED_UPDATED, STATE
 
 MASS_DELETE_FROM = 100  # known keys from which a run may not delete more than half of them unasked
 
@@ -85,40 +73,52 @@ class Staging:
         self._db.execute(
             "create table staged as select rowid as pos,"
             f" {values.json_sql(self._names()[self.columns.index(key)], kind)} as key,"
-            # By name, so that the order of the columns makes no row look different.
-            f" unhex(md5({values.row_sql(sorted(named))})) as checksum from rows"
+            f" {values.checksum_sql(named)} as checksum from rows"
         )
         return int(self._one("select count(*) from staged"))
 
     def _names(self) -> list[str]:
         return [f"c{at}" for at in range(len(self.columns))]
 
-    def compare(self, state: pa.Table, epoch: int, version: int, base: int) -> Counts:
-        """Compare with the state (STATE). Rows are `new` when unseen in this epoch; counters begin at `base`."""
-        self._db.register("known", state)
-        self._db.execute("create table seen as select * from known")
-        self._db.unregister("known")
+    def compare(self, known: tuple[pa.Table, pa.Table], epoch: int, version: int, base: int) -> Counts:
+        """Compare with the state (state.read). Rows are `new` when unseen in this epoch; counters begin at `base`."""
+        first, later = known
+        self._db.register("first", first)
+        self._db.register("later", later)
+        seen = "first"
+        if later.num_rows:
+            self._db.execute(
+                "create table latest as select * exclude (part) from later"
+                " qualify row_number() over (partition by key order by part desc) = 1"
+            )
+            seen = "(select * from first where key not in (select key from latest) union all from latest)"
+        self._db.execute(f"create view seen as from {seen}")
         self._db.execute("create table repeated as select key from staged group by key having count(*) > 1")
         rejected = f"({REJECTED_NEW}, {REJECTED_UPDATED}, {REJECTED_DELETED})"
         self._db.execute(
             f"""create table changed as
-            select s.pos, s.key, s.checksum, coalesce(k.counter, $3) as counter, k.key is not null as known,
-                case when k.key is null or k.epoch <> $1 or k.status in ({REJECTED_NEW}, {REJECTED_DELETED})
+            select s.pos, s.key, s.checksum, k.key is not null as known,
+                case when k.key is null or k.status = {GONE} then $3 else k.counter end as counter,
+                case when k.key is null or k.epoch <> $1 or k.status in ({REJECTED_NEW}, {REJECTED_DELETED}, {GONE})
                      then 'new' else 'updated' end as event
             from staged s left join seen k on k.key = s.key
             where s.key is not null and s.key not in (select key from repeated where key is not null)
-                and (k.key is null or k.epoch <> $1 or k.checksum <> s.checksum or k.status = {REJECTED_DELETED}
-                    or (k.status in {rejected} and k.version <> $2))""",
+                and (k.key is null or k.epoch <> $1 or k.checksum <> s.checksum
+                    or k.status in ({REJECTED_DELETED}, {GONE}) or (k.status in {rejected} and k.version <> $2))""",
             [epoch, version, base],
         )
         self._db.execute(
             f"""create table deleted as
             select k.key, k.checksum, k.counter, 'deleted' as event from seen k
-            where not exists (select 1 from staged s where s.key = k.key)
+            where k.status <> {GONE} and not exists (select 1 from staged s where s.key = k.key)
                 and (k.status <> {REJECTED_DELETED} or k.version <> $1)""",
             [version],
         )
         return self._counts()
+
+    def seen(self) -> pa.Table:
+        """The state that `compare` was given, as one part (STATE)."""
+        return self._table(f"select {', '.join(STATE.names)} from seen where status <> {GONE}").cast(STATE)
 
     def _counts(self) -> Counts:
         extracted = int(self._one("select count(*) from staged"))
@@ -134,7 +134,7 @@ class Staging:
             unchanged=extracted - added - updated - nulls - repeated,
             null_keys=nulls,
             repeated_keys=repeated,
-            known=int(self._one(f"select count(*) from seen where status <> {REJECTED_DELETED}")),
+            known=int(self._one(f"select count(*) from seen where status not in ({REJECTED_DELETED}, {GONE})")),
         )
 
     def schema(self) -> list[tuple[str, str, Any]]:

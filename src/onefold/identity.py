@@ -7,7 +7,7 @@ identifiers, and writes what came out.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from onefold import digest
 from onefold.rules import ACCOUNTS, USERS, Identifier, Rules
 
 _IDENTIFIER = [("collection", pa.string()), ("type", pa.string()), ("value", pa.string())]
@@ -24,12 +25,18 @@ KNOWN_SEGMENTS = pa.schema([("segment", pa.int64()), ("profile", pa.int64())])
 
 Numbers = np.ndarray[Any, Any]
 
-IDENTIFYING = pa.schema([("call", pa.int64()), *_IDENTIFIER])
+# `hash` is what the store indexes the identifier by (digest.index).
+IDENTIFYING = pa.schema([("call", pa.int64()), *_IDENTIFIER, ("hash", pa.int64())])
 
 # A segment is the integer form of a segment_id: its born sequence number. `call` is a row of the batch.
 FILED = pa.schema([("user", pa.int64()), ("account", pa.int64())])
 CREATED = pa.schema([("segment", pa.int64()), *_IDENTIFIER, ("call", pa.int64())])
-NEW_IDENTIFIERS = pa.schema([*_IDENTIFIER, ("segment", pa.int64()), ("first_seen", pa.int64()), ("call", pa.int64())])
+NEW_IDENTIFIERS = pa.schema(
+    [
+        *(*_IDENTIFIER, ("hash", pa.int64())),
+        *((name, pa.int64()) for name in ("segment", "first_seen", "call")),
+    ]
+)
 EDGES = pa.schema([("a", pa.int64()), ("b", pa.int64()), ("call", pa.int64())])
 MOVES = pa.schema([("segment", pa.int64()), ("profile", pa.int64()), ("call", pa.int64())])
 LINKS = pa.schema([("user", pa.int64()), ("account", pa.int64()), ("call", pa.int64())])
@@ -38,11 +45,15 @@ DROPPED = pa.schema([("call", pa.int64()), *_IDENTIFIER, ("reason", pa.string())
 
 @dataclass(frozen=True)
 class Known:
-    """What the store knows of a batch: every profile that owns one of its identifiers, whole."""
+    """What the store knows of a batch: every profile that owns one of its identifiers, whole.
+
+    `hashes`: those of the batch that it has; None if that was not asked.
+    """
 
     identifiers: pa.Table = field(default_factory=KNOWN_IDENTIFIERS.empty_table)
     segments: pa.Table = field(default_factory=KNOWN_SEGMENTS.empty_table)
     next_segment: int = 1
+    hashes: Numbers | None = None
 
 
 @dataclass(frozen=True)
@@ -62,8 +73,10 @@ class Resolution:
     next_segment: int
 
 
-def identifying(calls: pa.Table, rules: Rules) -> pa.Table:
+def identifying(calls: pa.Table, rules: Rules, secret: str = "") -> pa.Table:
     """The identifiers of a batch that identify (IDENTIFYING): blocked ones and repeats left out.
+
+    `secret` is that of the store's digests.
 
     Ordered by call, users before accounts, then by rank, then as they stand in the call.
     """
@@ -71,9 +84,11 @@ def identifying(calls: pa.Table, rules: Rules) -> pa.Table:
     items = lists.flatten()
     found = pa.table(
         [pc.list_parent_indices(lists).cast(pa.int64()), *(items.field(at) for at in range(3))],
-        schema=IDENTIFYING,
+        names=IDENTIFYING.names[:4],
     )
-    found = found.filter(pc.invert(_blocked(found, rules)))
+    blocked = _blocked(found, rules)
+    if pc.any(blocked).as_py():
+        found = found.filter(pc.invert(blocked))
     kinds = pc.unique(found["type"]).to_pylist()
     ranks = {kind: at for at, kind in enumerate(sorted(kinds, key=rules.rank))}
     rank = pa.array([ranks[kind] for kind in kinds], pa.int64()).take(
@@ -86,16 +101,20 @@ def identifying(calls: pa.Table, rules: Rules) -> pa.Table:
         found, place = found.take(order), place[order]
     if np.any(place[1:] == place[:-1]):  # only then can a call carry an identifier twice
         found = _distinct(found)
-    return found
+    return found.append_column("hash", pa.array(digest.indices(secret, found)))
 
 
 def _blocked(found: pa.Table, rules: Rules) -> pa.Array:
-    blocked = pa.array(np.zeros(found.num_rows, bool))
+    """Whether each identifier has a value that identifies nobody."""
+    types: dict[str, list[str]] = {}
     for kind in pc.unique(found["type"]).to_pylist():
-        pattern = rules.pattern(kind)
-        if pattern is not None:
-            of_kind = pc.equal(found["type"], kind)
-            blocked = pc.or_(blocked, pc.and_(of_kind, pc.match_substring_regex(found["value"], pattern)))
+        types.setdefault(rules.pattern(kind) or "", []).append(kind)
+    blocked = pa.array(np.zeros(found.num_rows, bool))
+    for pattern, kinds in types.items():
+        if pattern:
+            matching = pc.match_substring_regex(found["value"], pattern)
+            if pc.any(matching).as_py():
+                blocked = pc.or_(blocked, pc.and_(matching, pc.is_in(found["type"], pa.array(kinds))))
     return blocked
 
 
@@ -104,6 +123,21 @@ def _distinct(found: pa.Table) -> pa.Table:
     numbered = found.append_column("row", pa.array(np.arange(found.num_rows)))
     first = numbered.group_by(found.column_names, use_threads=False).aggregate([("row", "min")])
     return found.take(np.sort(first["row_min"].to_numpy()))
+
+
+def by_type(found: pa.Table) -> Iterator[tuple[tuple[str, str], Numbers]]:
+    """Each (collection, type) of a table of identifiers with its rows: users before accounts, then by name."""
+    kinds, collections = (found[name].combine_chunks().dictionary_encode() for name in ("type", "collection"))
+    code = kinds.indices.to_numpy() * len(collections.dictionary) + collections.indices.to_numpy()
+    names = {
+        (collection, kind): at * len(collections.dictionary) + of
+        for at, kind in enumerate(kinds.dictionary.to_pylist())
+        for of, collection in enumerate(collections.dictionary.to_pylist())
+    }
+    for name in sorted(names, key=lambda name: (name[0] != USERS, name)):
+        rows = np.flatnonzero(code == names[name])
+        if len(rows):
+            yield name, rows
 
 
 # --- the sequential reference -------------------------------------------------------------------------
@@ -119,7 +153,7 @@ def replay_identifying(found: pa.Table, times: Numbers, known: Known, rules: Rul
     """`replay` from the identifiers of a batch (IDENTIFYING) and the times of all its calls in µs."""
     state = _Replay(known, rules)
     for (call, collection), items in groupby(rows(found), key=lambda row: row[:2]):
-        state.file(call, collection, [Identifier(*item[1:]) for item in items], int(times[call]))
+        state.file(call, collection, {Identifier(*item[1:4]): item[4] for item in items}, int(times[call]))
     return state.pieces(len(times))
 
 
@@ -168,15 +202,18 @@ class _Replay:
             self.owner[identifier] = segment
             self.profiles[segment].add(identifier, first_seen)
 
-    def file(self, call: int, collection: str, found: Sequence[Identifier], now: int) -> None:
-        """Resolve one call in one collection; `found` is in rank order."""
+    def file(self, call: int, collection: str, found: Mapping[Identifier, int], now: int) -> None:
+        """Resolve one call in one collection; `found` is in rank order, each with its hash."""
         kept = list(found)
         while kept:
             profiles = self._owners(kept)
             new = [item for item in kept if item not in self.owner]
             reason = self._broken(profiles, new, now)
             if reason is None:
-                self.filed[collection].append((call, self._keep(call, kept, new, profiles, now)))
+                segment = self._keep(call, kept, profiles)
+                self.filed[collection].append((call, segment))
+                for item in new:
+                    self._file(call, item, found[item], segment, now)
                 return
             self.dropped.append((call, *kept.pop(), reason))
 
@@ -222,28 +259,28 @@ class _Replay:
                 return kind
         return None
 
-    def _keep(
-        self, call: int, kept: list[Identifier], new: list[Identifier], profiles: list[_Profile], now: int
-    ) -> int:
+    def _file(self, call: int, item: Identifier, hashed: int, segment: int, now: int) -> None:
+        """File a new identifier under the segment of its call."""
+        self.owner[item] = segment
+        self.profiles[segment].add(item, now)
+        self.new.append((*item, hashed, segment, now, call))
+
+    def _keep(self, call: int, kept: list[Identifier], profiles: list[_Profile]) -> int:
         """File the call: create, add, or merge into the oldest profile. Returns its segment."""
         segment: int
         if not profiles:
             segment = provisional(self.base, call, kept[0].collection)
-            profile = self.profiles[segment] = _Profile(segment)
+            self.profiles[segment] = _Profile(segment)
             self.created.append((segment, *kept[0], call))
         else:
             segment = next(self.owner[item] for item in kept if item in self.owner)
-            profile = self._merge(call, segment, kept, profiles)
-        for item in new:
-            self.owner[item] = segment
-            profile.add(item, now)
-            self.new.append((*item, segment, now, call))
+            self._merge(call, segment, kept, profiles)
         return segment
 
-    def _merge(self, call: int, segment: int, kept: list[Identifier], profiles: list[_Profile]) -> _Profile:
+    def _merge(self, call: int, segment: int, kept: list[Identifier], profiles: list[_Profile]) -> None:
         """Join profiles, record an edge to each and every segment whose canonical profile changed."""
         if len(profiles) == 1:
-            return profiles[0]
+            return
         home = self.profiles[segment]
         for other in profiles:
             if other is not home:
@@ -265,7 +302,6 @@ class _Replay:
             for kind, values in other.identifiers.items():
                 whole.identifiers.setdefault(kind, {}).update(values)
         whole.oldest = oldest
-        return whole
 
     def pieces(self, calls: int) -> Pieces:
         filed = [np.full(calls, NOBODY), np.full(calls, NOBODY)]

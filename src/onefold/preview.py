@@ -68,7 +68,7 @@ def _effects(job: Job, batch: pa.Table) -> Iterator[dict[str, Any]]:
     """What a call does, by comparing the profiles it meets before and after."""
     store, rules = job.store, job.rules
     raw = [Identifier(**item) for items in batch["identifiers"].to_pylist() for item in items]
-    met = [Identifier(*row[1:]) for row in identity.rows(identity.identifying(batch, rules))]
+    met = [Identifier(*row[1:4]) for row in identity.rows(identity.identifying(batch, rules))]
     before = {
         at: profiles.views(store, [at], rules)[0] for item in met if (at := profiles.find(store, *item)) is not None
     }

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
-from onefold import identity, space, subscriptions, times, traits
-from onefold.rules import ACCOUNTS, USERS, Rules
+from onefold import digest, identity, index, log, space, subscriptions, times, traits
+from onefold.rules import ACCOUNTS, USERS, Identifier, Rules
 from onefold.space import Segment
-from onefold.stores import Store
+from onefold.stores import Names, Store
 
 PAGE = 1000
 
@@ -21,76 +22,82 @@ def find(store: Store, collection: str, kind: str, value: str) -> int | None:
 
     The type `segment_id` finds a profile by any of its segment_ids.
     """
-    if kind == "segment_id":
-        sql = "select segment from segment where segment_id = $1 and collection = $2"
-        rows = store.rows(f"select {_OLDEST} from ({sql}) i {_MERGED}", value, collection)
-    else:
-        sql = (
-            "select segment from identifier where type ="
-            " (select type from identifier_type where collection = $1 and name = $2) and value = $3"
-        )
-        rows = store.rows(f"select {_OLDEST} from ({sql}) i {_MERGED}", collection, kind, value)
-    return int(rows[0]["profile"]) if rows else None
+    return _owner(store, collection, kind, value)[0]
 
 
-_OLDEST = "coalesce(m.profile, i.segment) as profile"
-_MERGED = "left join merged m on m.segment = i.segment"
+def read(store: Store, collection: str, kind: str, value: str, rules: Rules) -> dict[str, Any] | None:
+    """The view of the profile that owns an identifier, or None."""
+    profile, segments = _owner(store, collection, kind, value)
+    return None if profile is None else _views(store, [profile], segments, dict.fromkeys(segments, profile), rules)[0]
+
+
+def _owner(store: Store, collection: str, kind: str, value: str) -> tuple[int | None, dict[int, Segment]]:
+    """The profile that owns an identifier, and its segments."""
+    by_id = kind == "segment_id"
+    number = digest.indexed(value) if by_id else digest.index(store.secret, Identifier(collection, kind, value))
+    there = [] if number is None else index.lookup(store, np.array([number]))[1].tolist()
+    segments, owner = space.whole(store, there)
+    of = store.names("identifier_type").get(collection, kind) if there and not by_id else None
+    for at in there:
+        segment = segments[at]
+        mine = (item[:2] == (of, value) for item in segment.identifiers)
+        if (segment.collection, segment.segment_id) == (collection, value) if by_id else any(mine):
+            return owner[at], {other: segments[other] for other in segments if owner[other] == owner[at]}
+    return None, {}
 
 
 def each(store: Store, collection: str, rules: Rules, limit: int | None = None) -> Iterator[dict[str, Any]]:
     """The views of all profiles of a collection, oldest first."""
-    after = 0
-    while limit is None or limit > 0:
-        size = PAGE if limit is None else min(PAGE, limit)
-        rows = store.rows(
-            "select s.segment from segment s left join merged m on m.segment = s.segment"
-            " where s.segment > $1 and s.collection = $2 and m.segment is null order by s.segment limit $3",
-            *(after, collection, size),
-        )
-        if not rows:
-            return
-        found = [row["segment"] for row in rows]
+    following = store.counters()["segment"]
+    for start in range(1, following, PAGE):
+        page = range(start, min(start + PAGE, following))
+        segments = space.load(store, page)
+        belongs = space.oldest(store, page)
+        found = [at for at in page if belongs[at] == at and segments[at].collection == collection][:limit]
         yield from views(store, found, rules)
-        after = found[-1]
-        limit = None if limit is None else limit - len(found)
+        if limit is not None:
+            limit -= len(found)
+            if not limit:
+                return
 
 
 def segment_ids(store: Store, segments: Sequence[int]) -> list[str]:
     """The segment_ids of segments, in their order."""
-    store.stage("asked", pa.table({"segment": pa.array(segments, pa.int64())}))
-    rows = store.rows("select s.segment, s.segment_id from asked join segment s on s.segment = asked.segment")
-    found = {row["segment"]: row["segment_id"] for row in rows}
-    return [found[segment] for segment in segments]
+    found = space.load(store, segments)
+    return [found[segment].segment_id for segment in segments]
 
 
 def search(store: Store, text: str, rules: Rules, limit: int = 20) -> list[dict[str, Any]]:
-    """Profiles one of whose identifiers contains the text, in any case; whole matches first."""
-    like = "%" + text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
-    rows = store.rows(
-        "select profile, max(whole) as whole from (select coalesce(m.profile, i.segment) as profile,"
-        " case when i.value = $1 then 1 else 0 end as whole"
-        f" from identifier i {_MERGED} where lower(i.value) like lower($2) escape '\\') found"
-        " group by profile order by whole desc, profile limit $3",
-        *(text, like, limit),
-    )
-    return views(store, [row["profile"] for row in rows], rules)
+    """Profiles one of whose identifiers contains the text, in any case; whole matches first, then the oldest."""
+    whole = [find(store, collection, kind, text) for collection, kind in store.names("identifier_type")]
+    found = dict.fromkeys(sorted({profile for profile in whole if profile is not None}))
+    for segment in log.search(store, text):
+        if len(found) >= limit:
+            break
+        found[space.oldest(store, [segment])[segment]] = None
+    return views(store, list(found)[:limit], rules)
 
 
 def views(store: Store, profiles: Sequence[int], rules: Rules) -> list[dict[str, Any]]:
     """Profiles, given by their oldest segments, as people and the CLI read them (design, section 7)."""
-    segments, owner = space.whole(store, pa.table({"profile": pa.array(profiles, pa.int64())}))
+    return _views(store, profiles, *space.whole(store, profiles), rules)
+
+
+def _views(
+    store: Store, profiles: Sequence[int], segments: Mapping[int, Segment], owner: Mapping[int, int], rules: Rules
+) -> list[dict[str, Any]]:
     members: dict[int, list[Segment]] = {}
     for at, segment in sorted(segments.items()):
         members.setdefault(owner[at], []).append(segment)
-    names = {number: name for (_, name), number in space.types(store).items()}
-    linked = _linked(store)
-    said = _statements(store, segments, names)
-    return [_view(members[at], names, linked.get(at, []), said.get(at, []), rules) for at in profiles if at in members]
+    kinds = store.names("identifier_type")
+    linked = _linked(store, owner, kinds)
+    said = _statements(store, segments, owner, kinds)
+    return [_view(members[at], kinds, linked.get(at, []), said.get(at, []), rules) for at in profiles if at in members]
 
 
 def _view(
     members: list[Segment],
-    names: dict[int, str],
+    kinds: Names,
     linked: list[dict[str, Any]],
     said: list[dict[str, Any]],
     rules: Rules,
@@ -99,7 +106,7 @@ def _view(
     documents = [segment.document for segment in members if segment.document is not None]
     return {
         "segment_id": oldest.segment_id,
-        "external_ids": external_ids(members, names, rules),
+        "external_ids": external_ids(members, kinds, rules),
         "traits": {name: value for name, (value, _) in traits.merged(documents).items()},
         "subscriptions": subscriptions.current(said),
         "accounts" if oldest.collection == USERS else "users": linked,
@@ -108,80 +115,67 @@ def _view(
     }
 
 
-def external_ids(members: Sequence[Segment], names: dict[int, str], rules: Rules) -> list[dict[str, str]]:
+def external_ids(members: Sequence[Segment], kinds: Names, rules: Rules) -> list[dict[str, str]]:
     """All identifiers of a profile, highest rank first, then as they were filed."""
-    found = [(names[kind], value, seq) for segment in members for kind, value, _, seq in segment.identifiers]
+    found = [(kinds[kind][1], value, seq) for segment in members for kind, value, _, seq in segment.identifiers]
     found.sort(key=lambda item: (rules.rank(item[0]), item[2], item[1]))
     return [{"type": kind, "id": value} for kind, value, _ in found]
 
 
-def _linked(store: Store) -> dict[int, list[dict[str, Any]]]:
-    """For each profile in `touched`: the accounts of a user, the users of an account."""
+def _linked(store: Store, owner: Mapping[int, int], kinds: Names) -> dict[int, list[dict[str, Any]]]:
+    """For each profile: the accounts of a user, the users of an account. `owner`: segment -> its profile."""
+    rows = store.asked(sorted(owner), _LINKED)
+    if not rows:
+        return {}
+    others, whose = space.whole(store, sorted({row["oldest"] for row in rows}))
+    members: dict[int, list[Segment]] = {}
+    for at, segment in sorted(others.items()):
+        members.setdefault(whose[at], []).append(segment)
     found: dict[int, dict[int, dict[str, Any]]] = {}
-    names = {number: name for (_, name), number in space.types(store).items()}
-    for row in store.rows(_LINKED):
-        ids = [{"type": names[kind], "id": value} for kind, value, *_ in json.loads(row["identifiers"])]
-        # The oldest segment comes first, and names the profile.
-        whole = {"segment_id": row["segment_id"], "external_ids": []}
-        found.setdefault(row["profile"], {}).setdefault(row["oldest"], whole)["external_ids"] += ids
-    return {profile: list(others.values()) for profile, others in found.items()}
+    for row in rows:
+        # The oldest segment names the profile.
+        oldest = members[row["oldest"]][0]
+        items = [item for segment in members[row["oldest"]] for item in segment.identifiers]
+        ids = [{"type": kinds[kind][1], "id": value} for kind, value, *_ in items]
+        whole = {"segment_id": oldest.segment_id, "external_ids": ids}
+        found.setdefault(owner[row["segment"]], {})[row["oldest"]] = whole
+    return {profile: [linked[at] for at in sorted(linked)] for profile, linked in found.items()}
 
 
-_MEMBER = """
-    with member as (
-        select profile as segment, profile from touched
-        union all
-        select m.segment, m.profile from touched t join merged m on m.profile = t.profile
-    )
-"""
-_LINKED = f"""{_MEMBER},
-    linked as (
-        select member.profile, l.account_segment as segment
-        from member join link l on l.user_segment = member.segment
+_LINKED = """
+    select distinct linked.segment, coalesce(m.profile, linked.other) as oldest
+    from (
+        select a.number as segment, l.account_segment as other from asked a join link l on l.user_segment = a.number
         union
-        select member.profile, l.user_segment from member join link l on l.account_segment = member.segment
-    ),
-    other as (
-        select distinct linked.profile, coalesce(m.profile, linked.segment) as oldest
-        from linked left join merged m on m.segment = linked.segment
-    ),
-    whole as (
-        select profile, oldest, oldest as segment from other
-        union all
-        select other.profile, other.oldest, m.segment from other join merged m on m.profile = other.oldest
-    )
-    select whole.profile, whole.oldest, s.segment_id, s.identifiers
-    from whole join segment s on s.segment = whole.segment
-    order by whole.profile, whole.oldest, s.segment
+        select a.number, l.user_segment from asked a join link l on l.account_segment = a.number
+    ) linked
+    left join merged m on m.segment = linked.other
 """
 
 
-def _statements(store: Store, segments: dict[int, Segment], names: dict[int, str]) -> dict[int, list[dict[str, Any]]]:
-    """For each profile in `touched`: what was said about its addresses."""
+def _statements(
+    store: Store, segments: Mapping[int, Segment], owner: Mapping[int, int], kinds: Names
+) -> dict[int, list[dict[str, Any]]]:
+    """For each profile: what was said about its addresses."""
     channels: dict[str, list[str]] = {}
     for channel, kind in subscriptions.ADDRESSES.items():
         channels.setdefault(kind, []).append(channel)
     addresses = [
-        (channel, value, at)
+        (channel, value, owner[at])
         for at, segment in segments.items()
         for kind, value, *_ in segment.identifiers
-        for channel in channels.get(names[kind], ())
+        for channel in channels.get(kinds[kind][1], ())
     ]
-    if not addresses:
-        return {}
-    store.stage("address", identity.table(_ADDRESS, sorted(addresses)))
     found: dict[int, list[dict[str, Any]]] = {}
-    for row in store.rows(_SAID):
+    for row in store.asked(identity.table(_ADDRESS, sorted(addresses)), _SAID):
         found.setdefault(row["profile"], []).append(row)
     return found
 
 
-_ADDRESS = pa.schema([("channel", pa.string()), ("address", pa.string()), ("segment", pa.int64())])
+_ADDRESS = pa.schema([("channel", pa.string()), ("address", pa.string()), ("profile", pa.int64())])
 _SAID = """
-    select coalesce(m.profile, a.segment) as profile, s.channel, s.address, s.list, s.time, s.seq, s.status
-    from address a
-    join subscription s on s.channel = a.channel and s.address = a.address
-    left join merged m on m.segment = a.segment
+    select a.profile, s.channel, s.address, s.list, s.time, s.seq, s.status
+    from asked a join subscription s on s.channel = a.channel and s.address = a.address
 """
 
 
@@ -194,21 +188,21 @@ def why(store: Store, profile: int) -> dict[str, Any]:
     `identifiers` and `traits` name the call that set each one; `merges` tells which segment_ids were joined,
     by which call and identifier, newest last.
     """
-    segments, _ = space.whole(store, pa.table({"profile": pa.array([profile], pa.int64())}))
+    segments, _ = space.whole(store, [profile])
     members = [segments[at] for at in sorted(segments)]
-    names = {number: name for (_, name), number in space.types(store).items()}
+    kinds = store.names("identifier_type")
     documents = [segment.document for segment in members if segment.document is not None]
     kept = traits.merged(documents)
-    edges = store.rows(
-        f"{_MEMBER} select e.seq, e.a, e.b from edge e join member on member.segment = e.a"
-        " where e.active = 1 order by e.seq, e.a, e.b"
+    edges = store.asked(
+        sorted(segments),
+        "select e.seq, e.a, e.b from asked a join edge e on e.a = a.number where e.active = 1 order by e.seq, e.a, e.b",
     )
     seqs = {stamp.seq for _, stamp in kept.values()} | {edge["seq"] for edge in edges}
     seqs |= {seq for segment in members for *_, seq in segment.identifiers}
     calls = _calls(store, seqs)
     return {
         "identifiers": [
-            {"type": names[kind], "id": value, "filed_under": segment.segment_id, **calls[seq]}
+            {"type": kinds[kind][1], "id": value, "filed_under": segment.segment_id, **calls[seq]}
             for segment in members
             for kind, value, _, seq in segment.identifiers
         ],
@@ -222,27 +216,29 @@ def why(store: Store, profile: int) -> dict[str, Any]:
 
 
 def _calls(store: Store, seqs: set[int]) -> dict[int, dict[str, Any]]:
-    """seq -> where a call came from: type, message_id, source, mapping, run, timestamp, its identifiers."""
-    store.stage("asked", pa.table({"seq": pa.array(sorted(seqs), pa.int64())}))
-    rows = store.rows(
-        "select c.seq, c.type, c.message_id, c.time, c.body, src.slug as source,"
-        " coalesce(r.run_id, '') as run_id, coalesce(m.path, '') as mapping"
-        " from asked join call c on c.seq = asked.seq join source src on src.source = c.source"
-        " left join run r on r.run = c.run left join mapping m on m.mapping = r.mapping"
-    )
-    found = {}
-    for row in rows:
-        body = json.loads(row["body"])
-        found[row["seq"]] = {
-            "call": row["type"],
-            "message_id": row["message_id"],
-            "source": row["source"],
-            "mapping": row["mapping"] or None,
-            "run_id": row["run_id"] or None,
-            "timestamp": times.text(row["time"]),
-            "user_id": body.get("userId"),
+    """seq -> where a call came from: type, message_id, source, mapping, run, timestamp, its user."""
+    sources = store.names("source")
+    logged = log.calls(store, seqs)
+    runs = {
+        row["run"]: row
+        for row in store.asked(
+            sorted({call.run for call in logged.values() if call.run is not None}),
+            "select r.run, r.run_id, m.path from asked a join run r on r.run = a.number"
+            " join mapping m on m.mapping = r.mapping",
+        )
+    }
+    return {
+        seq: {
+            "call": call.type,
+            "message_id": call.message_id,
+            "source": sources[call.source][0],
+            "mapping": runs[call.run]["path"] if call.run in runs else None,
+            "run_id": runs[call.run]["run_id"] if call.run in runs else None,
+            "timestamp": times.text(call.time),
+            "user_id": json.loads(call.body).get("userId"),
         }
-    return found
+        for seq, call in logged.items()
+    }
 
 
 def collection_of(kind: str, *, accounts: bool) -> str:

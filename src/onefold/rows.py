@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from onefold import calls, canonical, columnar, diff, identity, segment_profiles, times, trigger
+from onefold import calls, canonical, columnar, identity, segment_profiles, state, times, trigger
 from onefold.calls import Arrival
 from onefold.errors import InvalidMapping, RowRejected
 from onefold.rules import Rules
@@ -23,9 +23,9 @@ from onefold.rules import Rules
 MAX_VALUE_BYTES = 128 * 1024
 MAX_RECORD_BYTES = 512 * 1024
 
-# What is remembered of a row: diff.STATE, and whether the state has its key already.
-REMEMBERED = pa.schema([*diff.STATE, ("known", pa.bool_())])
-_REJECTED = {"new": diff.REJECTED_NEW, "updated": diff.REJECTED_UPDATED, "deleted": diff.REJECTED_DELETED}
+# What is remembered of a row: STATE, and whether the state has its key already.
+REMEMBERED = pa.schema([*state.STATE, ("known", pa.bool_())])
+_REJECTED = {"new": state.REJECTED_NEW, "updated": state.REJECTED_UPDATED, "deleted": state.REJECTED_DELETED}
 
 Rejected = tuple[str | None, str | None, RowRejected, str | None]  # key, event, why, record
 
@@ -36,7 +36,6 @@ class Mapped:
 
     calls: pa.Table  # calls.SCHEMA
     state: pa.Table  # REMEMBERED
-    gone: list[str]  # keys whose deletion is done with
     rejected: list[Rejected]
     filtered: int
 
@@ -101,9 +100,9 @@ class Rows:
         if self.plan is None or "plain" not in chunk.column_names:
             return self._one_by_one(chunk)[0]
         plain = chunk["plain"].to_numpy()
-        columns = self._in_columns(chunk.filter(plain), self.plan)
         if plain.all():
-            return columns[0]
+            return self._in_columns(chunk, self.plan)[0]
+        columns = self._in_columns(chunk.filter(plain), self.plan)
         rows = self._one_by_one(chunk.filter(~plain))
         # Calls in the order of their rows, wherever they were made.
         places = np.flatnonzero(plain)[columns[1]], np.flatnonzero(~plain)[rows[1]]
@@ -111,7 +110,6 @@ class Rows:
         return Mapped(
             pa.concat_tables([columns[0].calls, rows[0].calls]).take(order),
             pa.concat_tables([columns[0].state, rows[0].state]),
-            rows[0].gone,
             rows[0].rejected,
             columns[0].filtered + rows[0].filtered,
         )
@@ -120,7 +118,7 @@ class Rows:
         """The plain rows of a chunk, and which of them have calls."""
         origin, rows = self.origin, chunk.num_rows
         selected = pc.is_in(chunk["event"], pa.array(sorted(plan.events), pa.string())).to_numpy()
-        status = np.where(selected, diff.SENT, diff.FILTERED)
+        status = np.where(selected, state.SENT, state.FILTERED)
         columns = {
             "key": chunk["key"],
             "epoch": np.full(rows, origin.epoch),
@@ -130,13 +128,14 @@ class Rows:
             "version": np.full(rows, origin.version),
             "known": chunk["known"],
         }
-        state = pa.table([columns[name] for name in REMEMBERED.names], schema=REMEMBERED)
-        made = plan.calls(chunk.filter(selected), origin.source, origin.received_at)
-        return Mapped(made, state, [], [], int(rows - selected.sum())), np.flatnonzero(selected)
+        remembered = pa.table([columns[name] for name in REMEMBERED.names], schema=REMEMBERED)
+        chosen = chunk if selected.all() else chunk.filter(selected)
+        made = plan.calls(chosen, origin.source, origin.received_at)
+        return Mapped(made, remembered, [], int(rows - selected.sum())), np.flatnonzero(selected)
 
     def _one_by_one(self, chunk: pa.Table) -> tuple[Mapped, np.ndarray[Any, Any]]:
         """The rows of a chunk one after another, and which of them have calls."""
-        made, state, gone, places = [], [], [], []
+        made, remembered, places = [], [], []
         rejected: list[Rejected] = []
         filtered = 0
         names = ("key", "checksum", "counter", "event", "known", "record")
@@ -148,19 +147,18 @@ class Rows:
             except RowRejected as error:
                 rejected.append((row["key"], event, error, row["record"]))
                 # What was not accepted did not happen: the counter stays.
-                state.append((*seen, counter - 1, _REJECTED[event], self.origin.version, row["known"]))
+                remembered.append((*seen, counter - 1, _REJECTED[event], self.origin.version, row["known"]))
                 continue
             if call is None:
                 filtered += 1
             else:
                 made.append(call)
                 places.append(place)
+            status = state.FILTERED if call is None else state.SENT
             if event == "deleted":
-                gone.append(row["key"])
-            else:
-                status = diff.FILTERED if call is None else diff.SENT
-                state.append((*seen, counter, status, self.origin.version, row["known"]))
-        mapped = Mapped(calls.table(made), identity.table(REMEMBERED, state), gone, rejected, filtered)
+                status = state.GONE
+            remembered.append((*seen, counter, status, self.origin.version, row["known"]))
+        mapped = Mapped(calls.table(made), identity.table(REMEMBERED, remembered), rejected, filtered)
         return mapped, np.array(places, np.int64)
 
     # --- a row ----------------------------------------------------------------------------------------

@@ -1,21 +1,23 @@
-"""A Profile Space: what is known of a batch of identifiers, and the writing of what a batch changed."""
+"""A Profile Space: what is known of a batch of identifiers, and the writing of what a batch changed.
+
+A segment that one call made is in the log only; what has changed since has a row of its own.
+"""
 
 from __future__ import annotations
 
-import hmac
-import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from onefold import canonical
+from onefold import digest, identity, index, log
 from onefold.identity import KNOWN_IDENTIFIERS, KNOWN_SEGMENTS, Known, Numbers, Resolution, table
-from onefold.rules import USERS, Identifier
-from onefold.stores import Store
+from onefold.log import Logged
+from onefold.rules import Identifier
+from onefold.stores import Names, Store
 from onefold.traits import Document
 
 SEGMENT = pa.schema(
@@ -34,12 +36,6 @@ SEGMENT = pa.schema(
         ("meta", pa.string()),
     ]
 )
-# Text that may be null is selected with coalesce: the driver types a column by its first rows.
-SEGMENT_COLUMNS = (
-    "s.segment, s.segment_id, s.collection, s.created_at, s.updated_at, s.first_seq, s.last_seq, s.identifiers,"
-    " coalesce(s.time, 0) as time, coalesce(s.seq, 0) as seq, coalesce(s.traits, c.traits, '') as traits,"
-    " coalesce(s.meta, '') as meta, s.traits is not null as own"
-)
 
 
 @dataclass
@@ -56,42 +52,52 @@ class Segment:
     identifiers: list[tuple[int, str, int, int]] = field(default_factory=list)  # type, value, first_seen, seq
     document: Document | None = None
 
-    def touch(self, time: int, seq: int) -> None:
-        self.created_at = min(self.created_at, time)
-        self.updated_at = max(self.updated_at, time)
-        self.last_seq = seq
-
     def row(self) -> tuple[Any, ...]:
         """The row of SEGMENT."""
         document = self.document
         return (
             *(self.segment, self.segment_id, self.collection, self.created_at, self.updated_at),
-            *(self.first_seq, self.last_seq),
-            json.dumps(self.identifiers, ensure_ascii=False, separators=(",", ":")),
-            document.time if document else None,
-            document.seq if document else None,
-            document.traits if document and document.own else None,
-            meta(document) if document and document.own else None,
+            *(self.first_seq, self.last_seq, _json(self.identifiers)),
+            *((document.time, document.seq, document.traits) if document else (None, None, None)),
+            _json(document.meta) if document and document.meta else None,
         )
 
 
-def segment_of(row: Mapping[str, Any]) -> Segment:
-    """A Segment from a row of SEGMENT_COLUMNS."""
+def _json(value: Any) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+def of_row(row: Mapping[str, Any]) -> Segment:
+    """A segment from its own row."""
     document = None
     if row["seq"]:
-        meta = json.loads(row["meta"]) if row["meta"] else {}
-        document = Document(row["time"], row["seq"], row["traits"], meta, own=bool(row["own"]))
+        meta = msgspec.json.decode(row["meta"]) if row["meta"] else {}
+        document = Document(row["time"], row["seq"], row["traits"], meta)
     return Segment(
         *(row["segment"], row["segment_id"], row["collection"], row["created_at"], row["updated_at"]),
         *(row["first_seq"], row["last_seq"]),
-        [tuple(item) for item in json.loads(row["identifiers"])],
+        [tuple(item) for item in msgspec.json.decode(row["identifiers"])],
         document,
     )
 
 
-def meta(document: Document) -> str | None:
-    """`segment.meta` of a document: the traits that another call than the newest set, with time and seq."""
-    return json.dumps(document.meta, ensure_ascii=False, separators=(",", ":")) if document.meta else None
+def of_call(segment: int, call: Logged, secret: str, kinds: Names) -> Segment:
+    """A segment that is just what the call that created it says."""
+    is_user = call.user == segment
+    filed = msgspec.json.decode((call.user_identifiers if is_user else call.account_identifiers) or "[]")
+    # The first one filed is the one that created it.
+    kind, value = filed[0]
+    collection, name = kinds[kind]
+    identifier = Identifier(collection, name, value)
+    document = None
+    if call.traits is not None and is_user == (call.type != "group"):
+        document = Document(call.time, call.seq, call.traits)
+    return Segment(
+        *(segment, digest.segment_id(secret, identifier), identifier.collection, call.time, call.time),
+        *(call.seq, call.seq),
+        [(kind, value, call.time, call.seq) for kind, value in filed],
+        document,
+    )
 
 
 @dataclass
@@ -102,20 +108,52 @@ class Found:
     segments: dict[int, Segment]
 
 
-def lookup(store: Store, identifying: pa.Table, next_segment: int) -> Found:
+class Indexed:
+    """The hashes that a space may have, for a run that writes most of them: what it denies needs no look-up.
+
+    A Bloom filter. Good as long as nobody else writes: `seq` is the space's counter as this run left it.
+    """
+
+    def __init__(self, store: Store, more: int) -> None:
+        """`more` is about how many identifiers are going to be added."""
+        there = index.hashes(store)
+        # 16 bits and 4 marks for each hash: it errs for one in thousands while `more` is about right. 512 MB at most.
+        self._bits = min(32, max(16, int(16 * (len(there) + more)).bit_length()))
+        self._marked = np.zeros(1 << self._bits - 3, np.uint8)
+        self.seq = store.counters()["seq"]
+        self.add(there)
+
+    def add(self, hashes: Numbers) -> None:
+        for place, bit in self._marks(hashes):
+            np.bitwise_or.at(self._marked, place, bit)
+
+    def may_hold(self, hashes: Numbers) -> Numbers:
+        found = np.ones(len(hashes), bool)
+        for place, bit in self._marks(hashes):
+            found &= self._marked[place] & bit != 0
+        return found
+
+    def _marks(self, hashes: Numbers) -> Iterator[tuple[Numbers, Numbers]]:
+        """For each mark the bytes and the bits in them."""
+        for factor in _FACTORS:
+            mark = hashes.view(np.uint64) * factor >> np.uint64(64 - self._bits)
+            yield mark >> np.uint64(3), np.uint8(1) << (mark & np.uint64(7)).astype(np.uint8)
+
+
+# Odd numbers without a pattern: each makes other bits of the hash come first.
+_FACTORS = [np.uint64(at) for at in (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0xD6E8FEB86659FD93, 0xA0761D6478BD642F)]
+
+
+def lookup(store: Store, identifying: pa.Table, next_segment: int, indexed: Indexed | None = None) -> Found:
     """Every profile that owns one of the identifiers (identity.IDENTIFYING), whole. Raises StoreError."""
-    numbers = types(store)
-    kinds = pc.binary_join_element_wise(identifying["collection"], identifying["type"], ":")
-    names = pa.array([":".join(name) for name in numbers], pa.string())
-    number = pa.array(list(numbers.values()), pa.int64()).take(pc.index_in(kinds, names).combine_chunks())
-    wanted = pa.table({"type": number, "value": identifying["value"]}).filter(pc.is_valid(number))
-    if not wanted.num_rows:
-        return Found(Known(next_segment=next_segment), {})
-    store.stage("wanted", wanted.sort_by([("type", "ascending"), ("value", "ascending")]))
-    segments, profile = whole(store, store.query(_TOUCHED))
-    of = {number: name for name, number in numbers.items()}
+    hashes = identifying["hash"].to_numpy()
+    if indexed is not None:
+        hashes = hashes[indexed.may_hold(hashes)]
+    there, at = index.lookup(store, np.unique(hashes) if next_segment > 1 else hashes[:0])
+    segments, profile = whole(store, np.unique(at))
+    kinds = store.names("identifier_type")
     items = [
-        (*of[kind], value, segment.segment, first_seen)
+        (*kinds[kind], value, segment.segment, first_seen)
         for segment in segments.values()
         for kind, value, first_seen, _ in segment.identifiers
     ]
@@ -123,84 +161,76 @@ def lookup(store: Store, identifying: pa.Table, next_segment: int) -> Found:
         identifiers=table(KNOWN_IDENTIFIERS, items),
         segments=table(KNOWN_SEGMENTS, sorted(profile.items())),
         next_segment=next_segment,
+        hashes=there,
     )
     return Found(found, segments)
 
 
-def whole(store: Store, profiles: pa.Table) -> tuple[dict[int, Segment], dict[int, int]]:
-    """The segments of profiles (a table with the column `profile`: oldest segments), and whose each is."""
-    store.stage("touched", profiles)
-    segments, profile = {}, {}
-    for row in store.rows(_WHOLE):
-        segments[row["segment"]] = segment_of(row)
-        profile[row["segment"]] = row["profile"]
-    return segments, profile
+def whole(store: Store, segments: Sequence[int] | Numbers) -> tuple[dict[int, Segment], dict[int, int]]:
+    """All segments of the profiles that some segments belong to, and whose each is. Raises StoreError."""
+    rows = store.asked(segments, _MEMBERS)
+    return _segments(store, rows), {row["number"]: row["profile"] for row in rows}
 
 
-def types(store: Store) -> dict[tuple[str, str], int]:
-    """(collection, type) -> the integer that stands for it in the space."""
-    return {(row["collection"], row["name"]): row["type"] for row in store.rows(_TYPES)}
+def oldest(store: Store, segments: Sequence[int]) -> dict[int, int]:
+    """Each segment -> the oldest of its profile. Raises StoreError."""
+    rows = store.asked(segments, "select m.segment, m.profile from asked a join merged m on m.segment = a.number")
+    return dict(zip(segments, segments, strict=True)) | {row["segment"]: row["profile"] for row in rows}
 
 
-_TYPES = "select type, collection, name from identifier_type"
-_TOUCHED = """
-    select distinct coalesce(m.profile, i.segment) as profile
-    from wanted w
-    join identifier i on i.type = w.type and i.value = w.value
-    left join merged m on m.segment = i.segment
+def load(store: Store, segments: Sequence[int]) -> dict[int, Segment]:
+    """Some segments, whole. Raises StoreError."""
+    return _segments(store, store.asked(segments, _LOAD))
+
+
+def _segments(store: Store, rows: Sequence[Mapping[str, Any]]) -> dict[int, Segment]:
+    """Segments from rows of their numbers and what `segment` has of them: those without a row are in the log."""
+    segments = {row["number"]: of_row(row) for row in rows if row["segment"]}
+    fresh = [row["number"] for row in rows if not row["segment"]]
+    if fresh:
+        kinds = store.names("identifier_type")
+        for segment, call in log.births(store, fresh).items():
+            segments[segment] = of_call(segment, call, store.secret, kinds)
+    return segments
+
+
+# What may be null is selected with coalesce: the driver types a column by its first rows.
+_COLUMNS = ", ".join(
+    f"coalesce(s.{field.name}, {0 if field.type == pa.int64() else repr('')}) as {field.name}" for field in SEGMENT
+)
+_LOAD = f"select a.number, {_COLUMNS} from asked a left join segment s on s.segment = a.number"
+_PROFILES = """
+    select distinct coalesce(m.profile, a.number) as profile from asked a left join merged m on m.segment = a.number
 """
-_WHOLE = f"""
-    with member as (
-        select profile as segment, profile from touched
+_MEMBERS = f"""
+    select member.number, member.profile, {_COLUMNS}
+    from (
+        select p.profile as number, p.profile from ({_PROFILES}) p
         union all
-        select m.segment, m.profile from touched t join merged m on m.profile = t.profile
-    )
-    select {SEGMENT_COLUMNS}, member.profile
-    from member
-    join segment s on s.segment = member.segment
-    left join call c on c.seq = s.seq and s.traits is null
+        select m.segment, m.profile from ({_PROFILES}) p join merged m on m.profile = p.profile
+    ) member
+    left join segment s on s.segment = member.number
 """
 
 
 def numbers(store: Store, identifiers: pa.Table) -> Numbers:
     """The integer of each row's identifier type; types that the space has not seen are added to it."""
-    kinds = pc.binary_join_element_wise(identifiers["collection"], identifiers["type"], ":")
-    # Users before accounts, then by name: the same numbers whatever the order of the calls.
-    for name in sorted(pc.unique(kinds).to_pylist(), reverse=True):
-        collection, _, kind = name.partition(":")
-        store.number("identifier_type", {"collection": collection, "name": kind})
-    known = types(store)
-    at = pc.index_in(kinds, pa.array([":".join(name) for name in known], pa.string()))
-    found: Numbers = np.array(list(known.values()), np.int64)[at.to_numpy()]
+    found: Numbers = np.zeros(identifiers.num_rows, np.int64)
+    kinds = store.names("identifier_type")
+    for name, rows in identity.by_type(identifiers):
+        found[rows] = kinds.add(*name)
     return found
 
 
-def identifier_items(new: pa.Table, kinds: Numbers, first_seq: int) -> pa.Array:
-    """The items of `segment.identifiers` for rows of identity.NEW_IDENTIFIERS: `[type,"value",first_seen,seq]`."""
-    values = new["value"].combine_chunks()
-    quoted = pc.binary_join_element_wise('"', values, '"', "")
-    odd = np.flatnonzero(pc.match_substring_regex(values, r'["\\\x00-\x1f]').to_numpy(zero_copy_only=False))
-    if len(odd):
-        texts = quoted.to_pylist()
-        for at in odd.tolist():
-            texts[at] = canonical.encode(values[at].as_py())
-        quoted = pa.array(texts, pa.string())
-    seqs = pa.array(first_seq + new["call"].to_numpy()).cast(pa.string())
-    first_seen = new["first_seen"].combine_chunks().cast(pa.string())
-    parts = pc.binary_join_element_wise(pa.array(kinds).cast(pa.string()), quoted, first_seen, seqs, ",")
-    return pc.binary_join_element_wise("[", parts, "]", "")
-
-
-def write(store: Store, resolution: Resolution, kinds: Numbers, first_seq: int) -> None:
-    """Write what a resolution says, but for the segments themselves. `kinds`: as from `numbers`."""
+def write(store: Store, resolution: Resolution, first_seq: int) -> None:
+    """Write what a resolution says, but for the segments themselves."""
     new = resolution.identifiers
 
     def seq(found: pa.Table) -> Numbers:
         call: Numbers = found["call"].to_numpy()
         return first_seq + call
 
-    rows = pa.table({"type": kinds, "value": new["value"], "segment": new["segment"]})
-    store.append("identifier", rows.sort_by([("type", "ascending"), ("value", "ascending")]))
+    index.add(store, new["hash"].to_numpy(), new["segment"].to_numpy())
     edges, moves, links, dropped = resolution.edges, resolution.moves, resolution.links, resolution.dropped
     active = np.ones(edges.num_rows, np.int64)
     store.append("edge", pa.table({"seq": seq(edges), "a": edges["a"], "b": edges["b"], "active": active}))
@@ -233,7 +263,6 @@ _KEYS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "merged": (("segment",), ()),
     "link": (("user_segment", "account_segment"), ("seq",)),
     "subscription": (("channel", "address", "list", "time", "seq"), ("status",)),
-    "state": (("mapping", "key"), ()),
 }
 _MERGED = pa.schema([("segment", pa.int64()), ("profile", pa.int64())])
 SUBSCRIPTION = pa.schema(
@@ -243,35 +272,3 @@ SUBSCRIPTION = pa.schema(
         ("status", pa.string()),
     ]
 )
-
-
-def segment_id(secret: bytes, identifier: Identifier, incarnation: int = 0) -> str:
-    """The id that an identifier creates: computed, so that a rebuild gives the same, and not to be guessed."""
-    prefix = "use_" if identifier.collection == USERS else "grp_"
-    said = "\0".join((*identifier, str(incarnation)))
-    return prefix + hmac.digest(secret, said.encode(), "sha256")[:16].hex()
-
-
-# From so many on, DuckDB is quicker than Python.
-MANY = 1000
-
-
-def segment_ids(secret: bytes, created: pa.Table) -> pa.Array:
-    """`segment_id` for each row of identity.CREATED."""
-    if created.num_rows < MANY:
-        rows = zip(*(created[name].to_pylist() for name in Identifier._fields), strict=True)
-        return pa.array([segment_id(secret, Identifier(*row)) for row in rows], pa.string())
-    import duckdb
-
-    # HMAC-SHA256 written out: the hash of the outer pad and the hash of the inner pad and the message.
-    key = secret.ljust(64, b"\0")
-    inner, outer = (bytes(byte ^ pad for byte in key) for pad in (0x36, 0x5C))
-    with duckdb.connect() as connection:
-        connection.register("created", created)
-        found = connection.sql(
-            f"select case when collection = '{USERS}' then 'use_' else 'grp_' end || left(sha256($1::blob || unhex("
-            " sha256($2::blob || encode(collection || chr(0) || type || chr(0) || value || chr(0) || '0')))), 32) as id"
-            " from created",
-            params=[outer, inner],
-        ).to_arrow_table()
-    return found["id"].combine_chunks()

@@ -10,16 +10,16 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from time import time_ns
+from time import perf_counter, time_ns
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from onefold import diff, identity, mapping, space
+from onefold import diff, identity, index, mapping, state
 from onefold.apply import Applied, apply
 from onefold.config import Mapping, Model
 from onefold.errors import InvalidMapping
@@ -27,10 +27,14 @@ from onefold.identity import NOBODY
 from onefold.nearest import nearest
 from onefold.rows import Mapped, Origin, Rejected, Rows, key_rejected
 from onefold.rules import Rules
+from onefold.space import Indexed
 from onefold.stores import Store
 from onefold.warehouses import Warehouse
 
 CHUNK_ROWS = 100_000
+# A run that changes more rows than the space has segments, and these at least, keeps in memory what the space has;
+# a row is taken to have so many identifiers.
+ALONE, IDENTIFIERS = 50_000, 4
 Progress = Callable[[str, int, int | None], None]  # stage, rows done, rows in all if known
 
 
@@ -66,6 +70,22 @@ class Counts:
     profiles_updated: int = 0
     merges: int = 0
 
+    @property
+    def changed(self) -> int:
+        return self.added + self.updated + self.deleted
+
+
+class Stages(dict[str, float]):
+    """The seconds that a run spent in each stage: read, diff, map, apply, index."""
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        began = perf_counter()
+        try:
+            yield
+        finally:
+            self[stage] = round(self.get(stage, 0.0) + perf_counter() - began, 3)
+
 
 @dataclass
 class Header:
@@ -86,6 +106,7 @@ def sync(
     run_id: str,
     counts: Counts,
     *,
+    stages: Stages | None = None,
     full: bool = False,
     dry_run: bool = False,
     allow_deletes: bool = False,
@@ -95,39 +116,58 @@ def sync(
 ) -> None:
     """Bring a mapping's changes into its space, and count them. Raises WarehouseError, StoreError, SyncStopped.
 
+    `stages` takes up the seconds of each; mapping a chunk and applying the one before go on side by side.
     A dry run is the same work inside one turn of the caller's, who takes it back. `applied` is shown what each
     chunk did, `refused` the rows that were rejected.
     """
+    clock = Stages() if stages is None else stages
     with ExitStack() as stack:
         stack.enter_context(job.store.lease(job.path, wait=True))
         turn = nullcontext if dry_run else job.store.turn
         run = _Run(job, run_id, counts, _header(job, full=full), turn, applied, refused)
         staging = stack.enter_context(diff.staging(job.temp))
         progress("read", 0, None)
-        with job.warehouse.read(job.model.sql) as reader:
+        with clock.timed("read"), job.warehouse.read(job.model.sql) as reader:
             run.counts.extracted = staging.load(reader, job.model.key)
         check_columns(job, staging.columns)
         progress("diff", 0, run.counts.extracted)
-        found = staging.compare(_state(job.store, run.header), run.header.epoch, run.header.version, run.header.base)
+        with clock.timed("diff"):
+            known = _state(job.store, run.header)
+            found = staging.compare(known, run.header.epoch, run.header.version, run.header.base)
         diff.guard(found, allow_deletes=allow_deletes)
         run.begin(found, staging.rejected(CHUNK_ROWS))
-        rows = _rows(job, run, staging)
-        plan = rows.plan
-        computing = rows.computing if plan is not None and plan.computed.resolvers else None
-        job.store.prepare()
-        done = 0
-        # One chunk is written while the next is mapped.
-        with ThreadPoolExecutor(1) as writer:
-            writing = None
-            for chunk in staging.changes(CHUNK_ROWS, plan.select if plan else (), computing):
-                mapped = rows.map(chunk)
-                if writing is not None:
-                    done += writing.result()
-                    progress("commit", done, found.changed)
-                writing = writer.submit(run.chunk, mapped, chunk.num_rows)
+        if known[1].num_rows * state.LATER > known[0].num_rows:
+            run.compact(staging.seen())
+        if found.changed:
+            _chunks(job, run, staging, found.changed, clock, progress)
+        progress("done", found.changed, found.changed)
+
+
+def _chunks(job: Job, run: _Run, staging: diff.Staging, changed: int, clock: Stages, progress: Progress) -> None:
+    """Map and apply the changed rows in chunks: one is written while the next is mapped."""
+    rows = _rows(job, run, staging)
+    plan = rows.plan
+    computing = rows.computing if plan is not None and plan.computed.resolvers else None
+    secret = job.store.secret
+    job.store.prepare()
+    chunks = iter(staging.changes(CHUNK_ROWS, plan.select if plan else (), computing))
+    done = 0
+    with ThreadPoolExecutor(1) as writer:
+        writing = None
+        while True:
+            with clock.timed("map"):
+                chunk = next(chunks, None)
+                if chunk is not None:
+                    mapped = rows.map(chunk)
+                    identifying = identity.identifying(mapped.calls, job.rules, secret)
             if writing is not None:
                 done += writing.result()
-        progress("done", done, found.changed)
+                progress("apply", done, changed)
+            if chunk is None:
+                break
+            writing = writer.submit(run.chunk, mapped, identifying, chunk.num_rows, clock)
+    with clock.timed("index"):
+        run.end()
 
 
 def _header(job: Job, *, full: bool) -> Header:
@@ -171,12 +211,8 @@ def check_columns(job: Job, columns: Sequence[str]) -> None:
             )
 
 
-def _state(store: Store, header: Header) -> pa.Table:
-    if header.mapping is None or header.forget:
-        return diff.STATE.empty_table()
-    return store.query(
-        "select key, epoch, checksum, counter, status, version from state where mapping = $1", header.mapping
-    )
+def _state(store: Store, header: Header) -> tuple[pa.Table, pa.Table]:
+    return state.EMPTY if header.mapping is None or header.forget else state.read(store, header.mapping)
 
 
 class _Run:
@@ -200,8 +236,9 @@ class _Run:
         self._run = 0
         self._turn = turn
         self._applied = applied
+        self._indexed: Indexed | None = None
         self._refused = refused
-        self._created: set[int] = set()  # segments that this run created
+        self._created: list[tuple[int, int]] = []  # segments that this run created: from, to before
         self._updated: set[int] = set()  # profiles, by oldest segment, that were there before it
 
     # --- begin ----------------------------------------------------------------------------------------
@@ -246,15 +283,34 @@ class _Run:
             *(header.fingerprint, header.base),
         )
 
+    def compact(self, seen: pa.Table) -> None:
+        """Make the parts of the state one."""
+        assert self.header.mapping is not None
+        with self._turn():
+            state.replace(self.job.store, self.header.mapping, seen)
+
+    def end(self) -> None:
+        """Leave the space as it is best read, after much was written."""
+        if self._indexed is not None:
+            with self._turn():
+                index.merge(self.job.store)
+
     # --- map, resolve, commit -------------------------------------------------------------------------
 
-    def chunk(self, mapped: Mapped, rows: int) -> int:
+    def chunk(self, mapped: Mapped, identifying: pa.Table, rows: int, clock: Stages) -> int:
         """Resolve and commit one mapped chunk, whole. Returns how many rows it held."""
         self.counts.filtered += mapped.filtered
         self.counts.sent += mapped.calls.num_rows
-        with self._turn():
+        with clock.timed("apply"), self._turn():
             if mapped.calls.num_rows:
-                outcome = apply(self.job.store, mapped.calls, self.job.rules, run=self._run)
+                if self._indexed is None and self._worth_it():
+                    self._indexed = Indexed(self.job.store, IDENTIFIERS * self.counts.changed)
+                outcome = apply(
+                    *(self.job.store, mapped.calls, self.job.rules),
+                    run=self._run,
+                    identifying=identifying,
+                    indexed=self._indexed,
+                )
                 self._tally(outcome)
                 self._applied(outcome)
             self._remember(mapped)
@@ -262,32 +318,37 @@ class _Run:
             self._record()
         return rows
 
+    def _worth_it(self) -> bool:
+        """Whether what the space has is quicker held in memory than looked up."""
+        return self.counts.changed > max(ALONE, self.job.store.counters()["segment"])
+
     def _tally(self, outcome: Applied) -> None:
         counts, resolution = self.counts, outcome.resolution
         counts.unresolved += outcome.unresolved
         counts.identifiers_dropped += resolution.dropped.num_rows
         counts.profiles_created += resolution.created.num_rows
         counts.merges += resolution.edges.num_rows
-        self._created.update(resolution.created["segment"].to_pylist())
-        touched = {outcome.profile.get(segment, segment) for segment in outcome.filed.tolist()}
-        self._updated = {outcome.moved.get(at, at) for at in self._updated} | (touched - self._created - {NOBODY})
+        first = outcome.known.next_segment
+        self._created.append((first, resolution.next_segment))
+        # What this chunk did not create, nor an earlier one: profiles that were there before the run.
+        there = outcome.filed[(outcome.filed != NOBODY) & (outcome.filed < first)].tolist()
+        touched = {outcome.profile.get(segment, segment) for segment in there}
+        known = {at for at in touched if not any(start <= at < stop for start, stop in self._created)}
+        self._updated = {outcome.moved.get(at, at) for at in self._updated} | known
         counts.profiles_updated = len(self._updated)
 
     def _remember(self, mapped: Mapped) -> None:
         """Write what the mapping has seen, in the turn of the changes it describes."""
         store, header = self.job.store, self.header
-        if mapped.gone:
-            store.stage("gone", pa.table({"key": pa.array(mapped.gone, pa.string())}))
-            mine = f"mapping = {header.mapping} and key in (select key from gone)"
-            header.base = max(header.base, store.rows(f"select max(counter) + 1 as c from state where {mine}")[0]["c"])
-            store.execute(f"delete from state where {mine}")
+        assert header.mapping is not None  # given out with the first turn
+        told = mapped.state["known"]
+        rows = mapped.state.select(state.STATE.names)
+        state.append(store, header.mapping, rows.filter(pc.invert(told)), later=False)
+        state.append(store, header.mapping, rows.filter(told), later=True)
+        gone = rows.filter(pc.equal(rows["status"], state.GONE))
+        if gone.num_rows:
+            header.base = max(header.base, pc.max(gone["counter"]).as_py() + 1)
             self._write_header()
-        number = pa.array([header.mapping] * mapped.state.num_rows, pa.int64())
-        rows = mapped.state.add_column(0, "mapping", number).sort_by("key")
-        known = rows["known"]
-        rows = rows.drop_columns("known")
-        store.append("state", rows.filter(pc.invert(known)))
-        space.merge_in(store, "state", rows.filter(known))
 
     def _reject(self, rows: Sequence[Rejected]) -> None:
         self.counts.rejected += len(rows)

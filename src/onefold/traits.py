@@ -1,8 +1,7 @@
 """Traits: the newest value wins, trait by trait, by (timestamp, arrival); a null unsets.
 
 A segment keeps one document: the JSON of its traits, nulls as tombstones, with the time and seq of the newest
-call; `meta` holds (time, seq) of the traits that an older call set. Most documents are one call's traits whole;
-those are not written again: `traits` stays null and means "the traits of call `seq`".
+call; `meta` holds (time, seq) of the traits that an older call set.
 """
 
 from __future__ import annotations
@@ -24,13 +23,12 @@ class Stamp(NamedTuple):
 
 @dataclass(frozen=True)
 class Document:
-    """The traits of one segment. `traits` is JSON text, always whole; `own` tells that no call holds it as is."""
+    """The traits of one segment. `traits` is JSON text."""
 
     time: int
     seq: int
     traits: str
     meta: Mapping[str, tuple[int, int]] = field(default_factory=dict)
-    own: bool = False
 
     def stamped(self) -> dict[str, tuple[Any, Stamp]]:
         """Each trait with its value (None: a tombstone) and stamp."""
@@ -46,10 +44,11 @@ def fold(document: Document | None, calls: Iterable[tuple[Stamp, str]]) -> Docum
 
 
 def _fold(document: Document, stamp: Stamp, traits: str) -> Document:
-    before, said = document.stamped(), json.loads(traits)
+    said = json.loads(traits)
     newest = Stamp(document.time, document.seq)
-    if stamp > newest and said.keys() >= before.keys():
-        return Document(stamp.time, stamp.seq, traits)
+    if stamp > newest:
+        return _newer(document, stamp, traits, said)
+    before = document.stamped()
     after = dict(before)
     for name, value in said.items():
         if name not in before or stamp > before[name][1]:
@@ -62,8 +61,19 @@ def _fold(document: Document, stamp: Stamp, traits: str) -> Document:
         newest.seq,
         canonical.encode({name: value for name, (value, _) in after.items()}),
         {name: (found.time, found.seq) for name, (_, found) in after.items() if found != newest},
-        own=True,
     )
+
+
+def _newer(document: Document, stamp: Stamp, traits: str, said: Mapping[str, Any]) -> Document:
+    """The document after a call that is newer than all before."""
+    before = json.loads(document.traits)
+    if said.keys() >= before.keys():
+        return Document(stamp.time, stamp.seq, traits)
+    if not said:
+        return document
+    newest = (document.time, document.seq)
+    older = {name: document.meta.get(name, newest) for name in before if name not in said}
+    return Document(stamp.time, stamp.seq, canonical.encode(before | said), older)
 
 
 def merged(documents: Iterable[Document]) -> dict[str, tuple[Any, Stamp]]:

@@ -5,6 +5,7 @@ The counterpart of `canonical.py` for whole columns (reference, section 2: colum
 
 from __future__ import annotations
 
+from hashlib import md5
 from typing import Any
 
 from onefold import canonical
@@ -73,6 +74,39 @@ def row_sql(columns: list[tuple[str, str, Any]]) -> str:
     ]
     # One concat: a chain of || would copy what it has so far at each step.
     return f"concat({', '.join(parts)}, '}}')"
+
+
+def checksum_sql(columns: list[tuple[str, str, Any]]) -> str:
+    """The SQL expression of the checksum, 16 bytes, of a row of (name, expression, type) triples, in any order.
+
+    The md5 of a text that is different for different rows: what the columns are, the texts of the row one after
+    another, and then, with commas between them, how long each text is and the other values; `n` is NULL.
+    """
+    texts, rest, signature = [], [], []
+    for name, column, kind in sorted(columns, key=lambda found: found[0]):
+        plain = _plain(column, kind)
+        text = column if kind.id == "varchar" and str(kind) != "JSON" else json_sql(column, kind)
+        signature.append([name, kind.id if plain or text == column else "json"])
+        if plain is None:
+            texts.append(f"coalesce({text}, '')")
+        rest.append(f"coalesce({plain or f'strlen({text})::varchar'}, 'n')")
+    columns_said = md5(canonical.encode(signature).encode(), usedforsecurity=False).hexdigest()[:16]
+    parts = [literal(columns_said), *texts]
+    for at, value in enumerate(rest):
+        parts += ["','" if at else "'|'", value]
+    return f"unhex(md5(concat({', '.join(parts)})))"
+
+
+def _plain(column: str, kind: Any) -> str | None:
+    """A value as a text without commas, where that is quick and tells it from every other; else None."""
+    if kind.id in NUMBERS or kind.id in ("boolean", "date", "float", "double"):
+        return f"{column}::varchar"
+    if kind.id == "decimal" and dict(kind.children)["precision"] <= _EXACT_DIGITS:
+        return f"{column}::double::varchar"
+    if kind.id in TIMES or kind.id == "timestamp with time zone":
+        moment = f"{column}::timestamp"
+        return f"case when isfinite({moment}) then epoch_us({moment})::varchar else {moment}::varchar end"
+    return None
 
 
 def _key(name: str) -> str:

@@ -215,11 +215,13 @@ class Workspace:
         if not colon or not value:
             raise NotFound(f"{identifier!r} is not TYPE:VALUE, such as email:ada@example.com")
         with self.space(space) as store:
-            found = profiles.find(store, profiles.collection_of(kind, accounts=accounts), kind, value)
-            if found is None:
+            collection = profiles.collection_of(kind, accounts=accounts)
+            view = profiles.read(store, collection, kind, value, self.rules(space))
+            if view is None:
                 raise NotFound(f"no profile in space {space} has the identifier {identifier}")
-            view = profiles.views(store, [found], self.rules(space))[0]
-            return {**view, "why": profiles.why(store, found)} if why else view
+            if why and (profile := profiles.find(store, collection, kind, value)) is not None:
+                view["why"] = profiles.why(store, profile)
+            return view
 
     def profiles(self, space: str, *, accounts: bool = False, limit: int | None = None) -> Iterator[dict[str, Any]]:
         """All profiles of a space, oldest first."""
@@ -361,9 +363,10 @@ class Workspace:
         run_id: str | None,
     ) -> Outcome:
         """One run of one mapping, recorded; whatever stops it is its outcome."""
-        from onefold.sync import sync
+        from onefold.sync import Stages, sync
 
         start, began = _now(), perf_counter()
+        stages = Stages()
         run_id = run_id or _run_id(start)
         if not options["dry_run"]:
             self.catalog.start(run_id, path, space, start, started_by)
@@ -371,15 +374,15 @@ class Workspace:
         try:
             job = make()
             told = _told(job, effect) if effect else {}
-            sync(job, run_id, counts, progress=progress, **told, **options)
+            sync(job, run_id, counts, stages=stages, progress=progress, **told, **options)
             status = "partly" if counts.rejected else "succeeded"
         except OnefoldError as error:
             status, failure = "failed", error
         except KeyboardInterrupt:
-            self._finish(run_id, began, "cancelled", asdict(counts), None, dry_run=options["dry_run"])
+            self._finish(run_id, began, "cancelled", asdict(counts), stages, None, dry_run=options["dry_run"])
             raise
         line = asdict(counts)
-        self._finish(run_id, began, status, line, failure, dry_run=options["dry_run"])
+        self._finish(run_id, began, status, line, stages, failure, dry_run=options["dry_run"])
         code, sentence = (failure.code, str(failure)) if failure else (None, None)
         return Outcome(run_id, path, status, line, perf_counter() - began, code, sentence)
 
@@ -389,6 +392,7 @@ class Workspace:
         began: float,
         status: str,
         counts: dict[str, int],
+        stages: dict[str, float],
         failure: OnefoldError | None,
         *,
         dry_run: bool,
@@ -401,6 +405,7 @@ class Workspace:
             finished_at=_now(),
             seconds=perf_counter() - began,
             counts=counts,
+            stages=dict(stages),
             code=failure.code if failure else None,
             error=str(failure) if failure else None,
         )
@@ -453,7 +458,7 @@ class Workspace:
                 "select coalesce(j.key, '') as key, coalesce(j.event, '') as event, j.code, j.fields, j.message,"
                 " coalesce(j.record, '') as record from rejected j join run r on r.run = j.run"
                 " where r.run_id = $1 order by j.id limit $2",
-                *(run.run_id, -1 if limit is None else limit),
+                *(run.run_id, 1 << 62 if limit is None else limit),
             )
         for row in rows:
             yield {
@@ -477,6 +482,7 @@ class Workspace:
             "started_by": run.started_by,
             **(run.counts or {}),
             "seconds": round(run.seconds, 3) if run.seconds is not None else None,
+            **({"stages": run.stages} if run.stages else {}),
         }
         if run.abandoned:
             found |= {"status": "failed", "code": "interrupted"}

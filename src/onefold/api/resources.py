@@ -12,11 +12,13 @@ from itertools import islice
 from typing import Any
 from urllib.parse import quote
 
+import numpy as np
 import pyarrow as pa
 
-from onefold import profiles, rules, space, times
+from onefold import digest, index, log, profiles, rules, space, times
 from onefold import traits as trait
 from onefold.api.answer import Refused
+from onefold.log import Logged
 from onefold.rules import ACCOUNTS, USERS, Identifier, Rules
 from onefold.space import Segment
 from onefold.stores import Store
@@ -29,14 +31,17 @@ PAGE = 500
 
 @dataclass(frozen=True)
 class Profile:
-    """The profile that is asked about; `number` is its oldest segment, `members` are its segments, oldest first."""
+    """The profile that is asked about; `members` are its segments, oldest first."""
 
     store: Store
     rules: Rules
-    types: dict[int, str]
     collection: str
-    number: int
     members: list[Segment]
+
+    @property
+    def number(self) -> int:
+        """Its oldest segment, which names it."""
+        return self.members[0].segment
 
     @property
     def other(self) -> str:
@@ -120,16 +125,14 @@ Answer = Generator[set[int], Calls, dict[str, Any]]
 def answers(store: Store, rules: Rules, questions: Sequence[Question]) -> list[dict[str, Any] | Refused]:
     """What the profiles of a space answer, in order; many are read together as quickly as one. Raises StoreError."""
     found: list[dict[str, Any] | Refused] = [_nobody(question) for question in questions]
-    numbers = owners(store, [Identifier(asked.collection, asked.kind, asked.value) for asked in questions])
-    members = whole(store, sorted({number for number in numbers if number is not None}))
-    types = {number: name for (_, name), number in space.types(store).items()}
+    owners = owned(store, [Identifier(asked.collection, asked.kind, asked.value) for asked in questions])
     begun: dict[int, Answer] = {}
     wanted: set[int] = set()
-    for at, (asked, number) in enumerate(zip(questions, numbers, strict=True)):
-        if number is None:
+    for at, (asked, members) in enumerate(zip(questions, owners, strict=True)):
+        if not members:
             continue
         answer, _ = RESOURCES[asked.resource]
-        begun[at] = answer(Profile(store, rules, types, asked.collection, number, members[number]), asked)
+        begun[at] = answer(Profile(store, rules, asked.collection, members), asked)
         try:
             wanted |= next(begun[at])
         except Refused as refused:
@@ -224,10 +227,8 @@ def links(profile: Profile, question: Question) -> Answer:
             raise _invalid("next is no longer a cursor of this list, which has changed; begin again without it")
         ids = ids[ids.index(first[0]) :]
     following = [ids[limit]] if len(ids) > limit else None
-    found = owners(profile.store, [Identifier(profile.other, "segment_id", item) for item in ids[:limit]])
-    numbers = [number for number in found if number is not None]
-    members = whole(profile.store, numbers)
-    filed = [_filed(profile, members[number]) for number in numbers]
+    found = owned(profile.store, [Identifier(profile.other, "segment_id", item) for item in ids[:limit]])
+    filed = [_filed(profile, members) for members in found]
     calls = yield {item.seq for items in filed for item in items}
     data = [
         {"to_collection": profile.other, "external_ids": [_external_id(item, profile.other, calls) for item in items]}
@@ -261,10 +262,10 @@ class Filed:
 
 
 def _filed(profile: Profile, members: Sequence[Segment]) -> list[Filed]:
-    found = []
+    found, kinds = [], profile.store.names("identifier_type")
     for segment in members:
         for at, (number, value, first_seen, seq) in enumerate(segment.identifiers):
-            kind = profile.types[number]
+            kind = kinds[number][1]
             found.append(Filed(kind, value, first_seen, seq, (*profile.rules.rank(kind), seq, segment.segment, at)))
     return sorted(found, key=lambda item: item.place)
 
@@ -296,8 +297,7 @@ def _newest(
     """The events that are asked for, newest first, read by so many."""
     while True:
         read = read_events(
-            profile.store,
-            profile.number,
+            profile,
             names=sorted(names) if names else None,
             since=since,
             until=until,
@@ -359,23 +359,37 @@ def _event(profile: Profile, event: dict[str, Any], filed: set[tuple[str, str]])
 # --- the store: what `profiles` does not say in public yet --------------------------------------------
 
 
-def owners(store: Store, identifiers: Sequence[Identifier]) -> list[int | None]:
-    """The oldest segment of the profile that owns each identifier."""
-    return [profiles.find(store, *identifier) for identifier in identifiers]
-
-
-def whole(store: Store, numbers: Sequence[int]) -> dict[int, list[Segment]]:
-    """The segments of each profile, oldest first."""
-    segments, owner = space.whole(store, pa.table({"profile": pa.array(numbers, pa.int64())}))
-    found: dict[int, list[Segment]] = {}
-    for at in sorted(segments):
-        found.setdefault(owner[at], []).append(segments[at])
+def owned(store: Store, identifiers: Sequence[Identifier]) -> list[list[Segment]]:
+    """The segments of the profile that owns each identifier, oldest first; [] where nobody does. Raises StoreError."""
+    hashes = [
+        digest.indexed(item.value) if item.type == "segment_id" else digest.index(store.secret, item)
+        for item in identifiers
+    ]
+    there, at = index.lookup(store, np.unique(np.array([number for number in hashes if number is not None], np.int64)))
+    segments, owner = space.whole(store, np.unique(at))
+    members: dict[int, list[Segment]] = {}
+    for segment in sorted(segments):
+        members.setdefault(owner[segment], []).append(segments[segment])
+    places: dict[int | None, list[int]] = {}
+    for number, segment in zip(there.tolist(), at.tolist(), strict=True):
+        places.setdefault(number, []).append(segment)
+    found = []
+    for item, wanted in zip(identifiers, hashes, strict=True):
+        mine = (at for at in places.get(wanted, ()) if _holds(store, segments[at], item))
+        found.append(next((members[owner[at]] for at in mine), []))
     return found
 
 
+def _holds(store: Store, segment: Segment, item: Identifier) -> bool:
+    """Whether an identifier is filed under a segment, or is its segment_id."""
+    if item.type == "segment_id":
+        return (segment.collection, segment.segment_id) == (item.collection, item.value)
+    wanted = (store.names("identifier_type").get(item.collection, item.type), item.value)
+    return any(filed[:2] == wanted for filed in segment.identifiers)
+
+
 def read_events(
-    store: Store,
-    profile: int,
+    profile: Profile,
     *,
     names: Sequence[str] | None = None,
     since: int | None = None,
@@ -384,33 +398,47 @@ def read_events(
     limit: int = 10,
 ) -> list[dict[str, Any]]:
     """The track, page and screen calls of a profile, newest first; from `since` on, before `until`. µs."""
-    least, most = -(1 << 62), 1 << 62
-    place = after or (most, 0)
-    named = f" and c.event in ({', '.join(f'${at + 6}' for at in range(len(names)))})" if names else ""
-    rows = store.rows(
-        _EVENTS.format(named=named, limit=f"${6 + len(names or ())}"),
-        *(profile, least if since is None else since, most if until is None else until, *place, *(names or ()), limit),
-    )
-    found = []
-    for row in rows:
-        body = json.loads(row.pop("body"))
-        said = {"properties": body.get("properties") or {}, "context": body.get("context") or {}}
-        by = {"user_id": body.get("userId"), "anonymous_id": body.get("anonymousId"), "group_id": body.get("groupId")}
-        found.append({**row, **said, **by})
-    return found
+    own = [segment.segment for segment in profile.members]
+    segments = own if profile.collection == USERS else _users(profile)
+    asked = [(segment, name) for segment in segments for name in names or ("",)]
+    given = pa.table({"number": pa.array([at for at, _ in asked], pa.int64()), "name": [name for _, name in asked]})
+    found: list[dict[str, Any]] = []
+    while True:
+        conditions = {"e.time >= {}": (since,), "e.time < {}": (until,), "(e.time, e.seq) < ({}, {})": after or (None,)}
+        where = [text.format(*values) for text, values in conditions.items() if values[0] is not None]
+        where += ["e.name = a.name"] * bool(names)
+        rows = profile.store.asked(
+            given,
+            f"select e.time, e.seq from asked a join event e on {' and '.join(['e.segment = a.number', *where])}"
+            f" order by e.time desc, e.seq desc limit {limit:d}",
+        )
+        logged = log.calls(profile.store, [row["seq"] for row in rows])
+        calls = (logged[row["seq"]] for row in rows)
+        found += [_read(profile.store, call) for call in calls if profile.collection == USERS or call.account in own]
+        if len(rows) < limit or len(found) >= limit:
+            return found[:limit]
+        after = (rows[-1]["time"], rows[-1]["seq"])
 
 
-_EVENTS = """
-    with member as (select $1 as segment union all select segment from merged where profile = $1),
-    filed as (
-        select segment, segment as said_by from member
-        union all
-        select l.account_segment, l.user_segment from member join link l on l.account_segment = member.segment
-    )
-    select c.type, c.event, c.time as timestamp, c.seq, c.message_id, s.slug as source, c.body
-    from filed f
-    join call c on c.segment = f.said_by and (c.segment = f.segment or c.account = f.segment)
-    join source s on s.source = c.source
-    where c.event is not null and c.time >= $2 and c.time < $3 and (c.time < $4 or (c.time = $4 and c.seq < $5)){named}
-    order by c.time desc, c.seq desc limit {limit}
-"""
+def _users(profile: Profile) -> list[int]:
+    """The segments of the users of an account."""
+    users = profiles.views(profile.store, [profile.number], profile.rules)[0]["users"]
+    found = owned(profile.store, [Identifier(USERS, "segment_id", user["segment_id"]) for user in users])
+    return [segment.segment for members in found for segment in members]
+
+
+def _read(store: Store, call: Logged) -> dict[str, Any]:
+    body = json.loads(call.body)
+    return {
+        "type": call.type,
+        "event": call.event,
+        "timestamp": call.time,
+        "message_id": call.message_id,
+        "source": store.names("source")[call.source][0],
+        "properties": body.get("properties") or {},
+        "context": body.get("context") or {},
+        "seq": call.seq,
+        "user_id": body.get("userId"),
+        "anonymous_id": body.get("anonymousId"),
+        "group_id": body.get("groupId"),
+    }

@@ -1,17 +1,18 @@
 """The store of a space: what it knows of some identifiers, and changes written all or nothing.
 
 One store for every database, through ADBC: Arrow in, Arrow out. What differs between databases is the `Dialect`.
-Tables are append-friendly: a profile's rows lie in `segment`, `identifier` is the index into it, and every
-accepted call stands in `call`.
+Most of a space is its call log, in compressed blocks; `identifier` is the index into it, and what has a row of its
+own beside it has changed since its first call.
 """
 
 from __future__ import annotations
 
+import re
 import secrets
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -27,11 +28,20 @@ STEPS: list[list[str]] = [
         "create table source (source {integer} primary key, slug {text} not null unique)",
         "create table identifier_type (type {integer} primary key, collection {text} not null,"
         " name {text} not null, unique (collection, name))",
-        # The index of identifiers: under which segment each one is filed.
-        "create table identifier (type {integer} not null, value {text} not null,"
-        " segment {integer} not null, primary key (type, value)) {clustered}",
-        # One row a segment_id. `identifiers` is JSON: [[type, value, first_seen, seq], ...] as filed here.
-        # `traits` null with a seq means: the traits of call `seq`. Times are µs since the epoch, UTC.
+        # Which segments have an identifier of some digest (index.py): in rows, or in pages of sorted tiers.
+        "create table identifier (hash {integer} not null, segment {integer} not null,"
+        " primary key (hash, segment)) {clustered}",
+        "create table tier (tier {integer} primary key, entries {integer} not null)",
+        "create table page (tier {integer} not null, first {integer} not null, data {blob} not null,"
+        " primary key (tier, first)) {clustered}",
+        # Calls in compressed blocks (log.py): `seq` of the first, the first `segment` born in it or later, and
+        # the bytes of the text.
+        "create table block (seq {integer} primary key, segment {integer} not null, size {integer} not null,"
+        " data {blob} not null)",
+        "create index block_segment on block (segment, seq)",
+        # Segments that are more than the call that made them. `identifiers` is JSON: [[type, value, first_seen,
+        # seq], ...] as filed here; `traits` the document, `meta` the traits that another call than `seq` set.
+        # Times are µs since the epoch, UTC.
         "create table segment (segment {integer} primary key, segment_id {text} not null,"
         " collection {text} not null, created_at {integer} not null, updated_at {integer} not null,"
         " first_seq {integer} not null, last_seq {integer} not null, identifiers {text} not null,"
@@ -50,11 +60,9 @@ STEPS: list[list[str]] = [
         "create table subscription (channel {text} not null, address {text} not null, list {text} not null,"
         " time {integer} not null, seq {integer} not null, status {text} not null,"
         " primary key (channel, address, list, time, seq)) {clustered}",
-        "create table call (seq {integer} primary key, message_id {text} not null, run {integer},"
-        " source {integer} not null, type {text} not null, event {text}, segment {integer},"
-        " account {integer}, time {integer} not null, received_at {integer} not null, traits {text},"
-        " body {text} not null)",
-        "create index call_event on call (segment, time) where event is not null",
+        # The track, page and screen calls of each segment.
+        "create table event (segment {integer} not null, time {integer} not null, seq {integer} not null,"
+        " name {text}, primary key (segment, time, seq)) {clustered}",
         "create table dropped (seq {integer} not null, collection {text} not null, type {text} not null,"
         " value {text} not null, reason {text} not null, primary key (seq, collection, type, value))"
         " {clustered}",
@@ -63,9 +71,9 @@ STEPS: list[list[str]] = [
         "create table mapping (mapping {integer} primary key, path {text} not null unique,"
         " key_column {text} not null, epoch {integer} not null, version {integer} not null,"
         " fingerprint {text} not null, base {integer} not null)",
-        "create table state (mapping {integer} not null, key {text} not null, epoch {integer} not null,"
-        " checksum {blob} not null, counter {integer} not null, status {integer} not null,"
-        " version {integer} not null, primary key (mapping, key)) {clustered}",
+        # Parts of what was seen of keys (state.py): of keys that were new, or `later` of such as were known.
+        "create table state (mapping {integer} not null, part {integer} not null, later {integer} not null,"
+        " data {blob} not null, primary key (mapping, part))",
         "create table run (run {integer} primary key, run_id {text} not null unique,"
         " mapping {integer} not null, started_at {integer} not null, counts {text} not null)",
         "create table rejected (id {identity} primary key, run {integer} not null, key {text},"
@@ -74,8 +82,15 @@ STEPS: list[list[str]] = [
         "create index rejected_run on rejected (run)",
     ],
 ]
-# Tables that give an integer to a name, with the column of the integer.
-NUMBERED = {"source": "source", "identifier_type": "type"}
+# The schema number of the first step.
+FIRST = 2
+# So many rows are bound to a query; more are staged in a table.
+FEW = 64
+# Queries that are kept prepared.
+PREPARED = 32
+_TYPES = {pa.int64(): "bigint", pa.string(): "text"}
+# Tables that give an integer to a name: the column of the integer, and those of the name.
+NUMBERED = {"source": ("source", "slug"), "identifier_type": ("type", "collection", "name")}
 
 
 class Connection(Protocol):
@@ -90,9 +105,11 @@ class Dialect:
     """What differs between databases, at a glance."""
 
     words: dict[str, str]  # what stands in the braces of STEPS
-    begin: str  # starts a transaction that writes: waits for its turn
+    begin: tuple[str, ...]  # starts a transaction that writes: waits for its turn
     exists: str  # one row if the tables are there
     bulk: tuple[str, ...]  # said before a long run of large chunks
+    tuned: tuple[str, ...] = ()  # said after the tables were made
+    staged: str = ""  # said of a temporary table when it is filled
 
 
 class Engine(Protocol):
@@ -102,19 +119,21 @@ class Engine(Protocol):
     name: str  # for messages; holds no secret
 
     def connect(self) -> Connection: ...
-    def lease(self, name: str, *, wait: bool) -> AbstractContextManager[bool]: ...
+    def lease(self, connection: Connection, name: str, *, wait: bool) -> AbstractContextManager[bool]: ...
 
 
 def open(store: str, file: Path) -> Store:  # noqa: A001 - the field's word, always said as stores.open
-    """The store of a space: `store` as in the workspace file, `file` where an embedded one lies.
+    """The store of a space: `store` as in the workspace file, `file` where an embedded one lies; its stem is the slug.
 
     Creates it when it is not there yet. Raises StoreError.
     """
-    from onefold.stores import sqlite
+    if store == "sqlite":
+        from onefold.stores import sqlite
 
-    if store != "sqlite":
-        raise StoreError(f"store {store.split(':')[0]!r} cannot be opened; this version keeps spaces in 'sqlite'")
-    return Store(sqlite.Engine(file))
+        return Store(sqlite.Engine(file))
+    from onefold.stores import postgres
+
+    return Store(postgres.Engine(store, file.stem))
 
 
 class Store:
@@ -124,6 +143,8 @@ class Store:
         self.engine = engine
         self._connection = engine.connect()
         self._cursor = self._connection.cursor()
+        self._cursors: dict[str, Any] = {}  # query -> cursor, the last used last
+        self._names: dict[str, Names] = {}
         try:
             self._migrate()
         except BaseException:
@@ -137,7 +158,8 @@ class Store:
         self.close()
 
     def close(self) -> None:
-        self._cursor.close()
+        for cursor in (self._cursor, *self._cursors.values()):
+            cursor.close()
         self._connection.close()
 
     # --- statements -----------------------------------------------------------------------------------
@@ -145,12 +167,36 @@ class Store:
     def query(self, sql: str, *values: Any) -> pa.Table:
         """The rows of a query as an Arrow table; `$1`, `$2` … are bound, numbered in order of appearance."""
         with self._failing():
-            self._cursor.execute(sql, values or None)
-            return self._cursor.fetch_arrow_table()
+            cursor = self._prepared(sql)
+            cursor.execute(sql, values or None)
+            return cursor.fetch_arrow_table()
+
+    def _prepared(self, sql: str) -> Any:
+        """A cursor that may have the query prepared: those used last are kept."""
+        cursor = self._cursors.pop(sql, None) or self._connection.cursor()
+        self._cursors[sql] = cursor
+        if len(self._cursors) > PREPARED:
+            self._cursors.pop(next(iter(self._cursors))).close()
+        return cursor
 
     def rows(self, sql: str, *values: Any) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = self.query(sql, *values).to_pylist()
         return found
+
+    def asked(self, given: pa.Table | Sequence[int], sql: str) -> list[dict[str, Any]]:
+        """The rows of a query that reads `asked a`: a table, or numbers in a column `number`."""
+        if not len(given):
+            return []
+        if len(given) > FEW:
+            table = given if isinstance(given, pa.Table) else pa.table({"number": pa.array(given, pa.int64())})
+            self.stage("asked", table)
+            return self.rows(sql)
+        if isinstance(given, pa.Table):
+            columns = tuple(zip(given.column_names, map(_TYPES.get, given.schema.types), strict=True))
+            values = [value for row in given.to_pylist() for value in row.values()]
+        else:
+            columns, values = (("number", "bigint"),), [int(number) for number in given]
+        return self.rows(_asking(columns, len(given)) + sql, *values)
 
     def execute(self, sql: str, *values: Any) -> None:
         with self._failing():
@@ -170,15 +216,20 @@ class Store:
         self.execute(f"drop table if exists {table}")
         with self._failing():
             self._cursor.adbc_ingest(table, data, mode="create", temporary=True)
+        if self.engine.dialect.staged:
+            self.execute(self.engine.dialect.staged.format(table=table))
 
     @contextmanager
     def turn(self, *, keep: bool = True) -> Iterator[None]:
         """A turn to write: everything said inside is committed whole, or not at all (`keep=False`: never)."""
-        self.execute(self.engine.dialect.begin)
+        for statement in self.engine.dialect.begin:
+            self.execute(statement)
         try:
             yield
         except BaseException:
-            self._rollback()
+            # Where that fails too, the connection is gone, and the transaction with it; the first error tells.
+            with suppress(StoreError):
+                self._rollback()
             raise
         if keep:
             self.execute("commit")
@@ -186,6 +237,7 @@ class Store:
             self._rollback()
 
     def _rollback(self) -> None:
+        self._names.clear()  # some may have been given out in this turn
         # A failed statement (a full disk) may have ended the transaction already.
         try:
             self.execute("rollback")
@@ -200,11 +252,11 @@ class Store:
         try:
             yield
         except Error as error:
-            raise StoreError(f"space {self.engine.name}: {sentence(error)}") from error
+            raise StoreError(f"space {self.engine.name}: {sentence(str(error))}") from error
 
     def lease(self, name: str, *, wait: bool) -> AbstractContextManager[bool]:
         """Hold `name` alone among all processes; yields False if it is held elsewhere and `wait` is off."""
-        return self.engine.lease(name, wait=wait)
+        return self.engine.lease(self._connection, name, wait=wait)
 
     def prepare(self) -> None:
         """Make ready for a long run of large chunks."""
@@ -222,16 +274,23 @@ class Store:
                 for statement in STEPS[version]:
                     self.execute(statement.format(**self.engine.dialect.words))
                 if version == 0:
-                    self.execute("insert into meta values ('secret', $1)", secrets.token_hex(32))
-                    self.execute("insert into meta values ('schema', '1')")
+                    for statement in self.engine.dialect.tuned:
+                        self.execute(statement)
+                    self.execute("insert into meta values ('secret', $1)", secrets.token_urlsafe(16))
+                    self.execute("insert into meta values ('schema', $1)", str(FIRST))
                     self.execute("insert into counter values ('seq', 1), ('segment', 1)")
                 else:
-                    self.execute("update meta set value = $1 where name = 'schema'", str(version + 1))
+                    self.execute("update meta set value = $1 where name = 'schema'", str(FIRST + version))
 
     def _version(self) -> int:
         if not self.rows(self.engine.dialect.exists):
             return 0
-        version = int(self.rows("select value from meta where name = 'schema'")[0]["value"])
+        version = int(self.rows("select value from meta where name = 'schema'")[0]["value"]) - FIRST + 1
+        if version < 1:
+            raise StoreError(
+                f"space {self.engine.name} was written before the first release and cannot be read; delete its file"
+                " and sync with --full"
+            )
         if version > len(STEPS):
             raise StoreError(f"space {self.engine.name} was written by a newer Onefold; upgrade this one to open it")
         return version
@@ -239,40 +298,89 @@ class Store:
     # --- small facts ----------------------------------------------------------------------------------
 
     @cached_property
-    def secret(self) -> bytes:
-        """The key of the space's segment_ids; never exported or printed."""
-        return bytes.fromhex(self.rows("select value from meta where name = 'secret'")[0]["value"])
+    def secret(self) -> str:
+        """The key of the space's digests; never exported or printed."""
+        return str(self.rows("select value from meta where name = 'secret'")[0]["value"])
 
     def counters(self) -> dict[str, int]:
         """The next free `seq` and `segment`."""
         return {row["name"]: row["value"] for row in self.rows("select name, value from counter")}
 
-    def number(self, table: str, columns: dict[str, Any]) -> int:
-        """The integer that stands for a name in a table of names; given out when first asked."""
-        where = " and ".join(f"{column} = ${at}" for at, column in enumerate(columns, 1))
-        key = NUMBERED[table]
-        found = self.rows(f"select {key} as number from {table} where {where}", *columns.values())
-        if found:
-            return int(found[0]["number"])
-        number = int(self.rows(f"select coalesce(max({key}), 0) + 1 as number from {table}")[0]["number"])
-        names, marks = ", ".join(columns), ", ".join(f"${at + 2}" for at in range(len(columns)))
-        self.execute(f"insert into {table} ({key}, {names}) values ($1, {marks})", number, *columns.values())
+    def names(self, table: str) -> Names:
+        """The integers of a table of names (NUMBERED)."""
+        return self._names.setdefault(table, Names(self, table))
+
+
+@cache
+def _asking(columns: tuple[tuple[str, str], ...], rows: int) -> str:
+    """The words before a query that make so many bound rows of (name, type) columns the table `asked`."""
+    marks = iter(range(1, rows * len(columns) + 1))
+    values = (", ".join(f"cast(${next(marks)} as {word})" for _, word in columns) for _ in range(rows))
+    names = ", ".join(name for name, _ in columns)
+    return f"with asked({names}) as (values {', '.join(f'({row})' for row in values)}) "
+
+
+class Names:
+    """The integers that stand for names: read when first asked for, and again when one is not there."""
+
+    def __init__(self, store: Store, table: str) -> None:
+        self._store = store
+        self._table = table
+        self._number, *self._columns = NUMBERED[table]
+        self._numbers: dict[tuple[str, ...], int] = {}
+        self._names: dict[int, tuple[str, ...]] = {}
+
+    def _read(self) -> None:
+        for row in self._store.rows(f"select {self._number}, {', '.join(self._columns)} from {self._table}"):
+            self._keep(row[self._number], tuple(row[column] for column in self._columns))
+
+    def _keep(self, number: int, name: tuple[str, ...]) -> None:
+        self._numbers[name], self._names[number] = number, name
+
+    def get(self, *name: str) -> int | None:
+        """The integer of a name, or None. Raises StoreError."""
+        if name not in self._numbers:
+            self._read()
+        return self._numbers.get(name)
+
+    def add(self, *name: str) -> int:
+        """The integer of a name, given out if it has none; within a turn. Raises StoreError."""
+        number = self.get(*name)
+        if number is None:
+            number = max(self._names, default=0) + 1
+            marks = ", ".join(f"${at + 2}" for at in range(len(name)))
+            columns = ", ".join((self._number, *self._columns))
+            self._store.execute(f"insert into {self._table} ({columns}) values ($1, {marks})", number, *name)
+            self._keep(number, name)
         return number
 
+    def __getitem__(self, number: int) -> tuple[str, ...]:
+        if number not in self._names:
+            self._read()
+        return self._names[number]
 
-def sentence(error: Exception) -> str:
+    def __iter__(self) -> Iterator[tuple[str, ...]]:
+        self._read()
+        return iter(self._numbers)
+
+
+def sentence(text: str) -> str:
     """The database's own words, without the driver's preamble."""
-    text = str(error).split("\n")[0]
     for known, said in _KNOWN.items():
         if known in text:
             return said
-    return text
+    found = re.search(r"(?:ERROR|FATAL):\s*([^\n]*)", text)
+    return found[1] if found else text.split("\n")[0]
 
 
+_CUT = "the connection was cut; nothing of this step was written. Run it again"
 _KNOWN = {
     "database or disk is full": "the disk is full; nothing of this step was written. Free some space and run it again",
     "unable to open database": "the file cannot be opened; check that its folder exists and may be written",
     "file is not a database": "the file is not a space; restore it from a backup",
     "readonly database": "the file may not be written; check its permissions",
+    "server closed the connection": _CUT,
+    "terminating connection": _CUT,
+    "no connection to the server": _CUT,
     "database is locked": "another process has been writing for too long; try again when it is done",
 }

@@ -21,14 +21,20 @@ DIALECT = Dialect(
         "blob": "blob",
         "clustered": "without rowid",
     },
-    begin="begin immediate",
+    begin=("begin immediate",),
     exists="select 1 as found from sqlite_master where type = 'table' and name = 'meta'",
     bulk=("pragma cache_size = -400000",),
 )
 
 
 # Large pages: rows are some hundred bytes, and most are written in bulk. Said before the file is made.
-SETTINGS = ("busy_timeout = 600000", "page_size = 16384", "journal_mode = wal", "synchronous = normal")
+SETTINGS = (
+    "busy_timeout = 600000",
+    "page_size = 16384",
+    "journal_mode = wal",
+    "synchronous = normal",
+    "wal_autocheckpoint = 4000",  # pages, 64 MB: pages that are written again and again are copied once
+)
 
 
 class Engine:
@@ -55,12 +61,12 @@ class Engine:
         except adbc_driver_manager.Error as error:
             if connection is not None:
                 connection.close()
-            raise StoreError(f"space {self.name}: {sentence(error)}") from error
+            raise StoreError(f"space {self.name}: {sentence(str(error))}") from error
         found: Connection = connection
         return found
 
     @contextmanager
-    def lease(self, name: str, *, wait: bool) -> Iterator[bool]:
+    def lease(self, connection: Connection, name: str, *, wait: bool) -> Iterator[bool]:  # noqa: ARG002 - a file tells
         from filelock import FileLock, Timeout
 
         folder = self.file.with_suffix(".leases")

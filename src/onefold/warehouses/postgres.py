@@ -7,7 +7,6 @@ types; enums, ranges, addresses and other rare types become text.
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,23 +14,16 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from onefold import canonical, values
+from onefold import canonical, postgres, values
 from onefold.errors import WarehouseError
 from onefold.warehouses import Column, Table, check, limited, not_a_select, statement, streamed
 
 STATEMENT_TIMEOUT = 3600  # seconds; the option `statement_timeout` overrides it, 0 is none
-CONNECT_TIMEOUT = 10  # seconds; `connect_timeout` in the url overrides it
 
-# Anything else is refused unread: a mistake there may put a piece of the password where a host or name should be.
-_URL = re.compile(
-    r"postgres(?:ql)?://(?:(?P<user>[^:@/?#\s]*)(?::[^:@/?#\s]*)?@)?(?P<host>[^@/?#\s]*)"
-    r"(?:/(?P<database>[^@/?#\s]*))?(?P<options>\?[^@#\s]*)?"
-)
 _TABLES = """
     select case when n.nspname = 'public' then c.relname else n.nspname || '.' || c.relname end as name,
         a.attname::text as column_name, format_type(a.atttypid, a.atttypmod) as type
@@ -122,7 +114,7 @@ class Warehouse:
                 code="missing_driver",
             ) from error
         with self._failing(connecting=True):
-            connection = driver.connect(_patient(self.url), autocommit=True)
+            connection = driver.connect(postgres.patient(self.url), autocommit=True)
         with connection, connection.cursor() as cursor:
             with self._failing():
                 cursor.execute("set application_name = 'onefold'")
@@ -144,14 +136,11 @@ class Warehouse:
 
     def _unconnected(self, text: str) -> WarehouseError:
         where = f"PostgreSQL {self.name}"
-        if re.search(r"authentication failed|no password supplied|role \"[^\"]*\" does not exist", text):
+        if postgres.refused(text):
             return WarehouseError(
                 f"{where}: the user or password is refused; check the source's url", code="warehouse_refused"
             )
-        found = re.search(r"(?:could not translate|connection to server|timeout expired)[^\n]*", text)
-        # Other complaints are about the url itself, and quote it.
-        reason = found[0] if found else re.sub(r'"[^"\n]*"', "…", text.split("connect: ")[-1]).strip().split("\n")[0]
-        return WarehouseError(f"{where} cannot be reached: {reason}", code="warehouse_unreachable")
+        return WarehouseError(f"{where} cannot be reached: {postgres.unreachable(text)}", code="warehouse_unreachable")
 
     def _failed(self, text: str) -> WarehouseError:
         where = f"PostgreSQL {self.name}"
@@ -174,22 +163,10 @@ class Warehouse:
 
 def _name(url: str) -> str:
     """user@host/database, never the password. Raises WarehouseError."""
-    found = _URL.fullmatch(url)
-    if not found or re.search(r"%(?![0-9a-fA-F]{2})", url):
-        raise WarehouseError(
-            "the url of a PostgreSQL source cannot be read; write postgresql://USER:PASSWORD@HOST:PORT/DATABASE, with"
-            " special characters of the password percent-encoded (@ as %40, / as %2F, # as %23, % as %25)",
-            code="invalid_url",
-        )
-    user = f"{unquote(found['user'])}@" if found["user"] else ""
-    return f"{user}{found['host'] or 'localhost'}" + (f"/{unquote(found['database'])}" if found["database"] else "")
-
-
-def _patient(url: str) -> str:
-    """The url with a limit of how long a connection may take, unless there is one."""
-    if "connect_timeout=" in url or "PGCONNECT_TIMEOUT" in os.environ:
-        return url
-    return f"{url}{'&' if '?' in url else '?'}connect_timeout={CONNECT_TIMEOUT}"
+    found = postgres.name(url)
+    if found is None:
+        raise WarehouseError(f"the url of a PostgreSQL source {postgres.UNREADABLE}", code="invalid_url")
+    return found
 
 
 def _placed(line: str) -> str:

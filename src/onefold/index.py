@@ -1,0 +1,152 @@
+"""The index of identifiers: under which segments an identifier of some digest may be filed.
+
+Few entries at a time go into a table of their own rows. Many at once are written as a tier: sorted, in pages of some
+hundred entries, which costs a tenth; tiers are made one when they have become many. An entry is a hint: the segment
+tells whether it has the identifier.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pyarrow as pa
+
+from onefold.identity import Numbers
+from onefold.stores import Store
+
+# From so many entries on, a tier of their own.
+MANY = 10_000
+# Entries of a page. Small: a lookup reads a whole page for one.
+PAGE = 64
+# A tier stays as it is while it is so much larger than all smaller ones together.
+RATIO = 4
+# Tiers are made one in steps of about so many entries, 100 bytes of memory each.
+STEP = 4_000_000
+_ENTRY = np.dtype([("hash", "<i8"), ("segment", "<i8")])
+
+
+def add(store: Store, hashes: Numbers, segments: Numbers) -> None:
+    """Add entries. Raises StoreError."""
+    entries = np.empty(len(hashes), _ENTRY)
+    entries["hash"], entries["segment"] = hashes, segments
+    entries = entries[np.argsort(hashes, kind="stable")]
+    if len(entries) < MANY:
+        store.append("identifier", pa.table({name: entries[name].copy() for name in ("hash", "segment")}))
+    else:
+        _write(store, _tier(store, len(entries)), entries)
+
+
+def _tier(store: Store, entries: int) -> int:
+    """A new tier of so many entries."""
+    tier: int = store.rows("select coalesce(max(tier), 0) + 1 as tier from tier")[0]["tier"]
+    store.execute("insert into tier (tier, entries) values ($1, $2)", tier, entries)
+    return tier
+
+
+def _write(store: Store, tier: int, entries: Numbers) -> None:
+    """Write sorted entries as pages of a tier."""
+    starts = np.arange(0, len(entries), PAGE)
+    # Entries of the same hash stay on one page.
+    starts = np.unique(np.searchsorted(entries["hash"], entries["hash"][starts]))
+    data = entries.tobytes()
+    bounds = (np.append(starts, len(entries)) * _ENTRY.itemsize).tolist()
+    pages = {
+        "tier": np.full(len(starts), tier),
+        "first": entries["hash"][starts],
+        "data": pa.array([data[start:end] for start, end in pairwise(bounds)], pa.binary()),
+    }
+    store.append("page", pa.table(pages))
+
+
+def lookup(store: Store, hashes: Numbers) -> tuple[Numbers, Numbers]:
+    """Entries with some hashes: (hash, segment), side by side. `hashes` are distinct. Raises StoreError."""
+    if not len(hashes):
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    single: list[tuple[int, int]] = []
+    tiers: dict[int, list[bytes]] = {}
+    for row in store.asked(hashes, _FOUND):
+        if row["tier"]:
+            tiers.setdefault(row["tier"], []).append(row["data"])
+        else:
+            single.append((row["first"], row["segment"]))
+    found = [np.array(single, _ENTRY)]
+    for pages in tiers.values():
+        # Pages of a tier come in order, so their entries are sorted.
+        entries = np.frombuffer(b"".join(pages), _ENTRY)
+        first, end = (np.searchsorted(entries["hash"], hashes, side) for side in ("left", "right"))
+        at = np.repeat(first, end - first) + _within(end - first)
+        found.append(entries[at])
+    entries = np.concatenate(found)
+    return entries["hash"], entries["segment"]
+
+
+def _within(counts: Numbers) -> Numbers:
+    """0, 1, … for each count, one after another."""
+    places: Numbers = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+    return places
+
+
+# The pages that would hold some hashes, in order, and entries in rows (tier 0): those last, as they have no data to
+# type the column by.
+_FOUND = """
+    select 0 as tier, i.hash as first, i.segment, null as data
+    from asked a join identifier i on i.hash = a.number
+    union all
+    select p.tier, p.first, 0, p.data
+    from (
+        select distinct t.tier, (
+            select q.first from page q where q.tier = t.tier and q.first <= a.number order by q.first desc limit 1
+        ) as first
+        from asked a cross join tier t
+    ) held join page p on p.tier = held.tier and p.first = held.first
+    order by 1 desc, 2
+"""
+
+
+def hashes(store: Store) -> Numbers:
+    """All hashes that the index has. Raises StoreError."""
+    found = [store.query("select hash from identifier")["hash"].to_numpy()]
+    for row in store.rows("select tier from tier"):
+        entries = _entries(store.query("select data from page where tier = $1", row["tier"]))
+        found.append(entries["hash"].copy())
+    return np.concatenate(found)
+
+
+def _entries(pages: pa.Table) -> Numbers:
+    """The entries of some pages (a column `data`), one after another."""
+    return np.frombuffer(b"".join(page.as_buffer() for page in pages["data"]), _ENTRY)
+
+
+def merge(store: Store) -> None:
+    """Make tiers of like sizes one, in a turn of the caller's. Raises StoreError."""
+    rows = store.rows("select tier, entries from tier order by entries desc")
+    while len(rows) > 1 and rows[0]["entries"] > RATIO * sum(row["entries"] for row in rows[1:]):
+        rows = rows[1:]
+    if len(rows) < 2:
+        return
+    total = sum(row["entries"] for row in rows)
+    merged = _tier(store, total)
+    # Digests lie evenly, so that ranges of them hold about the same number.
+    steps = -(-total // STEP)
+    bounds = [-(1 << 63) + (1 << 64) * step // steps for step in range(steps)]
+    for start, end in pairwise([*bounds, 1 << 63]):
+        parts = [_between(store, row["tier"], start, end - 1) for row in rows]
+        entries = np.concatenate(parts)
+        # Each part is sorted: a sort that knows runs only merges them.
+        _write(store, merged, entries[np.argsort(entries["hash"], kind="stable")])
+    for row in rows:
+        store.execute("delete from page where tier = $1", row["tier"])
+        store.execute("delete from tier where tier = $1", row["tier"])
+
+
+def _between(store: Store, tier: int, start: int, last: int) -> Numbers:
+    """The entries of a tier from one hash to another, sorted."""
+    # The page before the first one that begins in the range may reach into it.
+    pages = store.query(
+        "select data from page where tier = $1 and first <= $2 and first >= coalesce((select first from page"
+        " where tier = $3 and first <= $4 order by first desc limit 1), $5) order by first",
+        *(tier, last, tier, start, start),
+    )
+    entries = _entries(pages)
+    return entries[(entries["hash"] >= start) & (entries["hash"] <= last)]
