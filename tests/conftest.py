@@ -42,6 +42,16 @@ def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         _execute(given, f"drop database {name} with (force)")
 
 
+@pytest.fixture(params=["sqlite", "postgres"])
+def database(request: pytest.FixtureRequest) -> str:
+    """The `store` of a space, in each database that can hold one; the space `production` is not there yet."""
+    if request.param == "sqlite":
+        return "sqlite"
+    url: str = request.getfixturevalue("postgres_url")
+    _execute(url, "drop schema if exists onefold_production cascade")
+    return url
+
+
 def _execute(url: str, statement: str) -> None:
     with adbc_driver_postgresql.dbapi.connect(url, autocommit=True) as connection, connection.cursor() as cursor:
         cursor.execute(statement)

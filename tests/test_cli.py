@@ -118,8 +118,8 @@ def test_a_folder_without_a_workspace_says_what_to_do(tmp_path: Path) -> None:
     assert "onefold init" in done.stderr
 
 
-def test_a_failed_mapping_is_exit_1_and_every_mapping_prints_its_line(tmp_path: Path) -> None:
-    shop = Shop(tmp_path / "shop")
+def test_a_failed_mapping_is_exit_1_and_every_mapping_prints_its_line(tmp_path: Path, database: str) -> None:
+    shop = Shop(tmp_path / "shop", database)
     shop.people((1, "a@x", "free"))
     shop.models["gone"] = ("id", "select * from vanished")
     shop.mappings = [mapping("gone"), mapping()]
@@ -131,8 +131,8 @@ def test_a_failed_mapping_is_exit_1_and_every_mapping_prints_its_line(tmp_path: 
     assert "vanished" in lines[0]["error"]
 
 
-def test_the_file_is_what_plan_reads_and_sync_warns_when_it_differs(tmp_path: Path) -> None:
-    shop = Shop(tmp_path / "shop")
+def test_the_file_is_what_plan_reads_and_sync_warns_when_it_differs(tmp_path: Path, database: str) -> None:
+    shop = Shop(tmp_path / "shop", database)
     shop.people((1, "a@x", "free"))
     shop.apply()
     shop.mappings = [mapping(trigger='event = "new"')]
@@ -144,8 +144,8 @@ def test_the_file_is_what_plan_reads_and_sync_warns_when_it_differs(tmp_path: Pa
     assert json.loads(done.stdout)["sent"] == 1
 
 
-def test_a_dry_run_names_profiles_and_leaves_no_run(tmp_path: Path) -> None:
-    shop = Shop(tmp_path / "shop")
+def test_a_dry_run_names_profiles_and_leaves_no_run(tmp_path: Path, database: str) -> None:
+    shop = Shop(tmp_path / "shop", database)
     shop.people((1, "a@x", "free"))
     shop.apply()
     done = command("sync", "--dry-run", cwd=shop.folder)
@@ -153,8 +153,8 @@ def test_a_dry_run_names_profiles_and_leaves_no_run(tmp_path: Path) -> None:
     assert said("runs", cwd=shop.folder) == []
 
 
-def test_two_syncs_of_one_mapping_take_turns(tmp_path: Path) -> None:
-    shop = Shop(tmp_path / "shop")
+def test_two_syncs_of_one_mapping_take_turns(tmp_path: Path, database: str) -> None:
+    shop = Shop(tmp_path / "shop", database)
     shop.sql("insert into people select i, i || '@x', 'p', '2024-01-01' from range(3000) t(i)")
     shop.apply()
     words = [str(Path(sys.executable).parent / "onefold"), "sync", "--json"]
@@ -164,8 +164,8 @@ def test_two_syncs_of_one_mapping_take_turns(tmp_path: Path) -> None:
     assert [line["status"] for line in lines] == ["succeeded", "succeeded"]
 
 
-def test_two_new_mappings_can_sync_into_one_space_at_once(tmp_path: Path) -> None:
-    shop = Shop(tmp_path / "shop")
+def test_two_new_mappings_can_sync_into_one_space_at_once(tmp_path: Path, database: str) -> None:
+    shop = Shop(tmp_path / "shop", database)
     shop.sql(
         "insert into people select i, i || '@x', 'p', '2024-01-01' from range(3000) t(i)",
         "create table others as select id + 5000 as id, 'o' || email as email, plan, seen from people",
@@ -185,8 +185,8 @@ def test_two_new_mappings_can_sync_into_one_space_at_once(tmp_path: Path) -> Non
     assert len(said("profile", "list", "production", cwd=shop.folder)) == 6000
 
 
-def test_a_column_that_a_mapping_reads_and_the_model_lacks_is_named(tmp_path: Path) -> None:
-    shop = Shop(tmp_path / "shop")
+def test_a_column_that_a_mapping_reads_and_the_model_lacks_is_named(tmp_path: Path, database: str) -> None:
+    shop = Shop(tmp_path / "shop", database)
     shop.people((1, "a@x", "free"))
     fields = {**mapping()["fields"], "user_id": {"@path": "$.properties.idd"}}
     shop.mappings = [mapping(fields=fields)]
@@ -196,8 +196,8 @@ def test_a_column_that_a_mapping_reads_and_the_model_lacks_is_named(tmp_path: Pa
     assert "did you mean 'id'" in line["error"]
 
 
-def test_a_password_is_never_printed(tmp_path: Path) -> None:
-    shop = Shop(tmp_path / "shop")
+def test_a_password_is_never_printed(tmp_path: Path, database: str) -> None:
+    shop = Shop(tmp_path / "shop", database)
     shop.write()
     data = json.loads((shop.folder / "onefold.yaml").read_text())
     data["sources"].append({"slug": "crm", "type": "postgres", "url": "postgresql://ada:hush-hush@127.0.0.1:1/crm"})
@@ -207,8 +207,8 @@ def test_a_password_is_never_printed(tmp_path: Path) -> None:
         assert "hush-hush" not in done.stdout + done.stderr
 
 
-def test_a_trigger_that_reads_otherwise_than_it_looks_is_warned_of(tmp_path: Path) -> None:
-    shop = Shop(tmp_path / "shop")
+def test_a_trigger_that_reads_otherwise_than_it_looks_is_warned_of(tmp_path: Path, database: str) -> None:
+    shop = Shop(tmp_path / "shop", database)
     shop.mappings = [mapping(trigger='event = "new" and properties.plan = "pro" or properties.id = 1')]
     shop.write()
     done = command("plan", cwd=shop.folder)
@@ -216,8 +216,8 @@ def test_a_trigger_that_reads_otherwise_than_it_looks_is_warned_of(tmp_path: Pat
     assert "one operator, the last one" in done.stderr
 
 
-def test_a_sync_uses_what_was_applied_even_if_the_file_is_broken_since(tmp_path: Path) -> None:
-    shop = Shop(tmp_path / "shop")
+def test_a_sync_uses_what_was_applied_even_if_the_file_is_broken_since(tmp_path: Path, database: str) -> None:
+    shop = Shop(tmp_path / "shop", database)
     shop.people((1, "a@x", "free"))
     shop.apply()
     (shop.folder / "onefold.yaml").write_text("workspace: [")
@@ -227,8 +227,8 @@ def test_a_sync_uses_what_was_applied_even_if_the_file_is_broken_since(tmp_path:
     assert "differs" in done.stderr
 
 
-def test_a_variable_that_is_not_set_fails_its_own_mappings_only(tmp_path: Path) -> None:
-    shop = Shop(tmp_path / "shop")
+def test_a_variable_that_is_not_set_fails_its_own_mappings_only(tmp_path: Path, database: str) -> None:
+    shop = Shop(tmp_path / "shop", database)
     shop.people((1, "a@x", "free"))
     shop.write()
     data = json.loads((shop.folder / "onefold.yaml").read_text())

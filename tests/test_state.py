@@ -13,8 +13,8 @@ from onefold import state
 
 
 @pytest.fixture
-def shop(tmp_path: Path) -> Shop:
-    shop = Shop(tmp_path / "shop")
+def shop(tmp_path: Path, database: str) -> Shop:
+    shop = Shop(tmp_path / "shop", database)
     shop.people(*((at, f"p{at}@x", "free") for at in range(1, 9)))
     shop.apply()
     return shop

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from onefold import apply, calls, components, digest, profiles, stores
+from onefold import apply, calls, components, digest, index, profiles, stores
 from onefold.errors import StoreError
 from onefold.rules import Identifier, Rules
 from onefold.space import load
@@ -20,11 +20,10 @@ from onefold.stores import FIRST, STEPS, Store
 RULES = Rules((), ("null",), merges=100, identifiers=1000)
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-def space(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
+@pytest.fixture
+def space(database: str, tmp_path: Path) -> Any:
     """Opens the same space again and again."""
-    store = "sqlite" if request.param == "sqlite" else request.getfixturevalue("postgres_url")
-    return lambda: stores.open(store, tmp_path / f"{tmp_path.name}.db")
+    return lambda: stores.open(database, tmp_path / "production.db")
 
 
 def said(at: int, **message: Any) -> dict[str, Any]:
@@ -160,7 +159,10 @@ def test_a_file_that_is_no_space_is_told_as_such(tmp_path: Path) -> None:
         stores.open("sqlite", tmp_path / "space.db")
 
 
-def test_a_full_disk_is_one_sentence_and_nothing_half_done(space: Any) -> None:
+def test_a_full_disk_is_one_sentence_and_nothing_half_done(tmp_path: Path) -> None:
+    def space() -> Store:
+        return stores.open("sqlite", tmp_path / "space.db")
+
     with space() as store:
         put(store, said(1, userId="u"))
         store.execute("pragma max_page_count = 60")
@@ -217,6 +219,58 @@ def _without_ids(view: dict[str, Any]) -> dict[str, Any]:
     """A profile without segment_ids, which come from each space's own secret."""
     linked = "accounts" if "accounts" in view else "users"
     return {**view, "segment_id": None, linked: sorted(str(item["external_ids"]) for item in view[linked])}
+
+
+TABLES = {
+    "identifier_type": "type",
+    "identifier": "hash, segment",
+    "tier": "tier",
+    "page": "tier, first",
+    "block": "seq",
+    "segment": "segment",
+    "event": "segment, time, seq",
+    "edge": "seq, a, b",
+    "merged": "segment",
+    "id_graph": "seq, segment, profile",
+    "link": "user_segment, account_segment",
+    "subscription": "channel, address, list, time, seq",
+    "dropped": "seq, collection, type, value",
+    "counter": "name",
+}
+ODD = st.sampled_from(["a", "A", "a ", "é", "e\u0301", "ß", "😀", "'\"\\;--", "\t\n"])
+ANY = st.fixed_dictionaries(
+    {"type": st.sampled_from(["identify", "track", "group"]), "groupId": st.sampled_from("gh")},
+    optional={
+        "userId": ODD,
+        "anonymousId": ODD,
+        "event": ODD,
+        "traits": st.dictionaries(st.sampled_from(["x", "y", "email"]), ODD, max_size=2),
+        "timestamp": st.integers(0, 5),
+    },
+)
+
+
+@settings(max_examples=40)
+@given(st.lists(ANY, min_size=1, max_size=40), st.integers(1, 30), st.sampled_from([3, 10_000]))
+def test_both_databases_hold_the_same_row_by_row(
+    postgres_url: str, tmp_path_factory: pytest.TempPathFactory, messages: list[dict[str, Any]], size: int, many: int
+) -> None:
+    """Also for texts that sort otherwise by the rules of a language, and for identifiers in pages."""
+    folder = tmp_path_factory.mktemp("both")
+    rows = [said(at, **message) for at, message in enumerate(messages)]
+    found = []
+    for database in ("sqlite", postgres_url):
+        with pytest.MonkeyPatch.context() as patch, stores.open(database, folder / "both.db") as store:
+            patch.setattr(index, "MANY", many)
+            with store.turn(keep=False):
+                store.execute("update meta set value = 'the same' where name = 'secret'")
+                vars(store).pop("secret", None)
+                for start in range(0, len(rows), size):
+                    apply.apply(store, calls.table(rows[start : start + size]), RULES)
+                    index.merge(store)
+                tables = {name: store.rows(f"select * from {name} order by {key}") for name, key in TABLES.items()}
+                found.append((tables, every(store), list(profiles.each(store, "accounts", RULES))))
+    assert found[0] == found[1]
 
 
 def test_a_query_gives_arrow(space: Any) -> None:

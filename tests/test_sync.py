@@ -12,8 +12,8 @@ from shop import IDENTIFY, Shop, mapping
 
 
 @pytest.fixture
-def shop(tmp_path: Path) -> Shop:
-    shop = Shop(tmp_path / "shop")
+def shop(tmp_path: Path, database: str) -> Shop:
+    shop = Shop(tmp_path / "shop", database)
     shop.people((1, "a@x", "free"), (2, "b@x", "pro"), (3, "c@x", None))
     shop.apply()
     return shop

@@ -1,4 +1,4 @@
-"""The catalog: the applied configuration, write keys, access tokens and the index of runs. SQLite through SQLAlchemy.
+"""The catalog: the applied configuration, write keys, access tokens, the index of runs. SQLite or PostgreSQL.
 
 What a run did to profiles stands in the space; the catalog says only where to look, and how the run ended.
 """
@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import sqlite
 
+from onefold import postgres, values
 from onefold.errors import NotFound, StoreError
 from onefold.processes import alive
 
@@ -110,14 +110,52 @@ class Token:
     revoked_at: int | None = None
 
 
-class Catalog:
-    """The catalog of one workspace folder; created when it is not there yet. Raises StoreError."""
+def _file(file: Path) -> sa.Engine:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    engine = sa.create_engine(f"sqlite:///{file}", connect_args={"timeout": 60})
 
-    def __init__(self, file: Path) -> None:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        self._engine = sa.create_engine(f"sqlite:///{file}", connect_args={"timeout": 60})
-        with self._transaction() as connection:
-            connection.exec_driver_sql("pragma journal_mode = wal")
+    @sa.event.listens_for(engine, "connect")
+    def prepare(connection: Any, _: Any) -> None:
+        connection.execute("pragma journal_mode = wal")
+
+    return engine
+
+
+# The schema of a catalog; another one is named in the url: …?schema=NAME.
+SCHEMA = "onefold"
+
+
+def _server(url: str) -> sa.Engine:
+    if postgres.name(url) is None:
+        raise StoreError(f"the catalog's PostgreSQL url {postgres.UNREADABLE}", code="invalid_url")
+    given = sa.make_url(postgres.patient(url)).set(drivername="postgresql+psycopg")
+    schema = given.query.get("schema", SCHEMA)
+    try:
+        engine = sa.create_engine(given.difference_update_query(["schema"]), pool_pre_ping=True, pool_size=2)
+    except ImportError as error:
+        raise StoreError(
+            "a catalog in PostgreSQL needs a driver; install it with: pip install 'onefold[postgres]'",
+            code="missing_driver",
+        ) from error
+
+    @sa.event.listens_for(engine, "connect")
+    def prepare(connection: Any, _: Any) -> None:
+        with connection.cursor() as cursor:
+            if not cursor.execute("select 1 from pg_namespace where nspname = %s", (schema,)).fetchall():
+                cursor.execute(f"create schema if not exists {values.quote(str(schema))}")
+            cursor.execute(f"set search_path to {values.quote(str(schema))}")
+        connection.commit()
+
+    return engine
+
+
+class Catalog:
+    """The catalog of one workspace; created when it is not there yet. Raises StoreError."""
+
+    def __init__(self, place: Path | str) -> None:
+        """`place` is a file, or the url of a PostgreSQL database."""
+        self._place = place
+        self._engine = _file(place) if isinstance(place, Path) else _server(place)
         self._migrate()
 
     def close(self) -> None:
@@ -130,7 +168,7 @@ class Catalog:
                 yield connection
         except sa.exc.SQLAlchemyError as error:
             cause = getattr(error, "orig", None) or error
-            raise StoreError(f"the catalog cannot be read or written: {cause}") from error
+            raise StoreError(f"the catalog cannot be read or written: {str(cause).strip().splitlines()[0]}") from None
 
     def _migrate(self) -> None:
         with self._transaction() as connection:
@@ -141,12 +179,23 @@ class Catalog:
                     return
                 if found is not None and str(found) > HEAD:
                     raise StoreError("the catalog was written by a newer Onefold; upgrade this one to open it")
-        from filelock import FileLock
-
         from onefold import migrations
 
-        with FileLock(f"{self._engine.url.database}.lock"):
+        with self._alone():
             migrations.upgrade(self._engine)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """While the tables are brought up to date, no other process does it too."""
+        if isinstance(self._place, Path):
+            from filelock import FileLock
+
+            with FileLock(f"{self._place}.lock"):
+                yield
+        else:
+            with self._transaction() as connection:
+                connection.exec_driver_sql("select pg_advisory_xact_lock(hashtextextended(current_schema(), 1))")
+                yield
 
     # --- configuration --------------------------------------------------------------------------------
 
@@ -180,17 +229,20 @@ class Catalog:
     def start(self, run_id: str, mapping: str, space: str, started_at: int, started_by: str) -> None:
         """Record that a run is under way in this process; one that another process announced is taken over."""
         here = {"host": socket.gethostname(), "pid": os.getpid()}
-        insert = sqlite.insert(RUN).values(
-            run_id=run_id,
-            mapping=mapping,
-            space=space,
-            started_at=started_at,
-            status="running",
-            started_by=started_by,
-            **here,
-        )
         with self._transaction() as connection:
-            connection.execute(insert.on_conflict_do_update(index_elements=[RUN.c.run_id], set_=here))
+            announced = (RUN.c.run_id == run_id) & (RUN.c.mapping == mapping) & (RUN.c.status == "running")
+            if not connection.execute(RUN.update().where(announced).values(**here)).rowcount:
+                connection.execute(
+                    RUN.insert().values(
+                        run_id=run_id,
+                        mapping=mapping,
+                        space=space,
+                        started_at=started_at,
+                        status="running",
+                        started_by=started_by,
+                        **here,
+                    )
+                )
 
     def finish(self, run_id: str, **outcome: Any) -> None:
         """Record how a run ended: status, finished_at, seconds, counts, stages, code, error."""

@@ -25,6 +25,7 @@ source_app = typer.Typer(no_args_is_help=True, help="Warehouse sources.")
 model_app = typer.Typer(no_args_is_help=True, help="SQL models.")
 mapping_app = typer.Typer(no_args_is_help=True, help="Mappings of a destination.")
 profile_app = typer.Typer(no_args_is_help=True, help="Read profiles.")
+space_app = typer.Typer(no_args_is_help=True, help="Profile Spaces.")
 runs_app = typer.Typer(invoke_without_command=True, help="What ran, and what was rejected.")
 token_app = typer.Typer(no_args_is_help=True, help="Access tokens of the Profile API and the configuration API.")
 for name, group in {
@@ -33,6 +34,7 @@ for name, group in {
     "mapping": mapping_app,
     "profile": profile_app,
     "runs": runs_app,
+    "space": space_app,
     "token": token_app,
 }.items():
     app.add_typer(group, name=name)
@@ -339,6 +341,25 @@ def _progress(bars: Bars) -> Callable[[str], Callable[[str, int, int | None], No
         return said
 
     return of
+
+
+# --- spaces -------------------------------------------------------------------------------------------
+
+
+@space_app.command("copy")
+def space_copy(
+    space: str,
+    to: Annotated[str, typer.Argument(metavar="STORE", help="postgresql://… or sqlite.")],
+    folder: Folder = HERE,
+    as_json: Json = False,
+) -> None:
+    """Copy a space, whole and verified row by row, to another database."""
+    copied = workspace(folder).copy(space, to)
+    if as_json:
+        dump(copied)
+        return
+    show(f"{table:20} {rows:>12,}" for table, rows in copied.items() if rows)
+    typer.echo(f"Copied and verified. To use the copy, write it as the `store` of space {space}, and apply.")
 
 
 # --- runs ---------------------------------------------------------------------------------------------

@@ -92,10 +92,11 @@ class Workspace:
     def catalog(self) -> Catalog:
         from onefold.catalog import Catalog
 
-        if not (self.home / "catalog.db").exists() and not (self.folder / FILE).exists():
+        elsewhere = self.env.get("ONEFOLD_CATALOG")
+        if not elsewhere and not (self.home / "catalog.db").exists() and not (self.folder / FILE).exists():
             raise NotFound(f"{self.folder} is not a workspace: it has no {FILE}; `onefold init` writes one")
         self.home.mkdir(mode=0o700, exist_ok=True)  # it holds write keys and the spaces' secrets
-        return Catalog(self.home / "catalog.db")
+        return Catalog(elsewhere or self.home / "catalog.db")
 
     @cached_property
     def document(self) -> config.Document:
@@ -426,6 +427,14 @@ class Workspace:
         words += ["--full"] * full + ["--allow-deletes"] * allow_deletes
         child.start(words, lambda: self.catalog.missed(run_id, _now()))
         return run_id
+
+    def copy(self, space: str, to: str) -> dict[str, int]:
+        """Copy a space, whole, into another `store`; its tables' numbers of rows. Raises NotFound, StoreError."""
+        from onefold import stores
+        from onefold.stores.copy import copy
+
+        with self.space(space) as source, stores.open(to, self.home / "spaces" / f"{space}.db") as target:
+            return copy(source, target)
 
     # --- runs -----------------------------------------------------------------------------------------
 

@@ -179,6 +179,12 @@ class Store:
             self._cursors.pop(next(iter(self._cursors))).close()
         return cursor
 
+    def stream(self, sql: str) -> Iterator[pa.RecordBatch]:
+        """The rows of a query, batch by batch as they are read; the store does nothing else to them meanwhile."""
+        with self._failing(), self._connection.cursor() as cursor:
+            cursor.execute(sql)
+            yield from cursor.fetch_record_batch()
+
     def rows(self, sql: str, *values: Any) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = self.query(sql, *values).to_pylist()
         return found
