@@ -33,9 +33,9 @@ TRACK = {
 EVENTS = 12
 
 
-def stocked(folder: Path) -> Shop:
+def stocked(folder: Path, store: str = "sqlite") -> Shop:
     """Two people: 1 is two segments that an e-mail merged, twelve events and the company acme; 2 is plain."""
-    shop = Shop(folder)
+    shop = Shop(folder, store)
     shop.people((1, "ada@x", "pro"), (2, "odd+one/two:three%@x", None))
     shop.sql(
         "create table app (id integer, device varchar, email varchar, system varchar, seen timestamp)",
