@@ -19,7 +19,9 @@ _OTHER_SPACE = "another space: every row is new there; what was sent before stay
 _COMPARES = "the next sync compares all rows with what was sent; rows that look different count as updated"
 _EPOCH = "a new epoch: every row is new, nothing is deleted"
 _RULES = "changed rules apply to what comes after; profiles stay as they are"
-_STORE = "data is not moved: it stays in the old store, and the new one begins empty"
+_STORE = (
+    "data is not moved: it stays in the old store, and the new one begins empty; `onefold space copy` copies it first"
+)
 _DETACHED = "detached: its data stays until `onefold space delete`"
 _RENAMED = "a renamed slug is a new object: {0} ends and {1} begins anew"
 

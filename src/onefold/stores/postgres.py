@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from onefold import postgres, values
@@ -104,16 +104,23 @@ class Engine:
 
     @contextmanager
     def lease(self, connection: Connection, name: str, *, wait: bool) -> Iterator[bool]:
+        from adbc_driver_manager import Error
+
         said = "hashtextextended(current_schema() || '/' || $1, 0)"
         with connection.cursor() as cursor:
-            if wait:
-                cursor.execute(f"select true as held from pg_advisory_lock({said})", (name,))
-            else:
-                cursor.execute(f"select pg_try_advisory_lock({said}) as held", (name,))
-            held = bool(cursor.fetchall()[0][0])
+            try:
+                if wait:
+                    cursor.execute(f"select true as held from pg_advisory_lock({said})", (name,))
+                else:
+                    cursor.execute(f"select pg_try_advisory_lock({said}) as held", (name,))
+                held = bool(cursor.fetchall()[0][0])
+            except Error as error:
+                raise StoreError(f"space {self.name}: {sentence(str(error))}") from error
             try:
                 yield held
             finally:
+                # Where the session has ended, so has the lock.
                 if held:
-                    cursor.execute(f"select pg_advisory_unlock({said}) as freed", (name,))
-                    cursor.fetchall()
+                    with suppress(Error):
+                        cursor.execute(f"select pg_advisory_unlock({said}) as freed", (name,))
+                        cursor.fetchall()
