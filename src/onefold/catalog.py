@@ -1,4 +1,4 @@
-"""The catalog: the applied configuration, write keys and the index of runs. SQLite or PostgreSQL, through SQLAlchemy.
+"""The catalog: the applied configuration, write keys, access tokens, the index of runs. SQLite or PostgreSQL.
 
 What a run did to profiles stands in the space; the catalog says only where to look, and how the run ended.
 """
@@ -21,7 +21,7 @@ from onefold.errors import NotFound, StoreError
 from onefold.processes import alive
 
 # The newest step in migrations/versions.
-HEAD = "0002"
+HEAD = "0003"
 
 METADATA = sa.MetaData()
 CONFIGURATION = sa.Table(
@@ -55,6 +55,18 @@ RUN = sa.Table(
     sa.Column("counts", sa.JSON),
     sa.Column("stages", sa.JSON),  # stage -> seconds
 )
+TOKEN = sa.Table(
+    "token",
+    METADATA,
+    sa.Column("id", sa.String, primary_key=True),
+    sa.Column("digest", sa.String, nullable=False, unique=True),  # of the token; the token itself is not kept
+    sa.Column("space", sa.String),  # null: the admin token of the workspace
+    sa.Column("name", sa.String, nullable=False),
+    sa.Column("rate", sa.Integer, nullable=False),  # requests a second
+    sa.Column("created_at", sa.BigInteger, nullable=False),
+    sa.Column("used_at", sa.BigInteger),
+    sa.Column("revoked_at", sa.BigInteger),
+)
 
 
 @dataclass(frozen=True)
@@ -82,6 +94,20 @@ class Run:
         if self.status != "running" or self.host != socket.gethostname():
             return False
         return not alive(self.pid)
+
+
+@dataclass(frozen=True)
+class Token:
+    """An access token, as far as it is kept. Times in µs since the epoch, UTC; `rate` in requests a second."""
+
+    id: str
+    digest: str
+    space: str | None
+    name: str
+    rate: int
+    created_at: int
+    used_at: int | None = None
+    revoked_at: int | None = None
 
 
 def _file(file: Path) -> sa.Engine:
@@ -180,6 +206,11 @@ class Catalog:
             data: dict[str, Any] | None = connection.execute(newest).scalar()
             return data
 
+    def version(self) -> int:
+        """A number that grows with each apply; 0 before the first."""
+        with self._transaction() as connection:
+            return connection.execute(sa.select(sa.func.max(CONFIGURATION.c.version))).scalar() or 0
+
     def configure(self, data: dict[str, Any], applied_at: int, sources: dict[str, str | None]) -> None:
         """Apply a document; `sources` has each profile source's slug with its write key, None to generate."""
         with self._transaction() as connection:
@@ -196,24 +227,34 @@ class Catalog:
     # --- runs -----------------------------------------------------------------------------------------
 
     def start(self, run_id: str, mapping: str, space: str, started_at: int, started_by: str) -> None:
+        """Record that a run is under way in this process; one that another process announced is taken over."""
+        here = {"host": socket.gethostname(), "pid": os.getpid()}
         with self._transaction() as connection:
-            connection.execute(
-                RUN.insert().values(
-                    run_id=run_id,
-                    mapping=mapping,
-                    space=space,
-                    started_at=started_at,
-                    status="running",
-                    started_by=started_by,
-                    host=socket.gethostname(),
-                    pid=os.getpid(),
+            announced = (RUN.c.run_id == run_id) & (RUN.c.mapping == mapping) & (RUN.c.status == "running")
+            if not connection.execute(RUN.update().where(announced).values(**here)).rowcount:
+                connection.execute(
+                    RUN.insert().values(
+                        run_id=run_id,
+                        mapping=mapping,
+                        space=space,
+                        started_at=started_at,
+                        status="running",
+                        started_by=started_by,
+                        **here,
+                    )
                 )
-            )
 
     def finish(self, run_id: str, **outcome: Any) -> None:
         """Record how a run ended: status, finished_at, seconds, counts, stages, code, error."""
         with self._transaction() as connection:
             connection.execute(RUN.update().where(RUN.c.run_id == run_id).values(**outcome))
+
+    def missed(self, run_id: str, at: int) -> None:
+        """Record that the process for which this one announced a run never took it over."""
+        mine = (RUN.c.run_id == run_id) & (RUN.c.status == "running") & (RUN.c.pid == os.getpid())
+        why = {"code": "not_started", "error": "the process that was to sync did not start; see the server's log"}
+        with self._transaction() as connection:
+            connection.execute(RUN.update().where(mine).values(status="failed", finished_at=at, **why))
 
     def runs(self, limit: int = 50) -> Sequence[Run]:
         """The newest runs first."""
@@ -231,3 +272,28 @@ class Catalog:
             many = "more than one run has an id that begins so" if found else "there is no such run"
             raise NotFound(f"run {run_id!r}: {many}; `onefold runs` lists them")
         return (exact or found)[0]
+
+    # --- access tokens --------------------------------------------------------------------------------
+
+    def add_token(self, token: Token) -> None:
+        with self._transaction() as connection:
+            connection.execute(TOKEN.insert().values(**vars(token)))
+
+    def tokens(self) -> list[Token]:
+        """All tokens, revoked ones too, oldest first."""
+        with self._transaction() as connection:
+            rows = connection.execute(sa.select(TOKEN).order_by(TOKEN.c.created_at, TOKEN.c.id))
+            return [Token(**row._mapping) for row in rows]
+
+    def revoke_token(self, token_id: str, at: int) -> None:
+        """Raises NotFound. Revoking twice keeps the first time."""
+        with self._transaction() as connection:
+            found = connection.execute(sa.select(TOKEN).where(TOKEN.c.id == token_id)).first()
+            if found is None:
+                raise NotFound(f"there is no token {token_id!r}; `onefold token list` lists them")
+            still = (TOKEN.c.id == token_id) & TOKEN.c.revoked_at.is_(None)
+            connection.execute(TOKEN.update().where(still).values(revoked_at=at))
+
+    def token_used(self, token_id: str, at: int) -> None:
+        with self._transaction() as connection:
+            connection.execute(TOKEN.update().where(TOKEN.c.id == token_id).values(used_at=at))

@@ -27,6 +27,7 @@ mapping_app = typer.Typer(no_args_is_help=True, help="Mappings of a destination.
 profile_app = typer.Typer(no_args_is_help=True, help="Read profiles.")
 space_app = typer.Typer(no_args_is_help=True, help="Profile Spaces.")
 runs_app = typer.Typer(invoke_without_command=True, help="What ran, and what was rejected.")
+token_app = typer.Typer(no_args_is_help=True, help="Access tokens of the Profile API and the configuration API.")
 for name, group in {
     "source": source_app,
     "model": model_app,
@@ -34,6 +35,7 @@ for name, group in {
     "profile": profile_app,
     "runs": runs_app,
     "space": space_app,
+    "token": token_app,
 }.items():
     app.add_typer(group, name=name)
 
@@ -232,6 +234,7 @@ def sync(
     allow_deletes: Annotated[
         bool, typer.Option("--allow-deletes", help="Go on when most known rows are gone.")
     ] = False,
+    run_id: Annotated[str | None, typer.Option("--run-id", hidden=True, help="Of a run that was announced.")] = None,
     folder: Folder = HERE,
     as_json: Json = False,
 ) -> None:
@@ -250,6 +253,7 @@ def sync(
             allow_deletes=allow_deletes,
             progress=_progress(bars) if bars else None,
             effect=named.append if dry_run and not as_json else None,
+            run_id=run_id,
         )
         for outcome in outcomes:
             failed |= outcome.status in ("failed", "cancelled")
@@ -496,6 +500,53 @@ def _from(item: dict[str, Any]) -> str:
     """Where a fact came from, in words."""
     by = item["mapping"] or item["source"]
     return f"({item['call']} from {by}, {item['timestamp']})"
+
+
+# --- access tokens ------------------------------------------------------------------------------------
+
+
+@token_app.command("create")
+def token_create(
+    space: Annotated[str | None, typer.Argument(metavar="[SPACE]")] = None,
+    admin: Annotated[bool, typer.Option("--admin", help="For the configuration API, instead of a space.")] = False,
+    name: Annotated[str, typer.Option(help="What it is for.")] = "",
+    rate: Annotated[int | None, typer.Option(help="Requests a second, at most.", min=1)] = None,
+    folder: Folder = HERE,
+    as_json: Json = False,
+) -> None:
+    """Make a token and show it, this once."""
+    if admin == (space is not None):
+        raise typer.BadParameter("name the space that the token opens, or say --admin")
+    found = workspace(folder).create_token(space, name, rate)
+    if as_json:
+        dump(found)
+        return
+    typer.echo(found["token"])
+    opens = f"space {space}" if space else "the configuration API"
+    typer.echo(f"This is token {found['id']} of {opens}. It is not shown again; keep it secret.", err=True)
+
+
+@token_app.command("list")
+def token_list(folder: Folder = HERE, as_json: Json = False) -> None:
+    """List the tokens, with their last use."""
+    found = workspace(folder).tokens()
+    if as_json:
+        for token in found:
+            dump(token)
+        return
+    columns = ["id", "space", "name", "rate", "created_at", "used_at", "revoked_at"]
+    _grid(columns, [[_cell(token[column]) for column in columns] for token in found])
+
+
+@token_app.command("revoke")
+def token_revoke(token_id: Annotated[str, typer.Argument(metavar="ID")], folder: Folder = HERE,
+                 as_json: Json = False) -> None:  # fmt: skip
+    """Make a token worthless."""
+    workspace(folder).revoke_token(token_id)
+    if as_json:
+        dump({"id": token_id, "revoked": True})
+    else:
+        typer.echo(f"Token {token_id} is revoked; a running server refuses it within a second.")
 
 
 # --- output -------------------------------------------------------------------------------------------

@@ -78,6 +78,12 @@ class NotFound(OnefoldError):
     code = "not_found"
 
 
+class Disabled(OnefoldError):
+    """What was to be started is switched off; the sentence says where."""
+
+    code = "disabled"
+
+
 class SyncStopped(OnefoldError):
     """A run that stopped itself; what its committed chunks did stays, the rest waits."""
 

@@ -15,7 +15,7 @@ from time import perf_counter, time_ns
 from typing import TYPE_CHECKING, Any
 
 from onefold import config
-from onefold.errors import InvalidWorkspace, NotFound, OnefoldError, WarehouseError
+from onefold.errors import Disabled, InvalidWorkspace, NotFound, OnefoldError, WarehouseError
 from onefold.nearest import nearest
 
 if TYPE_CHECKING:
@@ -68,9 +68,17 @@ class Workspace:
     def __init__(self, folder: Path, env: Mapping[str, str]) -> None:
         self.folder = folder
         self.env = env
+        self.closing = ExitStack()
+
+    def again(self) -> Workspace:
+        """The same folder, read anew; it shares the catalog, so close only this one."""
+        found = Workspace(self.folder, self.env)
+        found.__dict__["catalog"] = self.catalog
+        return found
 
     def close(self) -> None:
-        """Close the catalog; spaces are open only while they are used."""
+        """Close the catalog, and first what was opened for as long as the workspace is."""
+        self.closing.close()
         if "catalog" in self.__dict__:
             self.catalog.close()
 
@@ -102,6 +110,15 @@ class Workspace:
         if data is None:
             raise NotFound("nothing is applied yet; run `onefold apply` first")
         return config.load(data, self.env)
+
+    def configuration(self) -> config.Workspace:
+        """What was applied last, to be shown: secrets and variables stay `${NAME}`. Raises NotFound."""
+        from onefold import secret
+
+        data = self.catalog.configuration()
+        if data is None:
+            raise NotFound("nothing is applied yet; run `onefold apply` first")
+        return config.load(secret.conceal(data)[0], {})
 
     @property
     def differs(self) -> bool:
@@ -145,7 +162,7 @@ class Workspace:
         from onefold import warehouses
 
         workspace = workspace or self.document.workspace
-        source = _pick(workspace.sources, slug, "source")
+        source = pick(workspace.sources, slug, "source")
         for option in source.options.values():
             unset = _VARIABLE.search(option) if isinstance(option, str) else None
             if unset:
@@ -164,7 +181,7 @@ class Workspace:
         from onefold import diff
 
         workspace = self.document.workspace
-        model = _pick(workspace.models, slug, "model")
+        model = pick(workspace.models, slug, "model")
         with diff.staging(self.home / "tmp") as staging:
             with self.warehouse(model.source).read(model.sql, limit=limit) as reader:
                 staging.load(reader, model.key)
@@ -176,13 +193,13 @@ class Workspace:
         """Open the store of a space. Raises NotFound, StoreError."""
         from onefold import stores
 
-        space = _pick((workspace or self.applied).spaces, slug, "space")
+        space = pick((workspace or self.applied).spaces, slug, "space")
         return stores.open(space.store, self.home / "spaces" / f"{slug}.db")
 
     def rules(self, slug: str, workspace: config.Workspace | None = None) -> Rules:
         from onefold.rules import Rules
 
-        return Rules.of(_pick((workspace or self.applied).spaces, slug, "space"))
+        return Rules.of(pick((workspace or self.applied).spaces, slug, "space"))
 
     def profile(self, space: str, identifier: str, *, accounts: bool = False) -> dict[str, Any]:
         """A profile by `type:value`. Raises NotFound."""
@@ -222,6 +239,30 @@ class Workspace:
         with self.space(space) as store:
             return profiles.search(store, text, self.rules(space), limit)
 
+    # --- access tokens --------------------------------------------------------------------------------
+
+    def create_token(self, space: str | None, name: str = "", rate: int | None = None) -> dict[str, Any]:
+        """An access token of a space, or without one the admin token; `token` is shown here only. Raises NotFound.
+
+        `rate`: requests a second.
+        """
+        from onefold import tokens
+
+        if space is not None:
+            pick(self.applied.spaces, space, "space")
+        text, token = tokens.issue(self.catalog, space, name, tokens.RATE if rate is None else rate, _now())
+        return {**tokens.view(token), "token": text}
+
+    def tokens(self) -> list[dict[str, Any]]:
+        """All access tokens, oldest first, revoked ones too."""
+        from onefold import tokens
+
+        return [tokens.view(token) for token in self.catalog.tokens()]
+
+    def revoke_token(self, token_id: str) -> None:
+        """Make a token worthless, within a second also on a running server. Raises NotFound."""
+        self.catalog.revoke_token(token_id, _now())
+
     # --- mappings -------------------------------------------------------------------------------------
 
     def mappings(self, selector: str | None = None) -> list[tuple[config.Destination, config.Mapping]]:
@@ -229,9 +270,9 @@ class Workspace:
         destinations: Sequence[config.Destination] = self.applied.destinations
         slug, _, name = (selector or "").partition("/")
         if slug:
-            destinations = [_pick(destinations, slug, "destination")]
+            destinations = [pick(destinations, slug, "destination")]
         if name:
-            return [(destinations[0], _pick(destinations[0].mappings, name, "mapping"))]
+            return [(destinations[0], pick(destinations[0].mappings, name, "mapping"))]
         return [(destination, mapping) for destination in destinations for mapping in destination.mappings]
 
     def job(
@@ -244,7 +285,7 @@ class Workspace:
         """What a sync of a mapping needs."""
         from onefold.sync import Job
 
-        model = _pick(workspace.models, mapping.model, "model")
+        model = pick(workspace.models, mapping.model, "model")
         space, source = _profile_source(workspace, mapping)
         return Job(
             path=f"{destination.slug}/{mapping.slug}",
@@ -263,8 +304,8 @@ class Workspace:
 
         slug, _, name = selector.partition("/")
         workspace = self.document.workspace
-        destination = _pick(workspace.destinations, slug, "destination")
-        mapping = _pick(destination.mappings, name, "mapping")
+        destination = pick(workspace.destinations, slug, "destination")
+        mapping = pick(destination.mappings, name, "mapping")
         space, _ = _profile_source(workspace, mapping)
         with self.space(space.slug, workspace) as store:
             return preview.mapping(self.job(destination, mapping, workspace, store), key)
@@ -279,12 +320,14 @@ class Workspace:
         progress: Callable[[str], Progress] | None = None,
         effect: Callable[[dict[str, Any]], None] | None = None,
         started_by: str = "cli",
+        run_id: str | None = None,
     ) -> Iterator[Outcome]:
         """Sync the applied mappings that are selected, one after another; a failed one stops no other.
 
         `progress` gives each mapping a function to report to; `effect` is told, by name, of the first profiles that
         each chunk creates, updates and merges, and of the first rows that it rejects. A dry run takes everything
-        back at its end, so that each mapping sees what those before it would have done.
+        back at its end, so that each mapping sees what those before it would have done. `run_id` is that of a run
+        which was announced, where one mapping is selected.
         """
         with ExitStack() as stack:
             stores: dict[str, Store] = {}
@@ -307,7 +350,7 @@ class Workspace:
 
                 said = progress(path) if progress else lambda *_: None
                 options = {"full": full, "dry_run": dry_run, "allow_deletes": allow_deletes}
-                yield self._sync(path, slug, job, started_by, said, effect, options)
+                yield self._sync(path, slug, job, started_by, said, effect, options, run_id)
 
     def _sync(
         self,
@@ -318,13 +361,14 @@ class Workspace:
         progress: Progress,
         effect: Callable[[dict[str, Any]], None] | None,
         options: dict[str, Any],
+        run_id: str | None,
     ) -> Outcome:
         """One run of one mapping, recorded; whatever stops it is its outcome."""
         from onefold.sync import Stages, sync
 
         start, began = _now(), perf_counter()
         stages = Stages()
-        run_id = _run_id(start)
+        run_id = run_id or _run_id(start)
         if not options["dry_run"]:
             self.catalog.start(run_id, path, space, start, started_by)
         counts, status, failure = _no_counts(), "succeeded", None
@@ -366,6 +410,23 @@ class Workspace:
             code=failure.code if failure else None,
             error=str(failure) if failure else None,
         )
+
+    def start(self, selector: str, *, full: bool = False, allow_deletes: bool = False, started_by: str) -> str:
+        """Start a sync of one mapping, DEST/MAPPING, in a process of its own; its run_id. Raises NotFound, Disabled."""
+        from onefold import child
+
+        ((destination, mapping),) = self.mappings(selector)
+        off = _off(destination, mapping)
+        if off:
+            raise Disabled(off)
+        start = _now()
+        run_id = _run_id(start)
+        space = _profile_source(self.applied, mapping)[0].slug
+        self.catalog.start(run_id, selector, space, start, started_by)
+        words = ["sync", selector, "--json", "-C", str(self.folder), "--run-id", run_id]
+        words += ["--full"] * full + ["--allow-deletes"] * allow_deletes
+        child.start(words, lambda: self.catalog.missed(run_id, _now()))
+        return run_id
 
     def copy(self, space: str, to: str) -> dict[str, int]:
         """Copy a space, whole, into another `store`; its tables' numbers of rows. Raises NotFound, StoreError."""
@@ -455,7 +516,7 @@ def _told(job: Job, effect: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
     return {"applied": applied, "refused": refused}
 
 
-def _pick(items: Sequence[Any], slug: str, kind: str) -> Any:
+def pick(items: Sequence[Any], slug: str, kind: str) -> Any:
     """The item with a slug. Raises NotFound, which names the nearest and all there are."""
     for item in items:
         if item.slug == slug:

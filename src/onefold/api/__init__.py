@@ -1,0 +1,1 @@
+"""What Onefold answers over HTTP (design, section 8)."""

@@ -1,0 +1,203 @@
+"""The configuration API: everything under /api does what the command line does, through the same facade."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
+from time import time_ns
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+from uuid import uuid4
+
+import msgspec
+from starlette.routing import BaseRoute
+from starlette.types import Receive, Scope, Send
+
+from onefold.api.access import Meter, bearer
+from onefold.api.answer import Refused, send_answer, send_error
+from onefold.api.operations import OPERATIONS, Operation, Schema, openapi
+from onefold.api.route import Below
+from onefold.tokens import Tokens
+from onefold.workspace import Workspace
+
+PREFIX = "/api/"
+DESCRIPTION = "/api/openapi.json"
+HERE = ("localhost", "127.0.0.1", "[::1]")
+# What may run at once; a preview or a plan can take seconds.
+THREADS = 4
+BODY = 65_536
+
+
+def routes(workspace: Workspace, hosts: Sequence[str] = HERE) -> list[BaseRoute]:
+    """The routes of the configuration API; `hosts` are the names by which the server may be asked."""
+    api = Api(workspace, hosts)
+    workspace.closing.callback(api.close)
+    return [Below(PREFIX, api)]
+
+
+class Api:
+    """The ASGI application behind the routes."""
+
+    def __init__(self, workspace: Workspace, hosts: Sequence[str]) -> None:
+        self._workspace = workspace
+        self._hosts = frozenset(host.lower() for host in hosts)
+        self._tokens = Tokens(workspace.catalog)
+        self._meter = Meter()
+        self._threads = ThreadPoolExecutor(THREADS, "configuration-api")
+        self._document: bytes = msgspec.json.encode(openapi(version("onefold")))
+
+    def close(self) -> None:
+        self._threads.shutdown()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request_id = uuid4().hex
+        try:
+            body = await _read(receive)
+            loop = asyncio.get_running_loop()
+            status, found, extra = await loop.run_in_executor(self._threads, self._answer, scope, body)
+        except Exception as error:  # whatever it is, it has an answer
+            await send_error(scope, send, request_id, error)
+        else:
+            await send_answer(scope, send, request_id, found, status, extra)
+
+    def _answer(self, scope: Scope, body: bytes) -> tuple[int, bytes, dict[str, str]]:
+        """Status, body and further headers of an answer. Raises Refused, OnefoldError."""
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        self._from_here(headers)
+        path = scope["raw_path"].decode("ascii", "replace")
+        path = path[path.index(PREFIX) :]
+        if path == DESCRIPTION and scope["method"] in ("GET", "HEAD"):
+            return 200, self._document, {}
+        self._admit(headers)
+        operation, given = _match(scope["method"], path)
+        given |= _query(operation, scope["query_string"]) | _body(operation, headers, body)
+        workspace = self._workspace.again()
+        try:
+            found = operation.run(workspace, given)
+        finally:
+            workspace.closing.close()
+        location = {"Location": f"/api/runs/{found['run_id']}"} if operation.status == 202 else {}
+        text: bytes = msgspec.json.encode(found)
+        return operation.status, text, location
+
+    def _from_here(self, headers: dict[str, str]) -> None:
+        """Refuse what a page of somewhere else sends through somebody's browser. Raises Refused, 403."""
+        host = headers.get("host", "")
+        if re.sub(r":\d*\Z", "", host).lower() not in self._hosts:
+            raise Refused(403, "forbidden_host", f"the server is not asked by the name {host!r} here")
+        origin = headers.get("origin")
+        if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+            raise Refused(403, "forbidden_origin", "the configuration API answers no page of another origin")
+
+    def _admit(self, headers: dict[str, str]) -> None:
+        """Let a request pass that has an admin token. Raises Refused, 401 and 429."""
+        text = bearer(headers.get("authorization", ""))
+        token = self._tokens.find(text, time_ns() // 1000) if text else None
+        if token is None or token.space is not None:
+            message = (
+                "send an admin token as `Authorization: Bearer TOKEN`; `onefold token create --admin` makes one"
+                if text is None
+                else "the token is unknown, was revoked, or is not an admin token"
+            )
+            raise Refused(401, "authentication_error", message, {"WWW-Authenticate": 'Bearer realm="onefold"'})
+        self._meter.count(token)
+
+
+async def _read(receive: Receive) -> bytes:
+    """The body of a request. Raises Refused, 413."""
+    body = b""
+    while True:
+        message = await receive()
+        part: bytes = message.get("body", b"")
+        body += part
+        if len(body) > BODY:
+            raise Refused(413, "body_too_long", f"the body has more than {BODY} bytes")
+        if not message.get("more_body"):
+            return body
+
+
+def _match(method: str, path: str) -> tuple[Operation, dict[str, Any]]:
+    """The operation that a request is for, and the parameters in its path. Raises Refused, 404 and 405."""
+    parts = path.split("/")
+    allowed = []
+    for operation, template in _TEMPLATES:
+        if len(parts) != len(template):
+            continue
+        if all(part == there or there.startswith("{") for part, there in zip(parts, template, strict=True)):
+            if method in (operation.method, "HEAD" if operation.method == "GET" else None):
+                values = (unquote(part) for part, there in zip(parts, template, strict=True) if there.startswith("{"))
+                return operation, dict(zip(operation.names, values, strict=True))
+            allowed += ["GET", "HEAD"] if operation.method == "GET" else [operation.method]
+    if allowed or path == DESCRIPTION:
+        allow = ", ".join(allowed or ["GET", "HEAD"])
+        raise Refused(405, "method_not_allowed", f"{method} does nothing here; use {allow}", {"Allow": allow})
+    raise Refused(404, "not_found", f"there is nothing at this address; {DESCRIPTION} lists what there is")
+
+
+_TEMPLATES = [(operation, operation.path.split("/")) for operation in OPERATIONS]
+
+
+def _query(operation: Operation, text: bytes) -> dict[str, Any]:
+    """The parameters of a query, the default of those that are not given. Raises Refused."""
+    try:
+        pairs = parse_qsl(text.decode(), keep_blank_values=True, errors="strict")
+    except ValueError:
+        raise _wrong("the query is not UTF-8, percent-encoded") from None
+    found = {name: schema.get("default") for name, schema in operation.query.items()}
+    seen: set[str] = set()
+    for name, value in pairs:
+        if name not in operation.query:
+            accepted = ", ".join(operation.query) or "none"
+            raise _wrong(f"there is no parameter {name!r}; this takes {accepted}")
+        if name in seen:
+            raise _wrong(f"{name} is given twice")
+        seen.add(name)
+        found[name] = _value(name, value, operation.query[name])
+    return found
+
+
+def _value(name: str, text: str, schema: Schema) -> Any:
+    if schema["type"] == "boolean":
+        if text not in ("true", "false"):
+            raise _wrong(f"{name} is true or false, not {text!r}")
+        return text == "true"
+    if schema["type"] == "integer":
+        least, most = schema["minimum"], schema["maximum"]
+        if not re.fullmatch(r"[0-9]{1,9}", text) or not least <= int(text) <= most:
+            raise _wrong(f"{name} is a number from {least} to {most}, not {text!r}")
+        return int(text)
+    if "\0" in text:
+        raise _wrong(f"{name} holds a NUL character")
+    return text
+
+
+def _body(operation: Operation, headers: dict[str, str], body: bytes) -> dict[str, Any]:
+    """The parameters in a body, the default of those that are not given. Raises Refused."""
+    found = {name: schema.get("default") for name, schema in operation.body.items()}
+    if operation.method != "POST" or not body:
+        return found
+    if headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        raise Refused(415, "unsupported_media_type", "send the body as application/json")
+    try:
+        given = json.loads(body)
+    except (ValueError, RecursionError):
+        raise _wrong("the body is not JSON") from None
+    if not isinstance(given, dict):
+        raise _wrong("the body is not a JSON object")
+    for name, value in given.items():
+        if name not in operation.body:
+            accepted = ", ".join(operation.body) or "nothing"
+            raise _wrong(f"there is no parameter {name!r}; the body takes {accepted}")
+        kind = operation.body[name]["type"]
+        if not isinstance(value, bool if kind == "boolean" else str):
+            raise _wrong(f"{name} is a {kind}")
+        found[name] = value
+    return found
+
+
+def _wrong(message: str) -> Refused:
+    return Refused(400, "invalid_request", message)

@@ -1,0 +1,262 @@
+"""The operations of the configuration API: one table that routes the requests, checks them, and describes itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from onefold import config, secret
+from onefold.plan import Change
+from onefold.workspace import Workspace, pick
+
+Schema = dict[str, Any]
+Given = Mapping[str, Any]
+# What an operation does with the parameters: returns what is sent as JSON. Raises OnefoldError.
+Run = Callable[[Workspace, Given], Any]
+
+TEXT: Schema = {"type": "string"}
+OBJECT: Schema = {"type": "object"}
+LIST: Schema = {"type": "array"}
+FLAG: Schema = {"type": "boolean", "default": False}
+
+
+def thing(required: str, **also: Schema) -> Schema:
+    """An object that has some texts, and other things with schemas of their own."""
+    return {
+        "type": "object",
+        "required": [*required.split(), *also],
+        "properties": {**dict.fromkeys(required.split(), TEXT), **also},
+    }
+
+
+def several(item: Schema, **also: Schema) -> Schema:
+    listed = {"data": {"type": "array", "items": item}, **also}
+    return {"type": "object", "required": list(listed), "properties": listed}
+
+
+def limit(default: int, most: int) -> Schema:
+    return {"type": "integer", "minimum": 1, "maximum": most, "default": default}
+
+
+PROFILE = thing("segment_id created_at updated_at", external_ids=LIST, traits=OBJECT)
+RUN = thing("run_id mapping space status started_at started_by")
+CHANGE = thing("action kind slug", changes=LIST, notes=LIST)
+PLAN = several(CHANGE, warnings={"type": "array", "items": TEXT})
+SPACE, SOURCE, MODEL = thing("slug name store region"), thing("slug name type"), thing("slug name source key sql")
+DESTINATION, MAPPING = thing("slug name type source endpoint"), thing("slug name model action trigger", fields=OBJECT)
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One thing that can be asked for. `{name}` in `path` is a parameter; so are those in `query` and `body`."""
+
+    id: str
+    method: str
+    path: str
+    summary: str
+    run: Run
+    result: Schema
+    query: dict[str, Schema] = field(default_factory=dict)
+    body: dict[str, Schema] = field(default_factory=dict)
+    status: int = 200
+    fails: tuple[int, ...] = ()  # besides what all can be answered with
+
+    @property
+    def names(self) -> list[str]:
+        """The parameters in the path."""
+        return [part[1:-1] for part in self.path.split("/") if part.startswith("{")]
+
+
+# --- what they do -------------------------------------------------------------------------------------
+
+
+def _space(space: config.Space) -> dict[str, Any]:
+    sources = [{"slug": source.slug, "name": source.name} for source in space.sources]
+    return {**asdict(space), "store": secret.mask(space.store), "sources": sources}
+
+
+def _source(source: config.Source) -> dict[str, Any]:
+    options = {name: secret.mask(said) if isinstance(said, str) else said for name, said in source.options.items()}
+    return {"slug": source.slug, "name": source.name, "type": source.type, **options}
+
+
+def _destination(found: config.Destination) -> dict[str, Any]:
+    mappings = [mapping.slug for mapping in found.mappings]
+    return {**asdict(found), "endpoint": secret.mask(found.endpoint), "mappings": mappings}
+
+
+def _mapping(mapping: config.Mapping) -> dict[str, Any]:
+    return {**asdict(mapping), "schedule": None if mapping.schedule is None else str(mapping.schedule)}
+
+
+def _all(kind: str, view: Callable[[Any], Any]) -> Run:
+    """Lists what was applied: the spaces, the sources …"""
+    return lambda workspace, _: {"data": [view(item) for item in getattr(workspace.configuration(), f"{kind}s")]}
+
+
+def _one(kind: str, view: Callable[[Any], Any]) -> Run:
+    """Shows one of them, by its slug."""
+    return lambda workspace, given: view(pick(getattr(workspace.configuration(), f"{kind}s"), given[kind], kind))
+
+
+def _mappings(workspace: Workspace, given: Given) -> Any:
+    return pick(workspace.configuration().destinations, given["destination"], "destination").mappings
+
+
+def _path(given: Given) -> str:
+    return f"{given['destination']}/{given['mapping']}"
+
+
+def _test_source(workspace: Workspace, given: Given) -> Any:
+    tables = workspace.test_source(given["source"])
+    said = [{"name": table.name, "columns": [vars(column) for column in table.columns]} for table in tables]
+    return {"source": given["source"], "tables": said}
+
+
+def _preview(workspace: Workspace, given: Given) -> Any:
+    columns, rows = workspace.preview_model(given["model"], given["limit"])
+    return {"columns": columns, "data": rows}
+
+
+def _changes(read: Callable[[Workspace], list[Change]]) -> Run:
+    """`plan` or `apply`: the changes, and what the file is warned of."""
+
+    def run(workspace: Workspace, _: Given) -> Any:
+        changes = [asdict(change) for change in read(workspace)]
+        return {"data": changes, "warnings": workspace.document.warnings}
+
+    return run
+
+
+def _sync(workspace: Workspace, given: Given) -> Any:
+    options = {"full": given["full"], "allow_deletes": given["allow_deletes"]}
+    return workspace.run(workspace.start(_path(given), **options, started_by="api"))
+
+
+def _profiles(workspace: Workspace, given: Given) -> Any:
+    if given["text"]:
+        return {"data": workspace.search(given["space"], given["text"], given["limit"])}
+    return {"data": list(workspace.profiles(given["space"], accounts=given["accounts"], limit=given["limit"]))}
+
+
+def _profile(workspace: Workspace, given: Given) -> Any:
+    read = workspace.explain if given["why"] else workspace.profile
+    return read(given["space"], given["identifier"], accounts=given["accounts"])
+
+
+# --- the table ----------------------------------------------------------------------------------------
+
+_DESTINATION = "/api/destinations/{destination}"
+_MAPPING = f"{_DESTINATION}/mappings/{{mapping}}"
+_TABLES = thing("source", tables=LIST)
+_TRIED = thing("", row=OBJECT, selected=FLAG, calls=LIST, effects=LIST)
+_ROWS = several(OBJECT, columns={"type": "array", "items": TEXT})
+
+OPERATIONS: tuple[Operation, ...] = (
+    Operation("listSpaces", "GET", "/api/spaces", "The Profile Spaces", _all("space", _space), several(SPACE)),
+    Operation("showSpace", "GET", "/api/spaces/{space}", "One space", _one("space", _space), SPACE),
+    Operation("listProfiles", "GET", "/api/spaces/{space}/profiles", "Profiles, oldest first, or those a text finds",
+              _profiles, several(PROFILE), {"text": TEXT, "accounts": FLAG, "limit": limit(20, 1000)}),
+    Operation("showProfile", "GET", "/api/spaces/{space}/profiles/{identifier}", "The profile that owns TYPE:VALUE",
+              _profile, PROFILE, {"accounts": FLAG, "why": FLAG}),
+    Operation("listSources", "GET", "/api/sources", "The warehouse sources", _all("source", _source), several(SOURCE)),
+    Operation("showSource", "GET", "/api/sources/{source}", "One source", _one("source", _source), SOURCE),
+    Operation("testSource", "POST", "/api/sources/{source}/test", "Connect to a source in the file, list its tables",
+              _test_source, _TABLES, fails=(502,)),
+    Operation("listModels", "GET", "/api/models", "The models", _all("model", vars), several(MODEL)),
+    Operation("showModel", "GET", "/api/models/{model}", "One model", _one("model", vars), MODEL),
+    Operation("previewModel", "GET", "/api/models/{model}/preview", "The first rows of a model in the file",
+              _preview, _ROWS, {"limit": limit(10, 1000)}, fails=(502,)),
+    Operation("listDestinations", "GET", "/api/destinations", "The destinations",
+              _all("destination", _destination), several(DESTINATION)),
+    Operation("showDestination", "GET", _DESTINATION, "One destination",
+              _one("destination", _destination), DESTINATION),
+    Operation("listMappings", "GET", f"{_DESTINATION}/mappings", "The mappings of a destination",
+              lambda workspace, given: {"data": [_mapping(item) for item in _mappings(workspace, given)]},
+              several(MAPPING)),
+    Operation("showMapping", "GET", _MAPPING, "One mapping",
+              lambda workspace, given: _mapping(pick(_mappings(workspace, given), given["mapping"], "mapping")),
+              MAPPING),
+    Operation("testMapping", "POST", f"{_MAPPING}/test", "A row, its call, and what that would do; changes nothing",
+              lambda workspace, given: workspace.test_mapping(_path(given), given["key"]), _TRIED,
+              body={"key": TEXT}, fails=(502,)),
+    Operation("syncMapping", "POST", f"{_MAPPING}/sync", "Start a sync; Location has the address of its run",
+              _sync, RUN, body={"full": FLAG, "allow_deletes": FLAG}, status=202, fails=(409,)),
+    Operation("plan", "GET", "/api/plan", "What applying the file would change", _changes(Workspace.plan), PLAN),
+    Operation("apply", "POST", "/api/apply", "Make the file the configuration", _changes(Workspace.apply), PLAN),
+    Operation("export", "GET", "/api/export", "What is applied, as a workspace file",
+              lambda workspace, _: {"onefold.yaml": workspace.export()}, thing("onefold.yaml")),
+    Operation("listRuns", "GET", "/api/runs", "The newest runs first",
+              lambda workspace, given: {"data": workspace.runs(given["limit"])}, several(RUN),
+              {"limit": limit(50, 1000)}),
+    Operation("showRun", "GET", "/api/runs/{run}", "One run, with its rejected rows counted by code",
+              lambda workspace, given: workspace.run(given["run"]), RUN),
+    Operation("listRejected", "GET", "/api/runs/{run}/rejected", "The rejected rows of a run",
+              lambda workspace, given: {"data": list(workspace.rejected(given["run"], given["limit"]))},
+              several(thing("code message", fields=LIST)), {"limit": limit(100, 10_000)}),
+)  # fmt: skip
+
+
+# --- the description ----------------------------------------------------------------------------------
+
+ERROR = thing("", error=thing("code message"))
+# What any operation can be answered with besides its result.
+FAILS = {
+    400: "a parameter is wrong",
+    401: "no admin token was sent, or one that is not good",
+    403: "the request comes from a page of somewhere else",
+    404: "it does not exist, or nothing is applied yet",
+    422: "the workspace file, or a mapping in it, is wrong",
+    429: "the token has sent too many requests",
+    503: "a store cannot be read or written now",
+}
+ALSO = {
+    409: "it is disabled",
+    413: "the body is too long",
+    415: "the body is not JSON",
+    502: "the warehouse cannot be read",
+}
+
+
+def openapi(version: str) -> dict[str, Any]:
+    """The OpenAPI 3.1 document of the table."""
+    paths: dict[str, dict[str, Any]] = {}
+    for operation in OPERATIONS:
+        paths.setdefault(operation.path, {})[operation.method.lower()] = _described(operation)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Onefold configuration API", "version": version},
+        "paths": paths,
+        "security": [{"admin": []}],
+        "components": {
+            "securitySchemes": {"admin": {"type": "http", "scheme": "bearer"}},
+            "schemas": {"Error": ERROR},
+        },
+    }
+
+
+def _described(operation: Operation) -> dict[str, Any]:
+    fails = {**FAILS, **{status: ALSO[status] for status in operation.fails}}
+    if operation.method == "POST":
+        fails |= {status: ALSO[status] for status in (413, 415)}
+    error = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
+    said: dict[str, Any] = {"description": "done", "content": {"application/json": {"schema": operation.result}}}
+    if operation.status == 202:
+        said["headers"] = {"Location": {"schema": TEXT, "required": True}}
+    described: dict[str, Any] = {
+        "operationId": operation.id,
+        "summary": operation.summary,
+        "parameters": [
+            *({"name": name, "in": "path", "required": True, "schema": TEXT} for name in operation.names),
+            *({"name": name, "in": "query", "schema": schema} for name, schema in operation.query.items()),
+        ],
+        "responses": {
+            str(operation.status): said,
+            **{str(status): {"description": why, "content": error} for status, why in sorted(fails.items())},
+        },
+    }
+    if operation.method == "POST":
+        schema = {"type": "object", "properties": operation.body, "additionalProperties": False}
+        described["requestBody"] = {"required": False, "content": {"application/json": {"schema": schema}}}
+    return described
