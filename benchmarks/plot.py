@@ -11,7 +11,7 @@ from html import escape
 
 from benchmarks.measured import Measured
 
-WIDTH, LABEL, VALUE = 760, 240, 130  # the whole; what is left of the bars, and right of them
+WIDTH, LABEL, VALUE = 800, 250, 165  # the whole; what is left of the bars, and right of them
 ROW, HEAD, GAP, FOOT = 24, 34, 22, 30
 TEXT, BAR, OTHER, TARGET = "#7a7a7a", "#3d83c4", "#9a9a9a", "#d9702c"
 
@@ -44,7 +44,7 @@ def svg(found: Sequence[Measured], rows: int) -> str:
         f'<rect x="{LABEL + 70}" y="{top + 3}" width="12" height="12" rx="2" fill="{BAR}"/>',
         f'<text x="{LABEL + 88}" y="{top + 13}">Onefold</text>',
         f'<rect x="{LABEL + 156}" y="{top + 3}" width="12" height="12" rx="2" fill="{OTHER}"/>',
-        f'<text x="{LABEL + 174}" y="{top + 13}">to compare with</text>',
+        f'<text x="{LABEL + 174}" y="{top + 13}">for comparison</text>',
         "</svg>",
     ]
     return "\n".join(lines) + "\n"
@@ -55,7 +55,7 @@ def _panels(found: Sequence[Measured], rows: int) -> Iterator[tuple[str, list[Ba
     yield f"Seconds for {rows:,} rows, from the start of a process to its end", [_seconds(one) for one in floors]
     rates = [one for one in found if (one.case.startswith("first sync") and one.rows == rows) or "peer" in one.case]
     yield "Rows a second", [_rate(one, one.case) for one in rates]
-    yield "Milliseconds (p95), as a share of the target", [_latency(one) for one in found if one.times]
+    yield "Milliseconds: median (p95); bars as shares of the target", [_latency(one) for one in found if one.times]
     grown = [one for one in found if one.case == "first sync"]
     if len(grown) > 1:
         yield "Rows a second of a first sync, by rows", [_rate(one, f"{one.rows:,}") for one in grown]
@@ -64,7 +64,7 @@ def _panels(found: Sequence[Measured], rows: int) -> Iterator[tuple[str, list[Ba
 
 
 def _seconds(one: Measured) -> Bar:
-    limits = [target.limit for target in one.targets if target.of == "seconds"]
+    limits = [target.limit for target in one.targets if target.of == "seconds" and one.judged]
     value = f"{one.seconds:.2f} s"
     if one.seconds != one.floor:
         value += f" ({one.ratio:.2f} x floor)"
@@ -73,16 +73,18 @@ def _seconds(one: Measured) -> Bar:
 
 def _rate(one: Measured, label: str) -> Bar:
     rate = one.rows_per_s or 0
-    limits = [target.limit for target in one.targets if target.of == "rows_per_s"]
-    # A target in seconds for the same rows is one in rows a second too; one beside its own tenth is not drawn.
-    limits += [one.rows / target.limit for target in one.targets if target.of == "seconds" and one.floor]
+    targets = one.targets if one.judged else ()
+    limits = [target.limit for target in targets if target.of == "rows_per_s"]
+    # One in seconds is one in rows a second too.
+    limits += [one.rows / target.limit for target in targets if target.of == "seconds"]
     return Bar(label, rate, f"{rate:,.0f}", max(limits, default=None), ours="peer" not in one.case)
 
 
 def _latency(one: Measured) -> Bar:
     target = one.targets[0]
     judged: float = getattr(one, target.of)
-    return Bar(one.case, judged / target.limit, f"{one.median_ms:.2f} ms ({one.p95_ms:.2f})", 1.0)
+    value = f"{one.median_ms:.2f} ms ({one.p95_ms:.2f})"
+    return Bar(one.case, judged / target.limit, value, 1.0 if one.judged else None)
 
 
 def _drawn(title: str, bars: Sequence[Bar], top: int) -> Iterator[str]:
@@ -95,13 +97,9 @@ def _drawn(title: str, bars: Sequence[Bar], top: int) -> Iterator[str]:
         yield f'<text x="{LABEL - 10}" y="{y + 13}" text-anchor="end">{escape(bar.label)}</text>'
         fill = BAR if bar.ours else OTHER
         yield f'<rect x="{LABEL}" y="{y + 2}" width="{max(width, 1):.1f}" height="14" rx="2" fill="{fill}"/>'
-        end = width
         if bar.target is not None:
             yield _mark(LABEL + room * bar.target / most, y)
-            # The value stands clear of a target just behind the bar.
-            if -4 < room * bar.target / most - width < 8 * len(bar.value):
-                end = room * bar.target / most
-        yield f'<text x="{LABEL + end + 8:.1f}" y="{y + 13}">{escape(bar.value)}</text>'
+        yield f'<text x="{LABEL + room + 14}" y="{y + 13}">{escape(bar.value)}</text>'
 
 
 def _mark(x: float, y: float) -> str:
