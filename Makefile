@@ -28,4 +28,4 @@ check: setup
 	$(VENV)/bin/mypy
 
 bench: setup
-	$(VENV)/bin/python -m benchmarks --rows $(ROWS)
+	$(VENV)/bin/python -m benchmarks --rows $(ROWS) $(if $(GROW),--grow)

@@ -1,82 +1,75 @@
-"""Measure the main job as its users run it: whole processes, from start to finish."""
+"""Measure Onefold: syncs as its users run them, small batches, reads, awkward shapes, and a peer."""
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import sys
+import shutil
 import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Generator, Iterator
 from pathlib import Path
-from time import perf_counter
 
-from benchmarks import warehouse
+from benchmarks import cases, peer, plot, process
+from benchmarks.measured import FULL, HEADER, Measured, Skipped, Unavailable
 
-ONEFOLD = str(Path(sys.executable).parent / "onefold")
-
-
-@dataclass(frozen=True)
-class Measured:
-    """One case: rows handled, seconds, peak resident memory in MB, ratio to the floor's seconds."""
-
-    case: str
-    rows: int
-    seconds: float
-    memory: float
-    ratio: float
+PLOT = Path(__file__).parents[1] / "docs" / "performance.svg"
 
 
-def timed(*words: str) -> tuple[float, float]:
-    """Seconds and peak resident MB of a command. Raises RuntimeError if it fails."""
-    start = perf_counter()
-    process = os.posix_spawn(words[0], words, os.environ, file_actions=[(os.POSIX_SPAWN_OPEN, 1, "/dev/null", 1, 0)])
-    _, status, usage = os.wait4(process, 0)
-    if status != 0:
-        raise RuntimeError(f"{' '.join(words)} failed with {status}")
-    return perf_counter() - start, usage.ru_maxrss / 1024
+def measured(folder: Path, rows: int, *, grow: bool) -> Iterator[Measured | Skipped]:
+    """Every case, as it ends; `grow`: the daily ones at each power of ten from 10,000 rows up to `rows` too."""
+    start = cases.start()
+    yield start
+    yield cases.empty(folder / "empty")
+    size = 10_000
+    while grow and size < rows:
+        yield from daily(folder / f"{size}", size, start)
+        shutil.rmtree(folder / f"{size}")
+        size *= 10
+    place = folder / "warehouse"
+    floor = yield from daily(place, rows, start)
+    yield from cases.live(place, rows)
+    try:
+        yield peer.measure(place, rows)
+    except Unavailable as error:
+        yield Skipped("peer: actions-core, mapping alone", str(error))
+    shutil.rmtree(place)
+    try:
+        yield cases.from_postgres(folder / "postgres", rows, floor.seconds)
+    except Unavailable as error:
+        yield Skipped("first sync, PostgreSQL source", str(error))
+    shutil.rmtree(folder / "postgres", ignore_errors=True)
+    yield from cases.shapes(folder, rows)
 
 
-def cases(folder: Path, rows: int) -> Iterator[Measured]:
-    warehouse.write(folder, rows)
-    python = (
-        "-c",
-        f"from pathlib import Path; from benchmarks import warehouse; warehouse.floor(Path({str(folder)!r}))",
-    )
-    floor, memory = timed(sys.executable, *python)
-    yield Measured("floor: DuckDB reads, hashes, writes", rows, floor, memory, 1.0)
-    seconds, memory = timed(ONEFOLD, "--help")
-    yield Measured("start of the command", 0, seconds, memory, seconds / floor)
-    timed(ONEFOLD, "apply", "-C", str(folder))
-
-    def sync(case: str) -> Measured:
-        seconds, memory = timed(ONEFOLD, "sync", "-C", str(folder), "--json")
-        return Measured(case, rows, seconds, memory, seconds / floor)
-
-    yield sync("first sync")
-    yield sync("nothing changed")
-    warehouse.change(folder, 100)
-    yield sync("1 % changed")
+def daily(folder: Path, rows: int, start: Measured) -> Generator[Measured, None, Measured]:
+    """The floor of so many rows and the syncs beside it, in a folder that stays. Returns the floor."""
+    process.call("warehouse.write", str(folder), rows)
+    floor = cases.floor(folder, rows)
+    yield floor
+    yield from cases.daily(folder, rows, floor.seconds, start.seconds)
+    return floor
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=int, default=1_000_000)
-    rows = parser.parse_args().rows
-    print(f"{'case':40}{'rows':>12}{'seconds':>10}{'rows/s':>12}{'x floor':>9}{'MB':>8}")
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--rows", type=int, default=FULL, help="rows of the warehouse (default: %(default)s)")
+    parser.add_argument("--grow", action="store_true", help="sync at 10,000, 100,000 … rows too, to see how cost grows")
+    parser.add_argument("--plot", type=Path, help=f"the plot's file (default: docs/{PLOT.name}, from {FULL:,} rows up)")
+    given = parser.parse_args()
     found = []
-    with tempfile.TemporaryDirectory(prefix="onefold-bench-") as folder:
-        for measured in cases(Path(folder), rows):
-            found.append(measured)
-            rate = f"{measured.rows / measured.seconds:,.0f}" if measured.rows else ""
-            print(
-                f"{measured.case:40}{measured.rows:>12,}{measured.seconds:>10.2f}{rate:>12}"
-                f"{measured.ratio:>9.2f}{measured.memory:>8,.0f}",
-                flush=True,
-            )
-    for measured in found:
-        print(json.dumps(vars(measured)))
+    print(HEADER)
+    try:
+        with tempfile.TemporaryDirectory(prefix="onefold-bench-") as folder:
+            for case in measured(Path(folder), given.rows, grow=given.grow):
+                found.append(case)
+                print(case.line(), flush=True)
+    finally:  # a case that fails ends the bench, and leaves what was measured
+        print()
+        for case in found:
+            print(case.json())
+    file = given.plot or (PLOT if given.rows >= FULL else None)
+    if file is not None:
+        file.write_text(plot.svg([case for case in found if isinstance(case, Measured)], given.rows), encoding="utf-8")
+        print(f"\nPlot: {file}")
 
 
 if __name__ == "__main__":
