@@ -145,6 +145,7 @@ def sync(
 
 def _chunks(job: Job, run: _Run, staging: diff.Staging, changed: int, clock: Stages, progress: Progress) -> None:
     """Map and apply the changed rows in chunks: one is written while the next is mapped."""
+    staging.ease()
     rows = _rows(job, run, staging)
     plan = rows.plan
     computing = rows.computing if plan is not None and plan.computed.resolvers else None
