@@ -37,6 +37,11 @@ def measured(folder: Path, rows: int, *, grow: bool) -> Iterator[Measured | Skip
     except Unavailable as error:
         yield Skipped("first sync, PostgreSQL source", str(error))
     shutil.rmtree(folder / "postgres", ignore_errors=True)
+    try:
+        yield from cases.into_postgres(folder / "space", rows, floor.seconds)
+    except Unavailable as error:
+        yield Skipped("PostgreSQL space", str(error))
+    shutil.rmtree(folder / "space", ignore_errors=True)
     yield from cases.shapes(folder, rows)
 
 

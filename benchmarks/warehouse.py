@@ -44,9 +44,9 @@ POSTGRES = """
 FILE = "warehouse.duckdb"
 
 
-def write(folder: str, rows: int) -> None:
-    """A workspace with the warehouse and one Send Identify mapping."""
-    _workspace(folder, {"customers": FIELDS})
+def write(folder: str, rows: int, store: str = "sqlite") -> None:
+    """A workspace with the warehouse and one Send Identify mapping, its space in a `store`."""
+    _workspace(folder, {"customers": FIELDS}, space={"store": store})
     with _opened(folder) as connection:
         connection.execute(f"create table customers as select {ROW} from range({rows}) t(i)")
 
