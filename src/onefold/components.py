@@ -39,13 +39,53 @@ def resolve(calls: pa.Table, known: Known, rules: Rules, found: pa.Table | None 
 
 def resolve_identifying(found: pa.Table, times: Numbers, known: Known, rules: Rules) -> Pieces:
     """`resolve` from the identifiers of a batch (identity.IDENTIFYING) and the times of all its calls in µs."""
-    alone = _alone(found, known, rules)
-    if alone.all():
-        return _creating(found, times, known)
-    if not alone.any():
-        return _entangled(found, times, known, rules)
-    apart, rest = found.filter(alone), found.filter(~alone)
-    return _creating(apart, times, known).joined(_entangled(rest, times, known, rules))
+    settled, pieces = _settled(found, len(times), known)
+    for chosen, resolved in ((_alone, _creating), (_all, _entangled)):
+        found = found.filter(~settled) if settled.any() else found
+        if not found.num_rows:
+            return pieces
+        settled = chosen(found, known, rules)
+        if settled.any():
+            apart = found if settled.all() else found.filter(settled)
+            pieces = pieces.joined(resolved(apart, times, known, rules))
+    return pieces
+
+
+def _all(found: pa.Table, _: Known, __: Rules) -> Numbers:
+    return np.ones(found.num_rows, bool)
+
+
+# --- calls that say nothing new -----------------------------------------------------------------------
+
+
+def _settled(found: pa.Table, calls: int, known: Known) -> tuple[Numbers, Pieces]:
+    """Whether each row's visit has only identifiers of one known profile, and what these visits come to.
+
+    They are filed under the segment of their highest-ranked identifier, whatever the other calls do to its profile,
+    and do nothing to any.
+    """
+    filed = [np.full(calls, NOBODY), np.full(calls, NOBODY)]
+    none = Pieces(filed, *(schema.empty_table() for schema in _TABLES))
+    if not found.num_rows or not known.identifiers.num_rows:
+        return np.zeros(found.num_rows, bool), none
+    codes, _, kind = _encode(found, known.identifiers)
+    owner = np.full(len(kind), NOBODY)
+    owner[codes[found.num_rows :]] = known.identifiers["segment"].to_numpy()
+    segment = owner[codes[: found.num_rows]]
+    segments, profiles = (known.segments[name].to_numpy() for name in ("segment", "profile"))
+    order = np.argsort(segments)
+    at = np.minimum(np.searchsorted(segments[order], segment), len(segments) - 1)
+    profile = np.where(segment == NOBODY, NOBODY, profiles[order][at])
+    visit, starts = _visits(found)
+    least, most = np.minimum.reduceat(profile, starts), np.maximum.reduceat(profile, starts)
+    settled = (least == most) & (least != NOBODY)
+    for collection in (0, 1):
+        mine = settled & (visit[starts] % 2 == collection)
+        filed[collection][visit[starts][mine] // 2] = segment[starts][mine]
+    return np.repeat(settled, np.diff(np.append(starts, len(visit)))), none
+
+
+_TABLES = (identity.CREATED, identity.NEW_IDENTIFIERS, identity.EDGES, identity.MOVES, identity.DROPPED)
 
 
 def _entangled(found: pa.Table, times: Numbers, known: Known, rules: Rules) -> Pieces:
@@ -102,7 +142,7 @@ def _alone(found: pa.Table, known: Known, rules: Rules) -> Numbers:
     return np.repeat(apart, sizes)
 
 
-def _creating(found: pa.Table, times: Numbers, known: Known) -> Pieces:
+def _creating(found: pa.Table, times: Numbers, known: Known, _: Rules) -> Pieces:
     """What visits come to that have their identifiers to themselves: each creates a profile."""
     visit, starts = _visits(found)
     segment = known.next_segment + visit

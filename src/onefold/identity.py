@@ -344,7 +344,10 @@ class Pieces:
         """Two parts of one batch that share no call in a collection, as one, in the order of the calls."""
 
         def both(name: str) -> pa.Table:
-            tables = pa.concat_tables([getattr(self, name), getattr(other, name)])
+            mine, theirs = getattr(self, name), getattr(other, name)
+            if not mine.num_rows or not theirs.num_rows:
+                return theirs if theirs.num_rows else mine
+            tables = pa.concat_tables([mine, theirs])
             return tables.take(np.argsort(tables["call"].to_numpy(), kind="stable"))
 
         return Pieces(

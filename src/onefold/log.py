@@ -154,7 +154,7 @@ class Block:
     """Consecutive calls from `seq` on; the first segment that is born in it, or later, is `segment`."""
 
     def __init__(self, row: dict[str, Any]) -> None:
-        self.seq, self.segment = int(row["seq"]), int(row["segment"])
+        self.seq, self.segment = row["seq"], row["segment"]
         data = _codec.decompress(row["data"], decompressed_size=row["size"], asbytes=True)
         self.text: str = data.decode()
         self.lines = self.text.split("\n")
@@ -197,19 +197,14 @@ _ESCAPED = re.compile(r"\\[\\tn]")
 
 def _blocks(store: Store, numbers: Iterable[int], last: str) -> Iterator[tuple[Block, list[int]]]:
     """The blocks that hold some calls or births, each with its numbers; `last` finds the block of a number."""
-    # The data of a block comes with the first of its numbers only.
-    rows = store.asked(
-        np.unique(np.fromiter(numbers, np.int64)),
-        "select a.number, b.seq, b.segment, b.size,"
-        " case when row_number() over (partition by b.seq order by a.number) = 1 then b.data end as data"
-        f" from asked a join block b on b.seq = (select seq from block where {last} limit 1) order by a.number",
-    )
-    block, held = None, list[int]()
-    for row in rows:
-        if row["data"] is not None:
-            if block is not None:
-                yield block, held
-            block, held = Block(row), []
-        held.append(row["number"])
-    if block is not None:
-        yield block, held
+    wanted = np.unique(np.fromiter(numbers, np.int64))
+    place = f"(select seq from block where {last} limit 1)"
+    if len(wanted) == 1:  # the most frequent question, in one query
+        rows = store.asked(wanted, f"select b.* from asked a cross join block b where b.seq = {place}")
+        yield from ((Block(row), wanted.tolist()) for row in rows)
+        return
+    held: dict[int, list[int]] = {}
+    for row in store.asked(wanted, f"select a.number, {place} as seq from asked a order by a.number"):
+        held.setdefault(row["seq"], []).append(row["number"])
+    rows = store.asked(list(held), "select b.* from asked a cross join block b where b.seq = a.number")
+    yield from ((Block(row), held[row["seq"]]) for row in rows)

@@ -6,10 +6,11 @@ call; `meta` holds (time, seq) of the traits that an older call set.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
+
+import msgspec
 
 from onefold import canonical
 
@@ -33,7 +34,10 @@ class Document:
     def stamped(self) -> dict[str, tuple[Any, Stamp]]:
         """Each trait with its value (None: a tombstone) and stamp."""
         newest = (self.time, self.seq)
-        return {name: (value, Stamp(*self.meta.get(name, newest))) for name, value in json.loads(self.traits).items()}
+        return {
+            name: (value, Stamp(*self.meta.get(name, newest)))
+            for name, value in msgspec.json.decode(self.traits).items()
+        }
 
 
 def fold(document: Document | None, calls: Iterable[tuple[Stamp, str]]) -> Document | None:
@@ -44,7 +48,7 @@ def fold(document: Document | None, calls: Iterable[tuple[Stamp, str]]) -> Docum
 
 
 def _fold(document: Document, stamp: Stamp, traits: str) -> Document:
-    said = json.loads(traits)
+    said = msgspec.json.decode(traits)
     newest = Stamp(document.time, document.seq)
     if stamp > newest:
         return _newer(document, stamp, traits, said)
@@ -66,7 +70,7 @@ def _fold(document: Document, stamp: Stamp, traits: str) -> Document:
 
 def _newer(document: Document, stamp: Stamp, traits: str, said: Mapping[str, Any]) -> Document:
     """The document after a call that is newer than all before."""
-    before = json.loads(document.traits)
+    before = msgspec.json.decode(document.traits)
     if said.keys() >= before.keys():
         return Document(stamp.time, stamp.seq, traits)
     if not said:
