@@ -207,8 +207,7 @@ class Inbox:
                 "insert or ignore into finding values (?, ?, ?)", sorted((*at, DUPLICATE) for at in repeated)
             )
             db.execute(
-                "delete from message where (day, digest) in"
-                " (select day, digest from message where day < ? limit ?)",
+                "delete from message where (day, digest) in (select day, digest from message where day < ? limit ?)",
                 (days[0] - 1 if days else 0, FORGOTTEN),
             )
         return repeated
