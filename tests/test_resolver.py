@@ -114,6 +114,18 @@ def test_another_inbox_begins_anew_in_a_space_that_knows_an_old_one(live: Live) 
     assert events(live) == ["a", "b", "c"]
 
 
+def test_calls_of_a_source_that_was_just_added_wait_until_it_is_known(live: Live) -> None:
+    with live.workspace() as workspace:
+        resolver = Resolver(workspace)
+        resolver.drain()
+        live.data["spaces"][0]["sources"].append({"slug": "new"})
+        live.apply()
+        put(live, track("a"), source="new")
+        resolver.drain()  # it looks at the configuration once a second
+        resolver.close()
+    assert events(live, "new") == ["a"]
+
+
 def test_a_body_that_cannot_be_read_is_rejected(live: Live) -> None:
     inbox = Inbox(live.folder / ".onefold" / FILE)
     inbox.add([Request("web", NOW, None, 1, b"{")])

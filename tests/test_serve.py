@@ -6,8 +6,10 @@ import asyncio
 import json
 import os
 import random
+import shutil
 import signal
 import socket
+import subprocess
 import threading
 from pathlib import Path
 from time import sleep
@@ -109,6 +111,29 @@ def test_a_folder_that_is_no_workspace_has_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "onefold.yaml").write_text("workspace: x\n")
     found = command("serve", "--port", "0", cwd=tmp_path)
     assert "nothing is applied yet; run `onefold apply` first" in found.stderr
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="the examples use curl")
+def test_the_examples_of_the_docs_work(tmp_path: Path) -> None:
+    folder = tmp_path / "shop"
+    for words in (["init", str(folder)], ["apply", "-C", str(folder)]):
+        assert command(*words, cwd=tmp_path).returncode == 0
+    key = json.loads(command("source", "keys", "--json", cwd=folder).stdout)["write_key"]
+    token = json.loads(command("token", "create", "--admin", "--json", cwd=folder).stdout)["token"]
+    lines = (Path(__file__).parent.parent / "docs/live.md").read_text().splitlines()
+    examples = [line for line in lines if line.startswith("curl ")]
+    assert len(examples) == 9
+    server = Server(folder)
+    env = {**os.environ, "URL": server.url, "KEY": key, "ADMIN": token}
+    for example in examples:
+        ran = subprocess.run(["bash", "-c", f"{example} -sS --fail-with-body"], env=env, capture_output=True, text=True)
+        assert ran.returncode == 0, (example, ran.stdout)
+        if " -d " in example:
+            assert ran.stdout == '{"success":true}'
+    found = eventually(lambda: command("debug", "warehouse-profiles", "--no-follow", "--json", cwd=folder).stdout)
+    assert {json.loads(line)["status"] for line in found.splitlines()} == {"accepted"}
+    assert command("usage", "--json", cwd=folder).stdout
+    assert server.end() == 0
 
 
 # --- killed -------------------------------------------------------------------------------------------

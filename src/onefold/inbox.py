@@ -8,7 +8,6 @@ counting them is one transaction.
 
 from __future__ import annotations
 
-import secrets
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -26,6 +25,7 @@ REJECTED = 10_000  # rejected calls that are kept
 FORGOTTEN = 20_000  # message ids that are deleted at once
 SCHEMA = """
     create table if not exists meta (name text primary key, value text not null);
+    insert or ignore into meta values ('id', lower(hex(randomblob(4))));
     create table if not exists request (seq integer primary key autoincrement, source text not null,
         received_at integer not null, type text, calls integer not null, body blob not null, bytes integer not null);
     create table if not exists message (day integer not null, digest blob not null, at integer not null,
@@ -96,8 +96,8 @@ class Inbox:
             self._db = sqlite3.connect(file, timeout=60, isolation_level=None, check_same_thread=False)
             self._db.execute("pragma journal_mode = wal")
             self._db.execute(f"pragma synchronous = {'full' if durable else 'normal'}")
-            self._db.executescript(f"begin immediate; {SCHEMA} commit;")
-            self._db.execute("insert or ignore into meta values ('id', ?)", (secrets.token_hex(4),))
+            if not self._db.execute("select 1 from sqlite_master where name = 'meta'").fetchone():
+                self._db.executescript(f"begin immediate; {SCHEMA} commit;")
         except sqlite3.Error as error:
             raise OnefoldError(f"the inbox {file} cannot be opened: {error}", code="inbox_error") from error
         # A space says under this name how far it has applied this inbox.
@@ -215,11 +215,11 @@ class Inbox:
     def note(
         self,
         refused: Iterable[Refused],
-        persons: Iterable[tuple[str, str, int, bytes, int]],
+        persons: Iterable[tuple[str, str, int, str, int]],
         sent: Iterable[tuple[int, int, str]],
     ) -> None:
-        """Keep what was found out of some calls: those rejected; the persons seen (month, source, is_user, digest,
-        known); those that a mapping made (seq, place, DEST/MAPPING)."""
+        """Keep what was found out of some calls: those rejected; the persons seen (month, source, is_user, id, whether
+        known by a user id); those that a mapping made (seq, place, DEST/MAPPING)."""
         with self._turn() as db:
             db.executemany(
                 f"insert or replace into rejected values ({', '.join('?' * 11)})", [astuple(item) for item in refused]
@@ -227,7 +227,7 @@ class Inbox:
             db.executemany(
                 "insert into person values (?, ?, ?, ?, ?) on conflict do update set known = 1"
                 " where excluded.known > known",
-                sorted(persons),
+                sorted((*item[:3], digest(item[3]), item[4]) for item in persons),
             )
             db.executemany("insert or ignore into finding values (?, ?, ?)", sorted(sent))
 

@@ -15,6 +15,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import lru_cache
 from threading import Event, Thread
 from time import gmtime, monotonic, strftime
 from typing import Any
@@ -26,13 +27,13 @@ from onefold.apply import apply
 from onefold.calls import Arrival
 from onefold.errors import NotFound, OnefoldError, RowRejected, StoreError
 from onefold.events import Selected
-from onefold.inbox import FILE, Inbox, Refused, Request, digest
+from onefold.inbox import DAY, FILE, Inbox, Refused, Request, digest
 from onefold.rules import Rules
 from onefold.stores import Store, sqlite
 from onefold.telemetry import logger
 
 # How many calls one turn of a space applies, about.
-BATCH = 5_000
+BATCH = 10_000
 # Seconds: how soon another configuration is noticed, a space that failed is tried again, and a look is taken without
 # having been woken.
 FRESH, PAUSE, IDLE = 1.0, 1.0, 0.5
@@ -64,7 +65,7 @@ class Prepared:
 
     calls: list[dict[str, Any]] = field(default_factory=list)
     refused: list[Refused] = field(default_factory=list)
-    persons: set[tuple[str, str, int, bytes, int]] = field(default_factory=set)
+    persons: set[tuple[str, str, int, str, int]] = field(default_factory=set)  # month, source, is_user, id, known
     sent: list[tuple[int, int, str]] = field(default_factory=list)
 
 
@@ -95,6 +96,7 @@ class Resolver:
         self._targets: dict[str, Target] = {}
         self._stores: dict[str, Store] = {}
         self._version, self._read_at = 0, -FRESH
+        self._retired = 0
 
     def close(self) -> None:
         for store in self._stores.values():
@@ -123,10 +125,17 @@ class Resolver:
                 target.failed_at, target.applied = monotonic(), -1
                 if target.slug in self._stores:
                     self._stores.pop(target.slug).close()
-        if self._targets:
-            live = sorted({source for target in self._targets.values() for source in target.own})
-            self._inbox.retire(min(target.progress for target in self._targets.values()), live)
+        self._retire()
         return busy
+
+    def _retire(self) -> None:
+        """Delete what every space is past."""
+        upto = min((target.progress for target in self._targets.values()), default=0)
+        # A call of a source that we do not know may be of one that was added since.
+        if upto <= self._retired or self._workspace.catalog.version() != self._version:
+            return
+        self._inbox.retire(upto, sorted({source for target in self._targets.values() for source in target.own}))
+        self._retired = upto
 
     def _configure(self) -> None:
         """Take up what was applied to the workspace since."""
@@ -219,11 +228,12 @@ class Resolver:
         except Exception as error:  # whatever is wrong with one call, the others go on
             found.refused.append(refused(request, place, "", message, arrival, error))
             return
-        month = strftime("%Y-%m", gmtime(request.received_at // 1_000_000))
-        user, anonymous = (canonical.text(message.get(name)) for name in ("userId", "anonymousId"))
-        for is_user, name in ((1, user), (0, anonymous)):
-            if name:
-                found.persons.add((month, request.source, is_user, digest(name), int(bool(user))))
+        month = _month(request.received_at // DAY)
+        user, anonymous = canonical.text(message.get("userId")), canonical.text(message.get("anonymousId"))
+        if user:
+            found.persons.add((month, request.source, 1, user, 1))
+        if anonymous:
+            found.persons.add((month, request.source, 0, anonymous, 1 if user else 0))
 
     def _selected(
         self,
@@ -247,6 +257,12 @@ class Resolver:
             found.sent.append((request.seq, place, selected.path))
 
 
+@lru_cache(8)
+def _month(day: int) -> str:
+    """`YYYY-MM` of a day since the epoch."""
+    return strftime("%Y-%m", gmtime(day * 86_400))
+
+
 def messages(request: Request) -> list[Any]:
     """The calls of a request, each with the outer context and integrations, and its type. Never fails."""
     try:
@@ -256,15 +272,17 @@ def messages(request: Request) -> list[Any]:
     if request.type is not None:
         return [{**{key: item for key, item in body.items() if key not in _ENVELOPE}, "type": request.type}]
     outer = {key: body[key] for key in ("context", "integrations") if isinstance(body.get(key), dict)}
-    for message in body["batch"]:
+    batch: list[Any] = body["batch"]
+    for message in batch:
         if isinstance(message, dict):
             for key, around in outer.items():
                 inner = message.get(key, {})
                 if isinstance(inner, dict):
                     message[key] = {**around, **inner}
             for key in _ENVELOPE:
-                message.pop(key, None)
-    return list(body["batch"])
+                if key in message:
+                    del message[key]
+    return batch
 
 
 def _event(message: dict[str, Any], arrival: Arrival) -> dict[str, Any]:
