@@ -228,28 +228,24 @@ class Store:
     @contextmanager
     def turn(self, *, keep: bool = True) -> Iterator[None]:
         """A turn to write: everything said inside is committed whole, or not at all (`keep=False`: never)."""
-        for statement in self.engine.dialect.begin:
-            self.execute(statement)
         try:
+            for statement in self.engine.dialect.begin:
+                self.execute(statement)
             yield
+            if keep:
+                self.execute("commit")
         except BaseException:
-            # Where that fails too, the connection is gone, and the transaction with it; the first error tells.
+            # A failed statement (a full disk) may have ended the transaction already, or the connection is gone and
+            # the transaction with it. The first error tells.
             with suppress(StoreError):
                 self._rollback()
             raise
-        if keep:
-            self.execute("commit")
-        else:
+        if not keep:
             self._rollback()
 
     def _rollback(self) -> None:
         self._names.clear()  # some may have been given out in this turn
-        # A failed statement (a full disk) may have ended the transaction already.
-        try:
-            self.execute("rollback")
-        except StoreError as error:
-            if "no transaction" not in str(error):
-                raise
+        self.execute("rollback")
 
     @contextmanager
     def _failing(self) -> Iterator[None]:
