@@ -343,6 +343,37 @@ def _progress(bars: Bars) -> Callable[[str], Callable[[str, int, int | None], No
     return of
 
 
+# --- serve --------------------------------------------------------------------------------------------
+
+
+@app.command()
+def serve(
+    host: Annotated[str, typer.Option(help="An address of this machine.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="0 is any free one.", min=0, max=65535)] = 8000,
+    folder: Folder = HERE,
+    as_json: Json = False,
+) -> None:
+    """Answer the Profile API and the configuration API until told to stop."""
+    from onefold import serve as server
+
+    served = workspace(folder)
+    served.applied  # noqa: B018 - what cannot be served is told before anything listens
+
+    def ready(url: str) -> None:
+        if as_json:
+            dump({"url": url})
+        else:
+            typer.echo(f"Onefold answers at {url}; stop it with Ctrl C.")
+            typer.echo(f"  Profile API        {url}/v1/spaces/… (onefold token create SPACE)")
+            typer.echo(f"  configuration API  {url}/api/openapi.json (onefold token create --admin)")
+        sys.stdout.flush()
+
+    try:
+        server.serve(served, host, port, ready)
+    finally:
+        served.close()
+
+
 # --- spaces -------------------------------------------------------------------------------------------
 
 
