@@ -10,13 +10,13 @@ from typing import Any
 
 import adbc_driver_postgresql.dbapi
 import pytest
-from shop import Shop
-from test_crash import contents
 
 import onefold
 from onefold import stores, sync
 from onefold.errors import StoreError
 from onefold.stores import Store
+from shop import Shop
+from test_crash import contents
 
 STEPS = 10  # cuts, spread evenly over the statements of a run
 

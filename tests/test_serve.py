@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx2
 import pytest
+
 from shop import Shop, command
 
 ONEFOLD = str(Path(sys.executable).parent / "onefold")

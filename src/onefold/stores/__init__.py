@@ -109,7 +109,7 @@ class Dialect:
     exists: str  # one row if the tables are there
     bulk: tuple[str, ...]  # said before a long run of large chunks
     tuned: tuple[str, ...] = ()  # said after the tables were made
-    staged: str = ""  # said of a temporary table when it is filled
+    staged: str = ""  # said when the table `asked` is filled
 
 
 class Engine(Protocol):
@@ -196,6 +196,8 @@ class Store:
         if len(given) > FEW:
             table = given if isinstance(given, pa.Table) else pa.table({"number": pa.array(given, pa.int64())})
             self.stage("asked", table)
+            if self.engine.dialect.staged:
+                self.execute(self.engine.dialect.staged)
             return self.rows(sql)
         if isinstance(given, pa.Table):
             columns = tuple(zip(given.column_names, map(_TYPES.get, given.schema.types), strict=True))
@@ -222,8 +224,6 @@ class Store:
         self.execute(f"drop table if exists {table}")
         with self._failing():
             self._cursor.adbc_ingest(table, data, mode="create", temporary=True)
-        if self.engine.dialect.staged:
-            self.execute(self.engine.dialect.staged.format(table=table))
 
     @contextmanager
     def turn(self, *, keep: bool = True) -> Iterator[None]:
