@@ -176,6 +176,28 @@ def test_a_role_with_a_schema_of_its_own_is_enough(url: str, tmp_path: Path) -> 
         admin(url, "drop schema if exists onefold_production cascade", f"drop role {ROLE}")
 
 
+def test_what_the_url_says_reaches_the_server(url: str, tmp_path: Path) -> None:
+    """How TLS is to be used, and a limit of how long a statement may take."""
+    file = tmp_path / "production.db"
+    with pytest.raises(StoreError, match="invalid sslmode value"):
+        stores.open(f"{url}&sslmode=perhaps", file)
+    with stores.open(f"{url}&options=-c%20statement_timeout%3D200", file) as store:
+        with pytest.raises(StoreError, match="canceling statement due to statement timeout"):
+            store.rows("select 1 as one from pg_sleep(5)")
+        assert store.rows("select 1 as one") == [{"one": 1}]
+
+
+def test_too_many_connections_are_told_as_such(url: str, tmp_path: Path) -> None:
+    as_role = url.replace("postgres:@", f"{ROLE}:@")
+    admin(url, f"drop role if exists {ROLE}", f"create role {ROLE} login connection limit 1")
+    with (
+        adbc_driver_postgresql.dbapi.connect(as_role),
+        pytest.raises(StoreError, match="too many connections for role"),
+    ):
+        stores.open(as_role, tmp_path / "production.db")
+    admin(url, f"drop role {ROLE}")
+
+
 def test_the_password_is_in_no_message(tmp_path: Path) -> None:
     for store in ("postgresql://u:sEcret@127.0.0.1:1/x", "postgresql://u:sE cret@h/x"):
         with pytest.raises(StoreError) as failed:

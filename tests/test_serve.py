@@ -19,8 +19,8 @@ ONEFOLD = str(Path(sys.executable).parent / "onefold")
 
 
 @pytest.fixture
-def shop(tmp_path: Path) -> Shop:
-    shop = Shop(tmp_path / "shop")
+def shop(tmp_path: Path, database: str) -> Shop:
+    shop = Shop(tmp_path / "shop", database)
     shop.people((1, "ada@x", "pro"))
     shop.apply()
     shop.sync()
