@@ -109,6 +109,7 @@ class Dialect:
     exists: str  # one row if the tables are there
     bulk: tuple[str, ...]  # said before a long run of large chunks
     tuned: tuple[str, ...] = ()  # said after the tables were made
+    settled: tuple[str, ...] = ()  # said after a long run of large chunks
     staged: str = ""  # said when the table `asked` is filled
 
 
@@ -263,6 +264,11 @@ class Store:
     def prepare(self) -> None:
         """Make ready for a long run of large chunks."""
         for statement in self.engine.dialect.bulk:
+            self.execute(statement)
+
+    def settle(self) -> None:
+        """Make ready for small questions, after a long run of large chunks."""
+        for statement in self.engine.dialect.settled:
             self.execute(statement)
 
     # --- schema ---------------------------------------------------------------------------------------
