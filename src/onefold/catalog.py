@@ -224,6 +224,11 @@ class Catalog:
                 else:
                     connection.execute(WRITE_KEY.insert().values(source=slug, key=key))
 
+    def write_keys(self) -> dict[str, str]:
+        """Each profile source that was ever applied -> its write key."""
+        with self._transaction() as connection:
+            return {row.source: row.key for row in connection.execute(sa.select(WRITE_KEY))}
+
     # --- runs -----------------------------------------------------------------------------------------
 
     def start(self, run_id: str, mapping: str, space: str, started_at: int, started_by: str) -> None:
@@ -261,6 +266,12 @@ class Catalog:
         with self._transaction() as connection:
             newest = sa.select(RUN).order_by(RUN.c.started_at.desc(), RUN.c.run_id.desc()).limit(limit)
             return [Run(**row._mapping) for row in connection.execute(newest)]
+
+    def sent(self) -> list[tuple[str, int, int]]:
+        """(mapping, started_at, calls sent) of every run that has ended."""
+        with self._transaction() as connection:
+            ended = sa.select(RUN.c.mapping, RUN.c.started_at, RUN.c.counts).where(RUN.c.counts.is_not(None))
+            return [(row.mapping, row.started_at, row.counts.get("sent", 0)) for row in connection.execute(ended)]
 
     def run(self, run_id: str) -> Run:
         """Raises NotFound; the beginning of an id is enough where only one run has it."""

@@ -180,6 +180,17 @@ def source_test(slug: str, folder: Folder = HERE, as_json: Json = False) -> None
         typer.echo(f"  {table.name}: {columns}")
 
 
+@source_app.command("keys")
+def source_keys(folder: Folder = HERE, as_json: Json = False) -> None:
+    """List the profile sources with their write keys, which SDKs are given."""
+    found = workspace(folder).write_keys()
+    if as_json:
+        for line in found:
+            dump(line)
+        return
+    _grid(["source", "space", "write_key"], [[line["source"], line["space"], line["write_key"]] for line in found])
+
+
 @model_app.command("preview")
 def model_preview(
     slug: str,
@@ -341,37 +352,6 @@ def _progress(bars: Bars) -> Callable[[str], Callable[[str, int, int | None], No
         return said
 
     return of
-
-
-# --- serve --------------------------------------------------------------------------------------------
-
-
-@app.command()
-def serve(
-    host: Annotated[str, typer.Option(help="An address of this machine.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="0 is any free one.", min=0, max=65535)] = 8000,
-    folder: Folder = HERE,
-    as_json: Json = False,
-) -> None:
-    """Answer the Profile API and the configuration API until told to stop."""
-    from onefold import serve as server
-
-    served = workspace(folder)
-    served.applied  # noqa: B018 - what cannot be served is told before anything listens
-
-    def ready(url: str) -> None:
-        if as_json:
-            dump({"url": url})
-        else:
-            typer.echo(f"Onefold answers at {url}; stop it with Ctrl C.")
-            typer.echo(f"  Profile API        {url}/v1/spaces/… (onefold token create SPACE)")
-            typer.echo(f"  configuration API  {url}/api/openapi.json (onefold token create --admin)")
-        sys.stdout.flush()
-
-    try:
-        server.serve(served, host, port, ready)
-    finally:
-        served.close()
 
 
 # --- spaces -------------------------------------------------------------------------------------------
@@ -578,6 +558,76 @@ def token_revoke(token_id: Annotated[str, typer.Argument(metavar="ID")], folder:
         dump({"id": token_id, "revoked": True})
     else:
         typer.echo(f"Token {token_id} is revoked; a running server refuses it within a second.")
+
+
+# --- live ---------------------------------------------------------------------------------------------
+
+
+@app.command()
+def serve(
+    host: Annotated[str, typer.Option(help="The address to listen at.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="The port; 0 takes a free one.", min=0, max=65535)] = 8000,
+    folder: Folder = HERE,
+    as_json: Json = False,
+) -> None:
+    """Serve the tracking API, the Profile API and the configuration API."""
+    from onefold import serve as server
+
+    def said(address: str) -> None:
+        if as_json:
+            dump({"url": address})
+        else:
+            typer.echo(f"Onefold serves {folder.resolve()} at {address}; Ctrl+C ends it.")
+        sys.stdout.flush()
+
+    server.serve(workspace(folder), host, port, said)
+
+
+@app.command()
+def debug(
+    source: str,
+    limit: Annotated[int, typer.Option(help="How many calls to begin with.", min=0, max=500)] = 20,
+    follow: Annotated[bool, typer.Option("--follow/--no-follow", help="Go on with new ones as they come.")] = True,
+    folder: Folder = HERE,
+    as_json: Json = False,
+) -> None:
+    """Show the calls of a profile source as they come, accepted and rejected."""
+    from time import sleep
+
+    space = workspace(folder)
+    calls, cursor = space.debug(source, None, limit)
+    try:
+        while True:
+            for call in calls:
+                dump(call) if as_json else show(_called(call))
+            sys.stdout.flush()
+            if not follow:
+                return
+            sleep(0.5)
+            calls, cursor = space.debug(source, cursor)
+    except KeyboardInterrupt:
+        return
+
+
+def _called(call: dict[str, Any]) -> list[str]:
+    what = " ".join(filter(None, [call["type"] or "row", call["event"]]))
+    by = f" by {call['mapping']}" if call["mapping"] else ""
+    if call["status"] == "rejected":
+        return [f"{call['received_at']}  {what}{by}  rejected ({call['code']}): {call['message']}"]
+    filed = ", ".join(filter(None, [call["profile"], call["account"]])) or "nobody"
+    return [f"{call['received_at']}  {what}{by}  -> {filed}"]
+
+
+@app.command()
+def usage(folder: Folder = HERE, as_json: Json = False) -> None:
+    """Show API calls and tracked users per month and source; what syncs sent counts as neither."""
+    found = workspace(folder).usage()
+    if as_json:
+        for line in found:
+            dump(line)
+        return
+    columns = ["month", "source", "api_calls", "tracked_users", "rejected", "duplicates", "sent"]
+    _grid(columns, [[_cell(line[column]) for column in columns] for line in found])
 
 
 # --- output -------------------------------------------------------------------------------------------

@@ -1,62 +1,146 @@
-"""The server: one process on a workspace folder, beside which the command line goes on working."""
+"""`onefold serve`: the one command that runs it all on a workspace folder.
+
+This process answers; a child process, the resolver, applies what came in. Both may be killed at any moment.
+"""
 
 from __future__ import annotations
 
+import errno
+import ipaddress
+import os
+import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Callable
-from ipaddress import ip_address
+from contextlib import suppress
+from threading import Event, Thread
+from types import FrameType
 
+import uvicorn
+
+from onefold import api, telemetry
+from onefold.api import streams
 from onefold.errors import OnefoldError
 from onefold.workspace import Workspace
 
-# Seconds that requests under way are given when the server is told to stop.
-PATIENCE = 10
+PATIENCE = 10  # seconds that requests under way are given to end
+AGAIN = 1.0  # seconds before a resolver that died is started again
 
 
-class CannotServe(OnefoldError):
-    """The address cannot be used."""
+class Resolving:
+    """The resolver, in a process of its own; started again should it die."""
 
-    code = "cannot_serve"
+    def __init__(self, folder: str) -> None:
+        self._words = [sys.executable, "-m", "onefold.resolver", folder]
+        self._ended = Event()
+        self._process = self._start()
+        self._thread = Thread(target=self._watch, name="resolver", daemon=True)
+        self._thread.start()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        process = subprocess.Popen(self._words, stdin=subprocess.PIPE)  # noqa: S603 - this same program
+        assert process.stdin is not None
+        os.set_blocking(process.stdin.fileno(), False)
+        return process
+
+    def _watch(self) -> None:
+        while True:
+            status = self._process.wait()
+            if self._ended.wait(AGAIN):
+                return
+            telemetry.logger().error("resolver_died", status=status)
+            self._process = self._start()
+
+    def up(self) -> bool:
+        return self._process.poll() is None
+
+    def wake(self) -> None:
+        """Say that there are calls in the inbox."""
+        assert self._process.stdin is not None
+        with suppress(OSError):  # it has died, or was woken so often that the pipe is full
+            os.write(self._process.stdin.fileno(), b".")
+
+    def close(self) -> None:
+        """Let it finish what it is at; what waits stays in the inbox."""
+        self._ended.set()
+        assert self._process.stdin is not None
+        with suppress(OSError):
+            self._process.stdin.close()
+        try:
+            self._process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+        self._thread.join()
 
 
-def serve(workspace: Workspace, host: str, port: int, ready: Callable[[str], None]) -> None:
-    """Answer until a signal says stop; `ready` is told the url. Port 0 is any free one. Raises OnefoldError."""
-    import uvicorn
+class _Server(uvicorn.Server):
+    """Tells streams that never end by themselves to end, so that nobody waits for them."""
 
-    from onefold import api
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        streams.ended.set()
+        super().handle_exit(sig, frame)
 
-    bound = _bound(host, port)
-    with bound:
-        application = api.app(workspace)
-        # Its access log would hold e-mail addresses: paths name identifiers.
-        config = uvicorn.Config(
-            application, access_log=False, log_level="warning", server_header=False, timeout_graceful_shutdown=PATIENCE
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises OnefoldError, in words."""
+    if not _loopback(host):
+        raise OnefoldError(
+            f"serving at {host} would show everything to everybody who can reach it, and no login is set; use"
+            " 127.0.0.1, and a proxy that asks who it is in front of it",
+            code="login_needed",
         )
-        name = f"[{host}]" if ":" in host else host
-        ready(f"http://{name}:{bound.getsockname()[1]}")
-        uvicorn.Server(config).run(sockets=[bound])
-
-
-def _bound(host: str, port: int) -> socket.socket:
-    """A socket that listens. Raises CannotServe."""
-    if host != "localhost" and not _is_loopback(host):
-        raise CannotServe(
-            f"{host} is not an address of this machine alone, and there is no login yet that would guard it; serve on"
-            " 127.0.0.1, and put a proxy in front that asks who comes"
-        )
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        bound = socket.socket(family, kind)
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind(address)
-        bound.listen()
+        return socket.create_server((host, port), family=family, backlog=2048)
     except OSError as error:
-        raise CannotServe(f"{host}:{port} cannot be used: {error.strerror}; choose another with --port") from error
-    return bound
+        if error.errno == errno.EADDRINUSE:
+            sentence = f"port {port} is taken by another program; stop it, or choose another: onefold serve --port"
+            raise OnefoldError(f"{sentence} {port + 1}", code="port_taken") from None
+        why = (error.strerror or str(error)).lower()
+        raise OnefoldError(f"cannot listen at {host} port {port}: {why}", code="cannot_listen") from None
 
 
-def _is_loopback(host: str) -> bool:
+def _loopback(host: str) -> bool:
     try:
-        return ip_address(host).is_loopback
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def serve(workspace: Workspace, host: str, port: int, said: Callable[[str], None]) -> None:
+    """Serve until SIGINT or SIGTERM; `said` is told the address. Raises OnefoldError."""
+    workspace.applied  # noqa: B018 - it says what is missing
+    listening = bind(host, port)
+    telemetry.configure()
+    resolving = Resolving(str(workspace.folder))
+    log = telemetry.logger()
+    try:
+        made = api.app(workspace, woken=resolving.wake, resolving=resolving.up)
+        options = uvicorn.Config(
+            made, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=PATIENCE
+        )
+        shown = f"[{host}]" if ":" in host else host
+        address = f"http://{shown}:{listening.getsockname()[1]}"
+        log.info("serving", address=address)
+        said(address)
+        server = _Server(options)
+        streams.ended.clear()
+        with suppress(KeyboardInterrupt):  # uvicorn raises again what ended it
+            _run(server, listening)
+    finally:
+        resolving.close()
+        listening.close()
+        log.info("stopped")
+
+
+def _run(server: _Server, listening: socket.socket) -> None:
+    """Run the server; the signal that ended it is not sent to us once more."""
+    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in kept:
+        signal.signal(number, lambda *_: None)
+    try:
+        server.run(sockets=[listening])
+    finally:
+        for number, handler in kept.items():
+            signal.signal(number, handler)

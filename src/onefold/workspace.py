@@ -6,7 +6,7 @@ import os
 import re
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -21,6 +21,7 @@ from onefold.nearest import nearest
 if TYPE_CHECKING:
     from onefold.apply import Applied
     from onefold.catalog import Catalog, Run
+    from onefold.debugger import Cursor
     from onefold.plan import Change
     from onefold.rows import Rejected
     from onefold.rules import Rules
@@ -262,6 +263,46 @@ class Workspace:
     def revoke_token(self, token_id: str) -> None:
         """Make a token worthless, within a second also on a running server. Raises NotFound."""
         self.catalog.revoke_token(token_id, _now())
+
+    # --- live -----------------------------------------------------------------------------------------
+
+    def write_keys(self) -> list[dict[str, str]]:
+        """The profile sources with their spaces and write keys. Raises NotFound."""
+        keys = self.catalog.write_keys()
+        return [
+            {"source": source.slug, "name": source.name, "space": space.slug, "write_key": keys[source.slug]}
+            for space in self.applied.spaces
+            for source in space.sources
+        ]
+
+    def debug(self, source: str, after: Cursor | None = None, limit: int = 500) -> tuple[list[dict[str, Any]], Cursor]:
+        """The newest calls of a profile source, oldest first, and where to go on. Raises NotFound."""
+        from onefold import debugger
+        from onefold.inbox import FILE, Inbox
+
+        pick([source for space in self.applied.spaces for source in space.sources], source, "profile source")
+        reached = self.applied.profile_source(source)
+        assert reached is not None  # as it was picked
+        mappings = [path for path, through in self._through().items() if through == source]
+        with self.space(reached[0].slug) as store, closing(Inbox(self.home / FILE)) as inbox:
+            return debugger.read(store, inbox, source, mappings, after, limit)
+
+    def usage(self) -> list[dict[str, Any]]:
+        """API calls, tracked users and more per month and profile source, newest month first."""
+        from onefold import usage
+        from onefold.inbox import FILE, Inbox
+
+        sent = self.catalog.sent()
+        synced = [(f"{datetime.fromtimestamp(at / 1e6, UTC):%Y-%m}", path, calls) for path, at, calls in sent if calls]
+        with closing(Inbox(self.home / FILE)) as inbox:
+            return usage.read(inbox, self._through(), synced)
+
+    def _through(self) -> dict[str, str]:
+        """DEST/MAPPING -> the profile source it sends through."""
+        return {
+            f"{destination.slug}/{mapping.slug}": _profile_source(self.applied, mapping)[1].slug
+            for destination, mapping in self.mappings()
+        }
 
     # --- mappings -------------------------------------------------------------------------------------
 

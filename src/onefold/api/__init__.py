@@ -1,27 +1,68 @@
-"""What Onefold answers over HTTP (design, section 8): each part exports the routes it answers."""
+"""What Onefold answers over HTTP (design, section 8)."""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
-    from starlette.requests import Request
-    from starlette.responses import Response
 
     from onefold.workspace import Workspace
 
 
-def app(workspace: Workspace) -> Starlette:
-    """The application of one workspace; what its parts hold open closes with the workspace."""
+def app(
+    workspace: Workspace,
+    *,
+    woken: Callable[[], None] = lambda: None,
+    resolving: Callable[[], bool] = lambda: True,
+    limit: int | None = None,
+) -> Starlette:
+    """The application of a workspace; what it opened it closes when it ends. Raises OnefoldError.
+
+    `woken` is called when calls are in the inbox; `resolving` tells whether somebody takes them out; `limit`: the
+    bytes that may wait there.
+    """
     from starlette.applications import Starlette
-    from starlette.responses import JSONResponse
-    from starlette.routing import Route
 
-    from onefold.api import configuration, profile
+    from onefold.api import configuration, debugger, health, profile, tracking
+    from onefold.errors import OnefoldError
+    from onefold.inbox import FILE, LIMIT, Inbox
+    from onefold.telemetry import Metrics, logger
 
-    def health(_: Request) -> Response:
-        workspace.catalog.configuration()
-        return JSONResponse({"status": "ok"})
+    inbox = Inbox(workspace.home / FILE)
+    keys, metrics = tracking.Keys(workspace), Metrics()
+    keys.read()
+    commits = tracking.Commits(inbox, woken, LIMIT if limit is None else limit)
 
-    return Starlette(routes=[Route("/healthz", health), *profile.routes(workspace), *configuration.routes(workspace)])
+    async def look() -> None:
+        """Take up every second what changed elsewhere."""
+        while True:
+            await asyncio.sleep(tracking.FRESH)
+            try:
+                await asyncio.to_thread(keys.read)
+                await commits.look()
+            except OnefoldError as error:
+                logger().error("look_failed", code=error.code)
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        looking = asyncio.create_task(look())
+        yield
+        looking.cancel()
+        with suppress(asyncio.CancelledError):
+            await looking
+        await commits.close()
+        inbox.close()
+
+    # The first that fits answers: what has a longer path stands first.
+    routes = [
+        *profile.routes(workspace),
+        *tracking.routes(tracking.Tracking(keys, commits, metrics)),
+        *debugger.routes(workspace),
+        *configuration.routes(workspace),
+        *health.routes(commits, metrics, resolving),
+    ]
+    return Starlette(routes=routes, lifespan=lifespan)

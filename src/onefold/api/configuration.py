@@ -8,25 +8,22 @@ import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
-from time import time_ns
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote
 from uuid import uuid4
 
 import msgspec
 from starlette.routing import BaseRoute
 from starlette.types import Receive, Scope, Send
 
-from onefold.api.access import Meter, bearer
+from onefold.api.access import HERE, Admins
 from onefold.api.answer import Refused, send_answer, send_error
 from onefold.api.operations import OPERATIONS, Operation, Schema, openapi
 from onefold.api.route import Below
-from onefold.tokens import Tokens
 from onefold.workspace import Workspace
 
 PREFIX = "/api/"
 DESCRIPTION = "/api/openapi.json"
-HERE = ("localhost", "127.0.0.1", "[::1]")
 # What may run at once; a preview or a plan can take seconds.
 THREADS = 4
 BODY = 65_536
@@ -44,9 +41,7 @@ class Api:
 
     def __init__(self, workspace: Workspace, hosts: Sequence[str]) -> None:
         self._workspace = workspace
-        self._hosts = frozenset(host.lower() for host in hosts)
-        self._tokens = Tokens(workspace.catalog)
-        self._meter = Meter()
+        self._admins = Admins(workspace.catalog, hosts)
         self._threads = ThreadPoolExecutor(THREADS, "configuration-api")
         self._document: bytes = msgspec.json.encode(openapi(version("onefold")))
 
@@ -67,12 +62,12 @@ class Api:
     def _answer(self, scope: Scope, body: bytes) -> tuple[int, bytes, dict[str, str]]:
         """Status, body and further headers of an answer. Raises Refused, OnefoldError."""
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        self._from_here(headers)
+        self._admins.from_here(headers)
         path = scope["raw_path"].decode("ascii", "replace")
         path = path[path.index(PREFIX) :]
         if path == DESCRIPTION and scope["method"] in ("GET", "HEAD"):
             return 200, self._document, {}
-        self._admit(headers)
+        self._admins.admit(headers)
         operation, given = _match(scope["method"], path)
         given |= _query(operation, scope["query_string"]) | _body(operation, headers, body)
         workspace = self._workspace.again()
@@ -83,28 +78,6 @@ class Api:
         location = {"Location": f"/api/runs/{found['run_id']}"} if operation.status == 202 else {}
         text: bytes = msgspec.json.encode(found)
         return operation.status, text, location
-
-    def _from_here(self, headers: dict[str, str]) -> None:
-        """Refuse what a page of somewhere else sends through somebody's browser. Raises Refused, 403."""
-        host = headers.get("host", "")
-        if re.sub(r":\d*\Z", "", host).lower() not in self._hosts:
-            raise Refused(403, "forbidden_host", f"the server is not asked by the name {host!r} here")
-        origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
-            raise Refused(403, "forbidden_origin", "the configuration API answers no page of another origin")
-
-    def _admit(self, headers: dict[str, str]) -> None:
-        """Let a request pass that has an admin token. Raises Refused, 401 and 429."""
-        text = bearer(headers.get("authorization", ""))
-        token = self._tokens.find(text, time_ns() // 1000) if text else None
-        if token is None or token.space is not None:
-            message = (
-                "send an admin token as `Authorization: Bearer TOKEN`; `onefold token create --admin` makes one"
-                if text is None
-                else "the token is unknown, was revoked, or is not an admin token"
-            )
-            raise Refused(401, "authentication_error", message, {"WWW-Authenticate": 'Bearer realm="onefold"'})
-        self._meter.count(token)
 
 
 async def _read(receive: Receive) -> bytes:

@@ -1,0 +1,368 @@
+"""The resolver: takes live calls out of the inbox, in order, and applies them to the spaces.
+
+`serve` runs it in a process of its own, so that answering is not held up by resolving. Each space remembers, in the
+transaction of the effects, how far it has applied the inbox; so a resolver may be killed anywhere, and the next one
+goes on from there. Rows are deleted from the inbox once every space is past them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from threading import Event, Thread
+from time import gmtime, monotonic, strftime
+from typing import Any
+
+import msgspec
+
+from onefold import calls, canonical, config, workspace
+from onefold.apply import apply
+from onefold.calls import Arrival
+from onefold.errors import NotFound, OnefoldError, RowRejected, StoreError
+from onefold.events import Selected
+from onefold.inbox import FILE, Inbox, Refused, Request, digest
+from onefold.rules import Rules
+from onefold.stores import Store, sqlite
+from onefold.telemetry import logger
+
+# How many calls one turn of a space applies, about.
+BATCH = 5_000
+# Seconds: how soon another configuration is noticed, a space that failed is tried again, and a look is taken without
+# having been woken.
+FRESH, PAUSE, IDLE = 1.0, 1.0, 0.5
+TYPES = ("identify", "group", "track", "page", "screen", "alias")
+# What belongs to the request, not to the call.
+_ENVELOPE = ("writeKey", "sentAt", "_metadata")
+
+
+@dataclass
+class Target:
+    """A space, and what reaches it from the inbox: its own sources, and the mappings of event destinations."""
+
+    slug: str
+    rules: Rules
+    own: set[str]
+    selected: dict[str, list[Selected]]  # profile source -> mappings that take its calls as events
+    progress: int = 0  # up to here nothing in the inbox is waiting for this space
+    failed_at: float | None = None
+    applied: int = -1  # as the space says; -1: not asked yet
+
+    @property
+    def sources(self) -> list[str]:
+        return sorted(self.own | set(self.selected))
+
+
+@dataclass
+class Prepared:
+    """What a window of the inbox comes to for one space."""
+
+    calls: list[dict[str, Any]] = field(default_factory=list)
+    refused: list[Refused] = field(default_factory=list)
+    persons: set[tuple[str, str, int, bytes, int]] = field(default_factory=set)
+    sent: list[tuple[int, int, str]] = field(default_factory=list)
+
+
+def targets(applied: config.Workspace) -> dict[str, Target]:
+    """What reaches each space."""
+    found = {
+        space.slug: Target(space.slug, Rules.of(space), {source.slug for source in space.sources}, {})
+        for space in applied.spaces
+    }
+    live = {source.slug for space in applied.spaces for source in space.sources}
+    for destination in applied.destinations:
+        if destination.source not in live or not destination.enabled or destination.endpoint != "local":
+            continue
+        for mapping in destination.mappings:
+            reached = applied.profile_source(mapping.engage_space)
+            if mapping.enabled and reached is not None:
+                selected = Selected(f"{destination.slug}/{mapping.slug}", mapping, reached[1].slug)
+                found[reached[0].slug].selected.setdefault(destination.source, []).append(selected)
+    return found
+
+
+class Resolver:
+    """Applies what waits in the inbox of a workspace. Not shared between threads or processes."""
+
+    def __init__(self, workspace: workspace.Workspace) -> None:
+        self._workspace = workspace
+        self._inbox = Inbox(workspace.home / FILE, durable=False)
+        self._name = f"inbox {self._inbox.id}"
+        self._targets: dict[str, Target] = {}
+        self._stores: dict[str, Store] = {}
+        self._version, self._read_at = 0, -FRESH
+
+    def close(self) -> None:
+        for store in self._stores.values():
+            store.close()
+        self._stores.clear()
+        self._inbox.close()
+
+    def drain(self) -> None:
+        """Apply all that waits. Raises what `step` meets only later."""
+        while self.step():
+            pass
+
+    def step(self) -> bool:
+        """Apply the next calls of each space; whether there were any. Raises OnefoldError."""
+        self._configure()
+        busy = False
+        for target in self._targets.values():
+            if target.failed_at is not None and monotonic() - target.failed_at < PAUSE:
+                continue
+            try:
+                busy |= self._advance(target)
+                target.failed_at = None
+            except StoreError as error:
+                # The other spaces go on; what this one has not applied stays in the inbox.
+                logger().error("space_failed", space=target.slug, code=error.code)
+                target.failed_at, target.applied = monotonic(), -1
+                if target.slug in self._stores:
+                    self._stores.pop(target.slug).close()
+        if self._targets:
+            live = sorted({source for target in self._targets.values() for source in target.own})
+            self._inbox.retire(min(target.progress for target in self._targets.values()), live)
+        return busy
+
+    def _configure(self) -> None:
+        """Take up what was applied to the workspace since."""
+        if monotonic() - self._read_at < FRESH:
+            return
+        self._read_at = monotonic()
+        version = self._workspace.catalog.version()
+        if version == self._version:
+            return
+        with suppress(NotFound):
+            made = targets(self._workspace.again().applied)
+            for store in self._stores.values():
+                store.close()
+            self._stores.clear()
+            self._targets, self._version = made, version
+
+    def _store(self, target: Target) -> Store:
+        if target.slug not in self._stores:
+            store = self._workspace.again().space(target.slug)
+            if isinstance(store.engine, sqlite.Engine):
+                # The inbox forgets what the space has committed, so that must be on disk.
+                store.execute("pragma synchronous = full")
+            self._stores[target.slug] = store
+        return self._stores[target.slug]
+
+    def _applied(self, store: Store) -> int:
+        rows = store.rows("select value from counter where name = $1", self._name)
+        return int(rows[0]["value"]) if rows else 0
+
+    def _advance(self, target: Target) -> bool:
+        """Apply the next calls of a space, with the place up to which they are applied. Raises StoreError."""
+        store = self._store(target)
+        if target.applied < 0:
+            target.applied = self._applied(store)
+        window, upto = self._inbox.read(target.sources, target.applied, BATCH)
+        if not window:
+            target.progress = max(target.progress, upto)
+            return False
+        prepared = self._prepare(target, window)
+        with store.turn():
+            if self._applied(store) != target.applied:
+                raise StoreError("another resolver has applied calls of the same inbox", code="not_alone")
+            if prepared.calls:
+                apply(store, calls.table(prepared.calls), target.rules)
+            store.execute(
+                "insert into counter (name, value) values ($1, $2)"
+                " on conflict (name) do update set value = excluded.value",
+                *(self._name, window[-1].seq),
+            )
+        target.applied = window[-1].seq
+        target.progress = upto
+        return True
+
+    # --- a window -------------------------------------------------------------------------------------
+
+    def _prepare(self, target: Target, window: Sequence[Request]) -> Prepared:
+        """The calls of a window for a space; what was found out on the way is kept in the inbox."""
+        found = Prepared()
+        read = list(self._messages(window))
+        claims = [
+            (digest(request.source, arrival.message_id), request.received_at, request.seq, place)
+            for request, place, _, arrival in read
+        ]
+        repeated = self._inbox.claim(claims)
+        for request, place, message, arrival in read:
+            if (request.seq, place) in repeated:
+                continue
+            if request.source in target.own:
+                self._own(target, found, request, place, message, arrival)
+            for selected in target.selected.get(request.source, ()):
+                self._selected(target, found, selected, request, place, message, arrival)
+        self._inbox.note(found.refused, found.persons, found.sent)
+        return found
+
+    def _messages(self, window: Sequence[Request]) -> Iterator[tuple[Request, int, Any, Arrival]]:
+        """Each call of the requests, with its place in its request."""
+        for request in window:
+            for place, message in enumerate(messages(request)):
+                given = message.get("messageId") if isinstance(message, dict) else None
+                # One made from the place is the same when the call is read again.
+                name = given if isinstance(given, str) and given else f"{self._inbox.id}-{request.seq}-{place}"
+                yield request, place, message, Arrival(request.source, request.received_at, name)
+
+    def _own(
+        self, target: Target, found: Prepared, request: Request, place: int, message: Any, arrival: Arrival
+    ) -> None:
+        try:
+            check(message)
+            found.calls.append(calls.call(message, arrival, target.rules))
+        except Exception as error:  # whatever is wrong with one call, the others go on
+            found.refused.append(refused(request, place, "", message, arrival, error))
+            return
+        month = strftime("%Y-%m", gmtime(request.received_at // 1_000_000))
+        user, anonymous = (canonical.text(message.get(name)) for name in ("userId", "anonymousId"))
+        for is_user, name in ((1, user), (0, anonymous)):
+            if name:
+                found.persons.add((month, request.source, is_user, digest(name), int(bool(user))))
+
+    def _selected(
+        self,
+        target: Target,
+        found: Prepared,
+        selected: Selected,
+        request: Request,
+        place: int,
+        message: Any,
+        arrival: Arrival,
+    ) -> None:
+        try:
+            check(message)
+            made = selected.call(_event(message, arrival), arrival, target.rules)
+        except Exception as error:  # as above; a call that is wrong itself is told once, where it came in
+            if isinstance(message, dict) and not wrong(message):
+                found.refused.append(refused(request, place, selected.path, message, arrival, error))
+            return
+        if made is not None:
+            found.calls.append(made)
+            found.sent.append((request.seq, place, selected.path))
+
+
+def messages(request: Request) -> list[Any]:
+    """The calls of a request, each with the outer context and integrations, and its type. Never fails."""
+    try:
+        body = msgspec.json.decode(request.body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return [None]
+    if request.type is not None:
+        return [{**{key: item for key, item in body.items() if key not in _ENVELOPE}, "type": request.type}]
+    outer = {key: body[key] for key in ("context", "integrations") if isinstance(body.get(key), dict)}
+    for message in body["batch"]:
+        if isinstance(message, dict):
+            for key, around in outer.items():
+                inner = message.get(key, {})
+                if isinstance(inner, dict):
+                    message[key] = {**around, **inner}
+            for key in _ENVELOPE:
+                message.pop(key, None)
+    return list(body["batch"])
+
+
+def _event(message: dict[str, Any], arrival: Arrival) -> dict[str, Any]:
+    from onefold import times
+
+    return {"timestamp": times.text(arrival.received_at), **message, "messageId": arrival.message_id}
+
+
+def wrong(message: Any) -> RowRejected | None:
+    """What breaks a rule of the tracking API in a call, whoever sent it."""
+    if not isinstance(message, dict):
+        return RowRejected("invalid_call", "a call is a JSON object")
+    kind = message.get("type")
+    if kind not in TYPES:
+        shown = repr(kind) if isinstance(kind, str) and len(kind) <= 40 else "what it has"
+        return RowRejected("invalid_type", f"type is {', '.join(TYPES)}, not {shown}", ["type"])
+    for name in ("traits", "properties", "context", "integrations"):
+        if message.get(name) is not None and not isinstance(message[name], dict):
+            return RowRejected("invalid_field", f"{name} must be an object", [name])
+    for name in ("userId", "anonymousId", "groupId", "messageId", "name"):
+        if isinstance(message.get(name), dict | list):
+            return RowRejected("invalid_field", f"{name} must be a text", [name])
+    if kind == "track" and not (isinstance(message.get("event"), str) and message["event"].strip()):
+        return RowRejected("invalid_field", "a track call needs the name of its event", ["event"])
+    nobody = all(message.get(name) in (None, "") for name in ("userId", "anonymousId"))
+    if nobody and not (message.get("context") or {}).get("externalIds"):
+        sentence = "the call has neither a userId nor an anonymousId; one is needed"
+        return RowRejected("missing_user_or_anonymous_id", sentence)
+    return None
+
+
+def check(message: Any) -> None:
+    """Raises RowRejected."""
+    error = wrong(message)
+    if error is not None:
+        raise error
+
+
+def refused(request: Request, place: int, mapping: str, message: Any, arrival: Arrival, error: Exception) -> Refused:
+    """A rejected call as it is kept."""
+    if not isinstance(error, RowRejected):
+        if not isinstance(error, canonical.InvalidValue | RecursionError):
+            logger().error("call_failed", source=request.source, error=type(error).__name__)
+        error = RowRejected("invalid_field", "the call holds a value that cannot be kept")
+    kind = message.get("type") if isinstance(message, dict) else None
+    body = msgspec.json.encode(message).decode()
+    return Refused(
+        *(request.seq, place, mapping, request.source, request.received_at),
+        *(kind if isinstance(kind, str) else None, arrival.message_id[: calls.MAX_MESSAGE_ID]),
+        *(error.code, json.dumps(error.fields), str(error), body),
+    )
+
+
+# --- the process --------------------------------------------------------------------------------------
+
+
+def run(resolver: Resolver, woken: Event, ended: Event) -> None:
+    """Apply calls as they come until it is `ended`; `woken` says that there are some."""
+    while not ended.is_set():
+        try:
+            if resolver.step():
+                continue
+        except OnefoldError as error:
+            logger().error("resolver_failed", code=error.code)
+            ended.wait(PAUSE)
+        woken.wait(IDLE)
+        woken.clear()
+
+
+def main(folder: str) -> None:
+    """The process that `serve` starts: a byte on standard input wakes it, the end of standard input ends it."""
+    from filelock import FileLock, Timeout
+
+    from onefold import telemetry
+
+    telemetry.configure()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to all; the server says when to end
+    woken, ended = Event(), Event()
+
+    def listen() -> None:
+        while os.read(sys.stdin.fileno(), 65_536):
+            woken.set()
+        ended.set()
+        woken.set()
+
+    Thread(target=listen, daemon=True).start()
+    found = workspace.open(folder)
+    lock = FileLock(found.home / "resolver.lock")
+    while not ended.is_set():
+        try:
+            with lock.acquire(timeout=IDLE):
+                resolver = Resolver(found)
+                run(resolver, woken, ended)
+                resolver.close()
+        except Timeout:
+            continue  # another server's resolver is at work; it applies our calls too
+    found.close()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
