@@ -53,31 +53,32 @@ def test_profiles_are_read_while_the_command_line_goes_on_working(shop: Shop, se
 
 def test_it_says_that_it_is_well_and_describes_itself(server: tuple[Any, str]) -> None:
     _, url = server
-    assert httpx2.get(f"{url}/healthz").json() == {"status": "ok"}
+    assert httpx2.get(f"{url}/healthz").json()["status"] == "ok"
     assert httpx2.get(f"{url}/api/openapi.json").json()["openapi"].startswith("3.1")
 
 
 @pytest.mark.parametrize("told", [signal.SIGTERM, signal.SIGINT])
-def test_it_stops_when_told_to_without_a_word(server: tuple[Any, str], told: signal.Signals) -> None:
+def test_it_stops_when_told_to(server: tuple[Any, str], told: signal.Signals) -> None:
     process, url = server
     httpx2.get(f"{url}/healthz")
     process.send_signal(told)
     _, errors = process.communicate(timeout=30)
-    assert errors == ""
+    assert process.returncode == 0
+    assert [json.loads(line)["event"] for line in errors.splitlines()] == ["serving", "stopped"]
 
 
 def test_an_address_that_others_reach_is_refused(shop: Shop) -> None:
     for host in ("0.0.0.0", "::", "example.com"):
         done = command("serve", "--host", host, cwd=shop.folder)
         assert done.returncode == 1
-        assert "not an address of this machine alone" in done.stderr
+        assert "no login is set" in done.stderr
 
 
 def test_a_port_that_is_taken_is_one_clear_sentence(shop: Shop, server: tuple[Any, str]) -> None:
     port = server[1].rpartition(":")[2]
     done = command("serve", "--port", port, cwd=shop.folder)
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
-    assert f"127.0.0.1:{port} cannot be used: Address already in use; choose another with --port" in done.stderr
+    assert f"port {port} is taken by another program" in done.stderr
 
 
 def test_what_is_no_workspace_cannot_be_served(tmp_path: Path) -> None:
