@@ -87,7 +87,8 @@ def _accepted(store: Store, source: str, after: int, limit: int) -> tuple[list[F
             break
     ids = _profiles(store, calls)
     runs = _runs(store, sorted({call.run for call in calls if call.run is not None}))
-    return [(call.received_at, _call(call, source, ids, runs)) for call in calls], newest
+    # In order of arrival, which many calls of one request share a time in.
+    return [(call.received_at, _call(call, source, ids, runs)) for call in reversed(calls)], newest
 
 
 def _backwards(store: Store, after: int) -> Iterator[Block]:
