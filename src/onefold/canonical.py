@@ -14,6 +14,10 @@ from typing import Any
 # Control characters are written with capital digits, as DuckDB writes them.
 _CONTROL = re.compile(r"((?<!\\)(?:\\\\)*\\u)(00[01][0-9a-f])")
 
+# What a whole float looks like in a JSON text; so may a part of a string, which is then only looked at again.
+_WHOLE = re.compile(r"\.0(?=[,\]}]|\Z)")
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
 
 class InvalidValue(ValueError):
     """A value that no JSON text can carry: NaN, Infinity, a NUL character or a lone surrogate."""
@@ -22,16 +26,17 @@ class InvalidValue(ValueError):
 def encode(value: Any) -> str:
     """The canonical JSON text of a JSON value. Raises InvalidValue."""
     try:
-        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        text = _ENCODER.encode(value)
     except ValueError as error:
         raise InvalidValue("NaN and Infinity are not JSON") from error
-    if ".0" in text or "\\u00" in text:
-        text = json.dumps(_plain(value), ensure_ascii=False, separators=(",", ":"))
+    if (".0" in text and _WHOLE.search(text)) or "\\u00" in text:
+        text = _ENCODER.encode(_plain(value))
         text = _CONTROL.sub(lambda found: found[1] + found[2].upper(), text)
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise InvalidValue("text holds half of a surrogate pair") from error
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise InvalidValue("text holds half of a surrogate pair") from error
     return text
 
 

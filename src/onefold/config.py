@@ -7,7 +7,7 @@ as well as it can. The document is read part by part, then `meaning` checks what
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from collections.abc import Mapping as Environment
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -128,7 +128,7 @@ class Model:
 
 @dataclass(frozen=True)
 class Mapping:
-    """How a model's rows become calls; `schedule` None: synced by hand only."""
+    """How a model's rows become calls; `schedule` None: synced by hand only. `model` '': live calls are the events."""
 
     slug: str
     name: str
@@ -292,6 +292,8 @@ def _workspace(report: Report, data: Any) -> Workspace:
     spaces, sources = root.parts("spaces"), root.parts("sources")
     models, destinations = root.parts("models"), root.parts("destinations")
     inputs = [space.parts("sources") for space in spaces]
+    # A destination of one of these takes live calls; a warehouse of the same name goes before.
+    live = _slugs(part for below in inputs for part in below) - _slugs(sources)
     for parts in (spaces, sources, models, destinations, [part for below in inputs for part in below]):
         root.distinct(parts)
     return Workspace(
@@ -299,8 +301,12 @@ def _workspace(report: Report, data: Any) -> Workspace:
         spaces=tuple(_space(part, below) for part, below in zip(spaces, inputs, strict=True)),
         sources=tuple(_source(part) for part in sources),
         models=tuple(_model(part) for part in models),
-        destinations=tuple(_destination(part) for part in destinations),
+        destinations=tuple(_destination(part, live) for part in destinations),
     )
+
+
+def _slugs(parts: Iterable[Part]) -> set[str]:
+    return {slug for part in parts if isinstance(slug := part.value.get("slug"), str)}
 
 
 def _space(part: Part, sources: list[Part]) -> Space:
@@ -392,7 +398,8 @@ def _model(part: Part) -> Model:
     return Model(part.slug(), part.name(), part.text("source"), key, sql if isinstance(sql, str) else "")
 
 
-def _destination(part: Part) -> Destination:
+def _destination(part: Part, live: Collection[Any]) -> Destination:
+    source = part.text("source")
     slug, settings, mappings = part.slug(), part.part("settings"), part.parts("mappings")
     part.distinct(mappings)
     if len(mappings) > MAPPINGS:
@@ -405,10 +412,10 @@ def _destination(part: Part) -> Destination:
         slug=slug,
         name=part.name(),
         type=part.word("type", DESTINATION_TYPES),
-        source=part.text("source"),
+        source=source,
         enabled=part.flag("enabled", default=True),
         endpoint=endpoint,
-        mappings=tuple(_mapping(mapping, slug) for mapping in mappings),
+        mappings=tuple((_listening if source in live else _mapping)(mapping, slug) for mapping in mappings),
     )
 
 
@@ -424,5 +431,26 @@ def _mapping(part: Part, destination: str) -> Mapping:
         enabled=part.flag("enabled", default=True),
         trigger=part.text("trigger", RECORDS_TRIGGER),
         schedule=None if manual else schedule.read(part.part("schedule"), destination),
+        fields=part.part("fields").value,
+    )
+
+
+def _listening(part: Part, destination: str) -> Mapping:  # noqa: ARG001 - as _mapping
+    """A mapping of an event source: its events are live calls."""
+    from onefold.segment_profiles import ACTIONS as KNOWN
+
+    if "model" in part:
+        part.refuse("model", "the destination takes live calls, which have no model; remove it")
+    if part.value.get("schedule") not in schedule.MANUAL:
+        part.refuse("schedule", "live calls are taken as they come; remove the schedule")
+    action = part.word("action", ACTIONS)
+    return Mapping(
+        slug=part.slug(),
+        name=part.name(),
+        model="",
+        action=action,
+        enabled=part.flag("enabled", default=True),
+        trigger=part.text("trigger", KNOWN[action].trigger if action in KNOWN else ""),
+        schedule=None,
         fields=part.part("fields").value,
     )

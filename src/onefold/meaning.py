@@ -25,11 +25,12 @@ def check(report: Report, workspace: Workspace) -> None:
     """Everything that takes more than one part of the document, or more than a look, to know."""
     _write_keys(report, workspace)
     sources = [source.slug for source in workspace.sources]
+    live = [source.slug for space in workspace.spaces for source in space.sources]
     for index, model in enumerate(workspace.models):
         _refer(report, ("models", index, "source"), "source", model.source, sources)
     for index, destination in enumerate(workspace.destinations):
         place = ("destinations", index)
-        _refer(report, (*place, "source"), "source", destination.source, sources)
+        _refer(report, (*place, "source"), "source", destination.source, [*sources, *live])
         for number, mapping in enumerate(destination.mappings):
             _mapping_means(report, (*place, "mappings", number), workspace, destination, mapping)
         _region(report, place, workspace, destination)
@@ -63,13 +64,14 @@ def _mapping_means(
     report: Report, path: Path, workspace: Workspace, destination: Destination, mapping: Mapping
 ) -> None:
     models = {model.slug: model for model in workspace.models}
-    if _refer(report, (*path, "model"), "model", mapping.model, models):
+    sources = {source.slug for source in workspace.sources}
+    listens = destination.source not in sources and workspace.profile_source(destination.source) is not None
+    if not listens and _refer(report, (*path, "model"), "model", mapping.model, models):
         source = models[mapping.model].source
-        known = {found.slug for found in workspace.sources}
-        if {source, destination.source} <= known and source != destination.source:
+        if {source, destination.source} <= sources and source != destination.source:
             wanted = f"destination {destination.slug} takes models of {destination.source}"
             report.add((*path, "model"), f"model {mapping.model} reads source {source}, but {wanted}")
-    _trigger(report, (*path, "trigger"), mapping.trigger)
+    _trigger(report, (*path, "trigger"), mapping.trigger, listens=listens)
     _engage_space(report, (*path, "fields", "engage_space"), workspace, mapping)
     action = (*path, "action")
     if mapping.action and not report.about(action) and action not in report.unset:
@@ -88,7 +90,7 @@ def _fields(report: Report, path: Path, mapping: Mapping) -> None:
         report.add(path, secret.mask(str(error)))
 
 
-def _trigger(report: Report, path: Path, text: str) -> None:
+def _trigger(report: Report, path: Path, text: str, *, listens: bool) -> None:
     from onefold import trigger
 
     if report.about(path) or path in report.unset:
@@ -99,7 +101,7 @@ def _trigger(report: Report, path: Path, text: str) -> None:
     except InvalidTrigger as error:
         report.add(path, str(error))
         return
-    if not events:
+    if not events and not listens:
         read_so = "; conditions side by side have one operator, the last one" if parsed.ambiguous else ""
         said = 'can never match a row: its type is "track", its event "new", "updated" or "deleted"'
         report.add(path, said + read_so)

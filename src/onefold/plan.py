@@ -129,7 +129,7 @@ def _mappings(workspace: Workspace) -> dict[str, Facts]:
             reached = workspace.profile_source(mapping.engage_space)
             found[f"{destination.slug}/{mapping.slug}"] = {
                 "name": mapping.name,
-                "model": mapping.model,
+                "model": mapping.model or None,
                 "action": mapping.action,
                 "enabled": mapping.enabled,
                 "trigger": mapping.trigger,
@@ -235,7 +235,8 @@ def _notes(kind: str, slug: str, differs: set[str], before: Workspace, after: Wo
         else:
             if "model" in differs:
                 notes.append(_COMPARES)
-            if differs & {"action", "trigger"} or any(name.partition(".")[0] == "fields" for name in differs):
+            changed = differs & {"action", "trigger"} or any(name.partition(".")[0] == "fields" for name in differs)
+            if changed and models[1]:
                 notes.append(_RESEND.format(slug))
     return notes
 

@@ -93,13 +93,15 @@ def identifiers(message: Mapping[str, Any], rules: Rules) -> list[dict[str, str]
     found: dict[Identifier, None] = {}
     seen: set[tuple[str, str]] = set()
     for collection, kind, value in _standard(message, rules):
+        if value is None:
+            continue
         written = canonical.text(value) if not isinstance(value, bool) else None
         if written and (collection, kind) not in seen:
             seen.add((collection, kind))
             found[Identifier(collection, kind, written)] = None
     for item in _external_ids(message):
         found[item] = None
-    return [item._asdict() for item in found]
+    return [{"collection": collection, "type": kind, "value": value} for collection, kind, value in found]
 
 
 def _standard(message: Mapping[str, Any], rules: Rules) -> Iterator[tuple[str, str, Any]]:
@@ -119,15 +121,17 @@ def _standard(message: Mapping[str, Any], rules: Rules) -> Iterator[tuple[str, s
     yield USERS, "anonymous_id", message.get("anonymousId")
     yield ACCOUNTS, "group_id", message.get("groupId")
     yield ACCOUNTS, "group_id", context.get("groupId")
-    device = _object(context.get("device"))
-    system = str(device.get("type")).lower()
-    if system in ("android", "ios"):
-        yield USERS, f"{system}.id", device.get("id")
-        if device.get("adTrackingEnabled") is True:
-            yield USERS, f"{system}.idfa", device.get("advertisingId")
-        yield USERS, f"{system}.push_token", device.get("token")
-    analytics = _object(_object(context.get("integrations")).get("Google Analytics"))
-    yield USERS, "ga_client_id", analytics.get("clientId")
+    if "device" in context:
+        device = _object(context["device"])
+        system = str(device.get("type")).lower()
+        if system in ("android", "ios"):
+            yield USERS, f"{system}.id", device.get("id")
+            if device.get("adTrackingEnabled") is True:
+                yield USERS, f"{system}.idfa", device.get("advertisingId")
+            yield USERS, f"{system}.push_token", device.get("token")
+    if "integrations" in context:
+        analytics = _object(_object(context["integrations"]).get("Google Analytics"))
+        yield USERS, "ga_client_id", analytics.get("clientId")
     for kind, keys in rules.custom:
         for place in places:
             for key in keys:

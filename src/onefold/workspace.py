@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 FILE = "onefold.yaml"
 # What stays of a variable that is not set.
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_LISTENS = "takes live calls as they come: send one, and look at `onefold debug`"
 # How many profiles of each kind of effect a dry run names.
 NAMED = 10
 
@@ -347,6 +348,8 @@ class Workspace:
         workspace = self.document.workspace
         destination = pick(workspace.destinations, slug, "destination")
         mapping = pick(destination.mappings, name, "mapping")
+        if not mapping.model:
+            raise Disabled(f"mapping {selector} {_LISTENS}")
         space, _ = _profile_source(workspace, mapping)
         with self.space(space.slug, workspace) as store:
             return preview.mapping(self.job(destination, mapping, workspace, store), key)
@@ -570,14 +573,10 @@ def pick(items: Sequence[Any], slug: str, kind: str) -> Any:
 
 def _profile_source(workspace: config.Workspace, mapping: config.Mapping) -> tuple[config.Space, config.ProfileSource]:
     """The space and profile source that a mapping's `engage_space` names."""
-    wanted = mapping.fields["engage_space"]
-    if isinstance(wanted, dict):
-        wanted = wanted["@literal"]
-    for space in workspace.spaces:
-        for source in space.sources:
-            if wanted in (source.slug, source.write_key):
-                return space, source
-    raise NotFound(f"mapping {mapping.slug}: no profile source {wanted!r}; add it to a space")
+    found = workspace.profile_source(mapping.engage_space)
+    if found is None:
+        raise NotFound(f"mapping {mapping.slug}: no profile source {mapping.engage_space!r}; add it to a space")
+    return found
 
 
 def _off(destination: config.Destination, mapping: config.Mapping) -> str | None:
@@ -585,6 +584,8 @@ def _off(destination: config.Destination, mapping: config.Mapping) -> str | None
         return f"destination {destination.slug} is disabled; set `enabled: true` and apply"
     if not mapping.enabled:
         return f"mapping {destination.slug}/{mapping.slug} is disabled; set `enabled: true` and apply"
+    if not mapping.model:
+        return f"mapping {destination.slug}/{mapping.slug} {_LISTENS}"
     if destination.endpoint != "local":
         return f"destination {destination.slug} has a remote endpoint; this version delivers to local spaces only"
     return None
