@@ -1,87 +1,189 @@
-"""`onefold serve`, as its users run it: the real command, over a real socket."""
+"""`onefold serve`: a real server process, as users start it."""
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
+import random
 import signal
-import subprocess
-import sys
-from collections.abc import Iterator
+import socket
+import threading
 from pathlib import Path
-from typing import Any
+from time import sleep
 
 import httpx2
 import pytest
+from live import KEY, Live, Server, eventually, serving
+from shop import command
 
-from shop import Shop, command
+from onefold import debugger, log
+from onefold.api import streams
+from onefold.inbox import FILE, Inbox
 
-ONEFOLD = str(Path(sys.executable).parent / "onefold")
-
-
-@pytest.fixture
-def shop(tmp_path: Path, database: str) -> Shop:
-    shop = Shop(tmp_path / "shop", database)
-    shop.people((1, "ada@x", "pro"))
-    shop.apply()
-    shop.sync()
-    return shop
+AUTH = (KEY, "")
 
 
 @pytest.fixture
-def server(shop: Shop) -> Iterator[tuple[Any, str]]:
-    """A running server, and its url."""
-    words = [ONEFOLD, "serve", "--port", "0", "--json", "-C", str(shop.folder)]
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    line = process.stdout.readline()
-    assert line, process.communicate()[1]
-    yield process, json.loads(line)["url"]
-    process.kill()
-    process.communicate()
+def live(tmp_path: Path) -> Live:
+    return Live(tmp_path / "live")
 
 
-def test_profiles_are_read_while_the_command_line_goes_on_working(shop: Shop, server: tuple[Any, str]) -> None:
-    _, url = server
-    token = json.loads(command("token", "create", "production", "--json", cwd=shop.folder).stdout)["token"]
-    path = f"{url}/v1/spaces/production/collections/users/profiles/user_id:1/traits"
-    assert httpx2.get(path, auth=(token, "")).json()["traits"] == {"email": "ada@x", "plan": "pro"}
-    shop.sql("update people set plan = 'free'")
-    assert command("sync", cwd=shop.folder).returncode == 0
-    assert httpx2.get(path, auth=(token, "")).json()["traits"]["plan"] == "free"
-    assert httpx2.get(path).status_code == 401
+def applied(live: Live) -> list[str]:
+    """The message ids in the space's log, in order."""
+    with live.workspace() as workspace, workspace.space("production") as store:
+        return [block.call(at).message_id for block in log.stream(store) for at in range(len(block.lines))]
 
 
-def test_it_says_that_it_is_well_and_describes_itself(server: tuple[Any, str]) -> None:
-    _, url = server
-    assert httpx2.get(f"{url}/healthz").json()["status"] == "ok"
-    assert httpx2.get(f"{url}/api/openapi.json").json()["openapi"].startswith("3.1")
+def test_what_is_sent_is_soon_a_profile_and_the_command_line_works_beside_it(live: Live) -> None:
+    with serving(live) as server:
+        call = {"userId": "ada", "traits": {"email": "ada@example.com"}}
+        assert httpx2.post(f"{server.url}/v1/identify", json=call, auth=AUTH).status_code == 200
+        found = eventually(lambda: command("profile", "list", "production", "--json", cwd=live.folder).stdout)
+        assert json.loads(found)["traits"] == {"email": "ada@example.com"}
+        assert command("apply", cwd=live.folder).returncode == 0
+        shown = command("debug", "web", "--no-follow", cwd=live.folder)
+        assert json.loads(found)["segment_id"] in shown.stdout
+        assert httpx2.get(f"{server.url}/healthz").json()["status"] == "ok"
+        assert 'status="200"' in httpx2.get(f"{server.url}/metrics").text
+        assert server.end() == 0
+    assert [line["event"] for line in server.log] == ["serving", "stopped"]
 
 
-@pytest.mark.parametrize("told", [signal.SIGTERM, signal.SIGINT])
-def test_it_stops_when_told_to(server: tuple[Any, str], told: signal.Signals) -> None:
-    process, url = server
-    httpx2.get(f"{url}/healthz")
-    process.send_signal(told)
-    _, errors = process.communicate(timeout=30)
-    assert process.returncode == 0
-    assert [json.loads(line)["event"] for line in errors.splitlines()] == ["serving", "stopped"]
+def test_logs_hold_no_personal_data_and_no_keys(live: Live) -> None:
+    with serving(live) as server:
+        for body in ('{"userId": "ada@example.com", "traits": 3}', "{ada@example.com"):
+            httpx2.post(f"{server.url}/v1/identify", content=body, auth=AUTH)
+        httpx2.get(f"{server.url}/v1/spaces/production/collections/users/profiles/email:ada@example.com/traits")
+        httpx2.get(f"{server.url}/v1/projects/{KEY}/settings")
+        server.end()
+    text = json.dumps(server.log)
+    assert "ada" not in text
+    assert KEY not in text
 
 
-def test_an_address_that_others_reach_is_refused(shop: Shop) -> None:
-    for host in ("0.0.0.0", "::", "example.com"):
-        done = command("serve", "--host", host, cwd=shop.folder)
-        assert done.returncode == 1
-        assert "no login is set" in done.stderr
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_server_that_is_stopped_ends_open_streams_and_keeps_what_it_took(live: Live, number: int) -> None:
+    token = json.loads(command("token", "create", "--admin", "--json", cwd=live.folder).stdout)["token"]
+    headers = {"Authorization": f"Bearer {token}", "Accept": "text/event-stream"}
+    with serving(live) as server:
+        httpx2.post(f"{server.url}/v1/track", json={"event": "x", "userId": "ada"}, auth=AUTH)
+        with httpx2.stream("GET", f"{server.url}/api/debugger/web", headers=headers, timeout=30) as stream:
+            lines = stream.iter_lines()
+            line = next(line for line in lines if line.startswith("data: "))
+            assert json.loads(line.removeprefix("data: "))["event"] == "x"
+            assert server.end(number) == 0
+    assert len(live.profiles()) == 1
 
 
-def test_a_port_that_is_taken_is_one_clear_sentence(shop: Shop, server: tuple[Any, str]) -> None:
-    port = server[1].rpartition(":")[2]
-    done = command("serve", "--port", port, cwd=shop.folder)
-    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
-    assert f"port {port} is taken by another program" in done.stderr
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="/proc tells which process is the resolver")
+def test_a_resolver_that_dies_is_started_again(live: Live) -> None:
+    with serving(live) as server:
+        tasks = Path(f"/proc/{server.process.pid}/task").iterdir()
+        (child,) = {int(pid) for task in tasks for pid in (task / "children").read_text().split()}
+        os.kill(child, signal.SIGKILL)
+        httpx2.post(f"{server.url}/v1/track", json={"event": "x", "userId": "ada"}, auth=AUTH)
+        eventually(lambda: applied(live))
+        assert "resolver_died" in [line["event"] for line in server.log]
 
 
-def test_what_is_no_workspace_cannot_be_served(tmp_path: Path) -> None:
-    done = command("serve", cwd=tmp_path)
-    assert done.returncode == 1
-    assert "is not a workspace" in done.stderr
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.5", "shop.example", "::"])
+def test_addresses_that_others_can_reach_are_refused_while_there_is_no_login(live: Live, host: str) -> None:
+    found = command("serve", "--host", host, "--port", "0", cwd=live.folder)
+    assert found.returncode == 1
+    assert found.stderr.startswith(f"Error: serving at {host} would show everything")
+
+
+def test_a_port_that_is_taken_has_a_sentence(live: Live) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        found = command("serve", "--port", str(port), cwd=live.folder)
+    assert (found.returncode, found.stdout) == (1, "")
+    assert f"port {port} is taken by another program" in found.stderr
+
+
+def test_a_folder_that_is_no_workspace_has_a_sentence(tmp_path: Path) -> None:
+    found = command("serve", "--port", "0", cwd=tmp_path)
+    assert found.returncode == 1
+    assert "is not a workspace" in found.stderr
+    (tmp_path / "onefold.yaml").write_text("workspace: x\n")
+    found = command("serve", "--port", "0", cwd=tmp_path)
+    assert "nothing is applied yet; run `onefold apply` first" in found.stderr
+
+
+# --- killed -------------------------------------------------------------------------------------------
+
+
+class Sender:
+    """Sends numbered calls in batches to a server that comes and goes, and tells which were acknowledged."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self.acknowledged: list[str] = []
+        self.ended = threading.Event()
+        self.threads = [threading.Thread(target=self._run, args=(name,)) for name in ("a", "b", "c")]
+
+    def _run(self, name: str) -> None:
+        number = 0
+        while not self.ended.is_set():
+            batch = [f"{name}-{number + at:06}" for at in range(20)]
+            number += 20
+            calls = [{"type": "track", "event": "x", "userId": f"{name}-{int(item[2:]) % 50}", "messageId": item}
+                     for item in batch]  # fmt: skip
+            while not self.ended.is_set():
+                try:
+                    answer = httpx2.post(f"{self.server.url}/v1/batch", json={"batch": calls}, auth=AUTH, timeout=10)
+                except httpx2.HTTPError:
+                    sleep(0.05)  # it was killed; as SDKs do, the batch is sent again
+                    continue
+                if answer.status_code == 200:
+                    self.acknowledged += batch
+                    break
+
+
+def test_a_server_killed_under_load_loses_nothing_it_acknowledged_and_doubles_nothing(live: Live) -> None:
+    server = Server(live.folder)
+    sender = Sender(server)
+    moments = random.Random(5)
+    for thread in sender.threads:
+        thread.start()
+    for _ in range(4):
+        known = len(sender.acknowledged)
+        eventually(lambda known=known: len(sender.acknowledged) > known)
+        sleep(moments.uniform(0.05, 0.8))  # so that it dies at any moment
+        server.end(signal.SIGKILL)
+        server.start()
+    known = len(sender.acknowledged)
+    eventually(lambda: len(sender.acknowledged) > known)
+    sender.ended.set()
+    for thread in sender.threads:
+        thread.join()
+    server.end()
+    live.resolve()
+    found = applied(live)
+    assert len(found) == len(set(found)), "a call is there twice"
+    assert set(sender.acknowledged) <= set(found), "an acknowledged call is lost"
+    for name in ("a", "b", "c"):
+        mine = [item for item in found if item.startswith(name)]
+        assert mine == sorted(mine), "calls are out of order"
+    inbox = Inbox(live.folder / ".onefold" / FILE)
+    assert inbox.waiting() == 0
+    inbox.close()
+    usage = live.usage()[0]
+    assert (usage["api_calls"], usage["tracked_users"]) == (len(found), 150)
+
+
+# --- the debugger over HTTP ---------------------------------------------------------------------------
+
+
+def test_a_stream_ends_with_the_server() -> None:
+    streams.ended.set()
+    assert asyncio.run(streams.pause(0)) is False
+    streams.ended.clear()
+    assert asyncio.run(streams.pause(0)) is True
+
+
+@pytest.mark.parametrize("text", ["", "1.2", "1.2.x", "1.2.-3", f"1.2.{'9' * 30}"])
+def test_a_cursor_is_three_numbers(text: str) -> None:
+    assert debugger.cursor(text) is None
+    assert str(debugger.cursor("1.2.3")) == "1.2.3"

@@ -441,7 +441,7 @@ def _listening(part: Part, destination: str) -> Mapping:  # noqa: ARG001 - as _m
 
     if "model" in part:
         part.refuse("model", "the destination takes live calls, which have no model; remove it")
-    if part.value.get("schedule") not in schedule.MANUAL:
+    if "schedule" in part and part.value["schedule"] not in schedule.MANUAL:
         part.refuse("schedule", "live calls are taken as they come; remove the schedule")
     action = part.word("action", ACTIONS)
     return Mapping(

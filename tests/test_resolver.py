@@ -1,0 +1,212 @@
+"""The resolver: live calls become profiles, once and in order, whatever is killed or fails on the way."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from live import Live
+
+from onefold import resolver as resolving
+from onefold.errors import StoreError
+from onefold.inbox import DAY, FILE, Inbox, Request
+from onefold.resolver import Resolver
+
+NOW = time.time_ns() // 1000
+
+
+@pytest.fixture
+def live(tmp_path: Path) -> Live:
+    return Live(tmp_path / "live")
+
+
+def put(live: Live, *calls: dict[str, Any], source: str = "web", at: int = NOW) -> None:
+    """Put a batch into the inbox."""
+    inbox = Inbox(live.folder / ".onefold" / FILE)
+    inbox.add([Request(source, at, None, len(calls), json.dumps({"batch": calls}).encode())])
+    inbox.close()
+
+
+def track(event: str, **more: Any) -> dict[str, Any]:
+    return {"type": "track", "event": event, "userId": "ada", "messageId": event, **more}
+
+
+def events(live: Live, source: str = "web") -> list[str]:
+    return [call["event"] for call in live.debug(source) if call["status"] == "accepted"]
+
+
+class Stopped(Exception):
+    pass
+
+
+@pytest.mark.parametrize("step", ["claim", "note", "apply", "retire"])
+@pytest.mark.parametrize("after", [False, True])
+def test_stopped_before_or_after_any_step_the_next_one_does_the_rest_once(
+    live: Live, step: str, after: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(live, track("a"), track("b"), track("a"), {"type": "track", "userId": "eve"})
+    put(live, track("b"), track("c", userId="eve"))
+    owner: Any = resolving if step == "apply" else Inbox
+    original = getattr(owner, step)
+
+    def stopping(*given: Any, **named: Any) -> Any:
+        if after:
+            original(*given, **named)
+        raise Stopped
+
+    with live.workspace() as workspace:
+        resolver = Resolver(workspace)
+        with monkeypatch.context() as patched:
+            patched.setattr(owner, step, stopping)
+            with pytest.raises(Stopped):
+                resolver.drain()
+        resolver.close()
+    assert events(live) == ["a", "b", "c"]
+    (line,) = live.usage()
+    assert line == {
+        "month": line["month"],
+        "source": "web",
+        "api_calls": 3,
+        "tracked_users": 2,
+        "rejected": 1,
+        "duplicates": 2,
+        "sent": 0,
+    }
+
+
+def test_a_message_id_is_forgotten_after_a_day(live: Live) -> None:
+    for at in (NOW - 2 * DAY, NOW - 2 * DAY + DAY // 2, NOW - DAY + 1, NOW):
+        put(live, track("a"), at=at)
+        live.resolve()
+    assert events(live) == ["a", "a"]
+
+
+def test_a_space_that_cannot_be_written_holds_up_no_other(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(live, track("a"))
+    put(live, track("b"), source="copy")
+    original = Resolver._store
+
+    def failing(self: Resolver, target: resolving.Target) -> Any:
+        if target.slug == "production":
+            raise StoreError("it is away")
+        return original(self, target)
+
+    with live.workspace() as workspace:
+        resolver = Resolver(workspace)
+        with monkeypatch.context() as patched:
+            patched.setattr(Resolver, "_store", failing)
+            resolver.drain()
+        resolver.close()
+        assert [call["event"] for call in workspace.debug("copy")[0]] == ["b"]
+        assert workspace.debug("web")[0] == []
+    assert events(live) == ["a"]
+
+
+def test_another_inbox_begins_anew_in_a_space_that_knows_an_old_one(live: Live) -> None:
+    put(live, track("a"), track("b"))
+    assert events(live) == ["a", "b"]
+    for file in live.folder.joinpath(".onefold").glob(f"{FILE}*"):
+        file.unlink()
+    put(live, track("c"))
+    assert events(live) == ["a", "b", "c"]
+
+
+def test_a_body_that_cannot_be_read_is_rejected(live: Live) -> None:
+    inbox = Inbox(live.folder / ".onefold" / FILE)
+    inbox.add([Request("web", NOW, None, 1, b"{")])
+    inbox.close()
+    put(live, track("a"))
+    assert {call["event"]: call["code"] for call in live.debug()} == {None: "invalid_call", "a": None}
+
+
+def test_a_failure_of_ours_with_one_call_rejects_that_call_only(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = resolving.wrong
+
+    def failing(message: Any) -> Any:
+        if message["event"] == "b":
+            raise ZeroDivisionError
+        return original(message)
+
+    put(live, track("a"), track("b"), track("c"))
+    with monkeypatch.context() as patched:
+        patched.setattr(resolving, "wrong", failing)
+        found = live.debug()
+    assert {call["event"]: call["code"] for call in found} == {"a": None, "b": "invalid_field", "c": None}
+
+
+# --- usage --------------------------------------------------------------------------------------------
+
+
+def test_tracked_users_are_user_ids_and_anonymous_ids_never_seen_with_one(live: Live) -> None:
+    put(live, track("1", anonymousId="x"), track("2", userId=None, anonymousId="x"))
+    put(live, track("3", userId=None, anonymousId="y"), track("4", userId="eve"))
+    put(live, track("5", userId=7), source="app")
+    assert [(line["source"], line["tracked_users"]) for line in live.usage()] == [("app", 1), ("web", 3)]
+
+
+# --- event sources ------------------------------------------------------------------------------------
+
+COPY = {
+    "slug": "copies",
+    "type": "segment_profiles",
+    "source": "web",
+    "mappings": [
+        {
+            "slug": "people",
+            "action": "sendIdentify",
+            "fields": {
+                "engage_space": "copy",
+                "user_id": {"@path": "$.userId"},
+                "traits": {"email": {"@case": {"operator": "lower", "value": {"@path": "$.traits.email"}}}},
+            },
+        },
+        {
+            "slug": "orders",
+            "action": "sendTrack",
+            "trigger": 'type = "track" and event = "Order Completed"',
+            "fields": {
+                "engage_space": "app",
+                "user_id": {"@path": "$.userId"},
+                "event_name": "Bought",
+                "properties": {"total": {"@path": "$.properties.total"}},
+            },
+        },
+    ],
+}
+
+
+def test_a_mapping_of_a_live_source_shapes_the_calls_that_its_trigger_selects(tmp_path: Path) -> None:
+    live = Live(tmp_path / "live", destinations=[COPY])
+    put(live, {"type": "identify", "userId": "ada", "traits": {"email": "ADA@X", "plan": "pro"}, "messageId": "1"})
+    put(live, track("Order Completed", properties={"total": 3, "sku": "a"}), track("Other"))
+    put(live, track("Order Completed", properties={"total": 4}))  # the same message id
+    (copied,) = live.profiles("other")
+    assert copied["traits"] == {"email": "ada@x"}
+    (bought,) = live.debug("app")
+    assert (bought["event"], bought["call"]["properties"]) == ("Bought", {"total": 3})
+    assert events(live) == [None, "Order Completed", "Other"]
+    lines = {line["source"]: line for line in live.usage()}
+    assert (lines["web"]["api_calls"], lines["web"]["sent"]) == (3, 0)
+    for source in ("app", "copy"):
+        assert (lines[source]["api_calls"], lines[source]["tracked_users"], lines[source]["sent"]) == (0, 0, 1)
+
+
+def test_a_call_that_a_mapping_cannot_shape_is_shown_with_the_mapping(tmp_path: Path) -> None:
+    live = Live(tmp_path / "live", destinations=[COPY])
+    put(live, {"type": "identify", "anonymousId": "x", "messageId": "1"})
+    found = live.debug()
+    assert [(call["status"], call["mapping"], call["code"]) for call in found] == [
+        ("accepted", None, None),
+        ("rejected", "copies/people", "missing_user_or_anonymous_id"),
+    ]
+
+
+def test_a_sync_leaves_mappings_of_live_sources_alone(tmp_path: Path) -> None:
+    live = Live(tmp_path / "live", destinations=[COPY])
+    with live.workspace() as workspace:
+        outcomes = list(workspace.sync())
+    assert {outcome.status for outcome in outcomes} == {"skipped"}
+    assert "takes live calls as they come" in (outcomes[0].error or "")
