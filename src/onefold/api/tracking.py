@@ -229,8 +229,8 @@ class Tracking:
             "addBundledMetadata": True,
             "versionSettings": {"version": "4.4.7", "componentTypes": ["browser"]},
         }
-        plan = {"track": {"__default": {"enabled": True, "integrations": {}}}}
-        found = {"integrations": {"Segment.io": integration}, "plan": plan, "edgeFunction": {}, "enabledMiddleware": {}}
+
+        found = {"integrations": {"Segment.io": integration}, "plan": {}, "edgeFunction": {}, "enabledMiddleware": {}}
         encoded: bytes = msgspec.json.encode(
             {**found, "metrics": {"sampleRate": 0}, "legacyVideoPluginsEnabled": False}
         )
