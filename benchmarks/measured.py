@@ -10,7 +10,7 @@ from statistics import median, quantiles
 # Targets are about this many rows; a smaller run shows them, and judges only what does not depend on rows.
 FULL = 1_000_000
 HEADER = (
-    f"{'case':38}{'rows':>11}{'seconds':>9}{'rows/s':>11}{'x floor':>9}{'ms':>8}{'p95 ms':>8}{'MB':>7}  met  target"
+    f"{'case':42}{'rows':>11}{'seconds':>9}{'rows/s':>11}{'x floor':>9}{'ms':>8}{'p95 ms':>8}{'MB':>7}  met  target"
 )
 
 
@@ -73,7 +73,7 @@ class Measured:
         """The line of the table, under HEADER."""
         verdict = {True: "yes", False: "NO", None: ""}[self.met]
         return (
-            f"{self.case:38}{_number(self.rows or None):>11}{_number(self.seconds, 2):>9}{_number(self.rows_per_s):>11}"
+            f"{self.case:42}{_number(self.rows or None):>11}{_number(self.seconds, 2):>9}{_number(self.rows_per_s):>11}"
             f"{_number(self.ratio, 2):>9}{_number(self.median_ms, 2):>8}{_number(self.p95_ms, 2):>8}"
             f"{_number(self.memory_mb):>7}  {verdict:4} {self._target()}"
         ).rstrip()
@@ -102,7 +102,7 @@ class Skipped:
     why: str
 
     def line(self) -> str:
-        return f"{self.case:38}skipped: {self.why}"
+        return f"{self.case:42}skipped: {self.why}"
 
     def json(self) -> str:
         return json.dumps({"case": self.case, "skipped": self.why})

@@ -151,7 +151,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="onefold-bench-") as temporary:
         folder = asked.workspace or Path(temporary)
         if not (folder / "onefold.yaml").exists():
-            warehouse.write(folder, asked.profiles)
+            warehouse.write(str(folder), asked.profiles)
             workspace = onefold.open(folder)
             workspace.apply()
             for outcome in workspace.sync():

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
-from shop import IDENTIFY, Shop, mapping
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 import onefold
 from onefold.api import configuration, profile
+from shop import IDENTIFY, Shop, mapping
 
 GROUP = {
     "engage_space": "wp",

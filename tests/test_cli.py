@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from shop import Shop, command, mapping
 
 LINE = {

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from filelock import FileLock
+
 from live import KEY, Live, Server, eventually, serving
 
 PACKAGES = {"@segment/analytics-node": "3.1.0", "@segment/analytics-next": "1.84.3"}

@@ -13,11 +13,11 @@ import pytest
 import schemathesis
 from hypothesis import given, settings
 from hypothesis.strategies import booleans
-from reader import Asked, asking, stocked
 from schemathesis import GenerationMode
-from shop import Shop, command, mapping
 
 from onefold.api.operations import OPERATIONS, Operation
+from reader import Asked, asking, stocked
+from shop import Shop, command, mapping
 
 
 @pytest.fixture(scope="module")

@@ -11,10 +11,10 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from shop import Shop
 
 import onefold
 from onefold import log, state
+from shop import Shop
 
 CRASH = Path(__file__).with_name("crash.py")
 STEPS = 16  # kills, spread evenly over the statements of a run

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from live import KEY, Live, client
-from shop import Shop
 from starlette.testclient import TestClient
 
 import onefold
+from live import KEY, Live, client
 from onefold import debugger
 from onefold.debugger import Cursor
+from shop import Shop
 
 AUTH = (KEY, "")
 

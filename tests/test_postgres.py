@@ -10,13 +10,13 @@ from typing import Any
 
 import adbc_driver_postgresql.dbapi
 import pytest
-from shop import Shop
-from test_crash import contents
 
 import onefold
 from onefold import stores, sync
 from onefold.errors import StoreError
 from onefold.stores import Store
+from shop import Shop
+from test_crash import contents
 
 STEPS = 10  # cuts, spread evenly over the statements of a run
 
@@ -174,6 +174,28 @@ def test_a_role_with_a_schema_of_its_own_is_enough(url: str, tmp_path: Path) -> 
         assert shop.profile("user_id:1")["traits"] == {"email": "a@x", "plan": "free"}
     finally:
         admin(url, "drop schema if exists onefold_production cascade", f"drop role {ROLE}")
+
+
+def test_what_the_url_says_reaches_the_server(url: str, tmp_path: Path) -> None:
+    """How TLS is to be used, and a limit of how long a statement may take."""
+    file = tmp_path / "production.db"
+    with pytest.raises(StoreError, match="invalid sslmode value"):
+        stores.open(f"{url}&sslmode=perhaps", file)
+    with stores.open(f"{url}&options=-c%20statement_timeout%3D200", file) as store:
+        with pytest.raises(StoreError, match="canceling statement due to statement timeout"):
+            store.rows("select 1 as one from pg_sleep(5)")
+        assert store.rows("select 1 as one") == [{"one": 1}]
+
+
+def test_too_many_connections_are_told_as_such(url: str, tmp_path: Path) -> None:
+    as_role = url.replace("postgres:@", f"{ROLE}:@")
+    admin(url, f"drop role if exists {ROLE}", f"create role {ROLE} login connection limit 1")
+    with (
+        adbc_driver_postgresql.dbapi.connect(as_role),
+        pytest.raises(StoreError, match="too many connections for role"),
+    ):
+        stores.open(as_role, tmp_path / "production.db")
+    admin(url, f"drop role {ROLE}")
 
 
 def test_the_password_is_in_no_message(tmp_path: Path) -> None:

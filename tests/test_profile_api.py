@@ -13,12 +13,12 @@ from urllib.parse import quote
 import httpx2
 import pytest
 import uvicorn
-from reader import EVENTS, Asked, asking, stocked
-from shop import Shop, command
 
 from onefold.api.access import Meter
 from onefold.api.answer import Refused
 from onefold.catalog import Token
+from reader import EVENTS, Asked, asking, stocked
+from shop import Shop, command
 
 ADA = "users/profiles/email:ada@x"
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from live import Live
 
+from live import Live
 from onefold import resolver as resolving
 from onefold.errors import StoreError
 from onefold.inbox import DAY, FILE, Inbox, Request

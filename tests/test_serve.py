@@ -16,12 +16,12 @@ from time import sleep
 
 import httpx2
 import pytest
-from live import KEY, Live, Server, eventually, serving
-from shop import command
 
+from live import KEY, Live, Server, eventually, serving
 from onefold import debugger, log
 from onefold.api import streams
 from onefold.inbox import FILE, Inbox
+from shop import command
 
 AUTH = (KEY, "")
 

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from shop import Shop
 
 import onefold
 from onefold import state
+from shop import Shop
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from shop import IDENTIFY, Shop, mapping
 
 import onefold
 from onefold import apply, calls, index, log, sync
+from shop import IDENTIFY, Shop, mapping
 
 
 @pytest.fixture

@@ -6,12 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
-from shop import Shop, command
 
 import onefold
 from onefold import tokens
 from onefold.errors import NotFound
 from onefold.tokens import Tokens
+from shop import Shop, command
 
 MINUTE = 60_000_000
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from live import APP_KEY, KEY, Live, client
 from starlette.testclient import TestClient
 
+from live import APP_KEY, KEY, Live, client
 from onefold.api.tracking import BATCH_BYTES, BATCH_CALLS, BODY, CALL_BYTES
 
 AUTH = (KEY, "")

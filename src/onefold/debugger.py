@@ -87,6 +87,7 @@ def _accepted(store: Store, source: str, after: int, limit: int) -> tuple[list[F
             break
     ids = _profiles(store, calls)
     runs = _runs(store, sorted({call.run for call in calls if call.run is not None}))
+    # In order of arrival, which many calls of one request share a time in.
     return [(call.received_at, _call(call, source, ids, runs)) for call in reversed(calls)], newest
 
 

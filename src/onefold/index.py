@@ -64,16 +64,16 @@ def lookup(store: Store, hashes: Numbers) -> tuple[Numbers, Numbers]:
     if not len(hashes):
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
     single: list[tuple[int, int]] = []
-    tiers: dict[int, list[bytes]] = {}
+    tiers: dict[int, list[tuple[int, bytes]]] = {}
     for row in store.asked(hashes, _FOUND):
         if row["tier"]:
-            tiers.setdefault(row["tier"], []).append(row["data"])
+            tiers.setdefault(row["tier"], []).append((row["first"], row["data"]))
         else:
             single.append((row["first"], row["segment"]))
     found = [np.array(single, _ENTRY)]
     for pages in tiers.values():
-        # Pages of a tier come in order, so their entries are sorted.
-        entries = np.frombuffer(b"".join(pages), _ENTRY)
+        # Pages of a tier in order hold sorted entries.
+        entries = np.frombuffer(b"".join(data for _, data in sorted(pages)), _ENTRY)
         first, end = (np.searchsorted(entries["hash"], hashes, side) for side in ("left", "right"))
         at = np.repeat(first, end - first) + _within(end - first)
         found.append(entries[at])
@@ -87,20 +87,19 @@ def _within(counts: Numbers) -> Numbers:
     return places
 
 
-# The pages that would hold some hashes, in order, and entries in rows (tier 0): those last, as they have no data to
-# type the column by. `cross join`, here and elsewhere: SQLite takes the tables in this order and no other.
+# The pages that would hold some hashes, and entries in rows (tier 0): those last, as they have no data to type the
+# column by. `cross join`, here and elsewhere: SQLite takes the tables in this order and no other.
 _FOUND = """
-    select 0 as tier, i.hash as first, i.segment, null as data
-    from asked a cross join identifier i where i.hash = a.number
-    union all
-    select p.tier, p.first, 0, p.data
+    select p.tier, p.first, 0 as segment, p.data
     from (
         select distinct t.tier, (
             select q.first from page q where q.tier = t.tier and q.first <= a.number order by q.first desc limit 1
         ) as first
         from asked a cross join tier t
     ) held cross join page p where p.tier = held.tier and p.first = held.first
-    order by 1 desc, 2
+    union all
+    select 0, i.hash, i.segment, null
+    from asked a cross join identifier i where i.hash = a.number
 """
 
 

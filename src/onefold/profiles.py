@@ -90,8 +90,7 @@ def _views(
     for at, segment in sorted(segments.items()):
         members.setdefault(owner[at], []).append(segment)
     kinds = store.names("identifier_type")
-    linked = _linked(store, owner, kinds)
-    said = _statements(store, segments, owner, kinds)
+    linked, said = _around(store, segments, owner, kinds)
     return [_view(members[at], kinds, linked.get(at, []), said.get(at, []), rules) for at in profiles if at in members]
 
 
@@ -122,62 +121,64 @@ def external_ids(members: Sequence[Segment], kinds: Names, rules: Rules) -> list
     return [{"type": kind, "id": value} for kind, value, _ in found]
 
 
-def _linked(store: Store, owner: Mapping[int, int], kinds: Names) -> dict[int, list[dict[str, Any]]]:
-    """For each profile: the accounts of a user, the users of an account. `owner`: segment -> its profile."""
-    rows = store.asked(sorted(owner), _LINKED)
-    if not rows:
-        return {}
-    others, whose = space.whole(store, sorted({row["oldest"] for row in rows}))
-    members: dict[int, list[Segment]] = {}
-    for at, segment in sorted(others.items()):
-        members.setdefault(whose[at], []).append(segment)
-    found: dict[int, dict[int, dict[str, Any]]] = {}
-    for row in rows:
-        # The oldest segment names the profile.
-        oldest = members[row["oldest"]][0]
-        items = [item for segment in members[row["oldest"]] for item in segment.identifiers]
-        ids = [{"type": kinds[kind][1], "id": value} for kind, value, *_ in items]
-        whole = {"segment_id": oldest.segment_id, "external_ids": ids}
-        found.setdefault(owner[row["segment"]], {})[row["oldest"]] = whole
-    return {profile: [linked[at] for at in sorted(linked)] for profile, linked in found.items()}
-
-
-_LINKED = """
-    select distinct linked.segment, coalesce(m.profile, linked.other) as oldest
-    from (
-        select a.number as segment, l.account_segment as other
-        from asked a cross join link l where l.user_segment = a.number
-        union
-        select a.number, l.user_segment from asked a cross join link l where l.account_segment = a.number
-    ) linked
-    left join merged m on m.segment = linked.other
-"""
-
-
-def _statements(
+def _around(
     store: Store, segments: Mapping[int, Segment], owner: Mapping[int, int], kinds: Names
-) -> dict[int, list[dict[str, Any]]]:
-    """For each profile: what was said about its addresses."""
+) -> tuple[dict[int, list[dict[str, Any]]], dict[int, list[dict[str, Any]]]]:
+    """For each profile the accounts of a user or users of an account, and what was said about its addresses.
+
+    `owner`: segment -> its profile. Both in one query, for a profile is most often read alone.
+    """
     channels: dict[str, list[str]] = {}
     for channel, kind in subscriptions.ADDRESSES.items():
         channels.setdefault(kind, []).append(channel)
-    addresses = [
+    asked = [("", "", at) for at in sorted(owner)] + [
         (channel, value, owner[at])
         for at, segment in segments.items()
         for kind, value, *_ in segment.identifiers
         for channel in channels.get(kinds[kind][1], ())
     ]
-    found: dict[int, list[dict[str, Any]]] = {}
-    for row in store.asked(identity.table(_ADDRESS, sorted(addresses)), _SAID):
-        found.setdefault(row["profile"], []).append(row)
-    return found
+    links: list[tuple[int, int]] = []
+    said: dict[int, list[dict[str, Any]]] = {}
+    for row in store.asked(identity.table(_ASKED, asked), _AROUND):
+        if row["channel"]:
+            said.setdefault(row["number"], []).append(row)
+        else:
+            links.append((owner[row["number"]], row["oldest"]))
+    return _linked(store, links, kinds) if links else {}, said
 
 
-_ADDRESS = pa.schema([("channel", pa.string()), ("address", pa.string()), ("profile", pa.int64())])
-_SAID = """
-    select a.profile, s.channel, s.address, s.list, s.time, s.seq, s.status
+_ASKED = pa.schema([("channel", pa.string()), ("address", pa.string()), ("number", pa.int64())])
+# Of a segment (no channel) the oldest segments of those it is linked with; of an address what was said about it.
+_AROUND = """
+    select '' as channel, '' as address, '' as list, '' as status, 0 as time, 0 as seq,
+        linked.number, coalesce(m.profile, linked.other) as oldest
+    from (
+        select a.number, l.account_segment as other
+        from asked a cross join link l where l.user_segment = a.number and a.channel = ''
+        union all
+        select a.number, l.user_segment
+        from asked a cross join link l where l.account_segment = a.number and a.channel = ''
+    ) linked
+    left join merged m on m.segment = linked.other
+    union all
+    select s.channel, s.address, s.list, s.status, s.time, s.seq, a.number, 0
     from asked a cross join subscription s where s.channel = a.channel and s.address = a.address
 """
+
+
+def _linked(store: Store, links: Sequence[tuple[int, int]], kinds: Names) -> dict[int, list[dict[str, Any]]]:
+    """For each profile those that it is linked with: segment_id and identifiers. `links`: (profile, other)."""
+    others, whose = space.whole(store, sorted({other for _, other in links}))
+    members: dict[int, list[Segment]] = {}
+    for at, segment in sorted(others.items()):
+        members.setdefault(whose[at], []).append(segment)
+    found: dict[int, list[dict[str, Any]]] = {}
+    for profile, other in sorted(set(links)):
+        items = [item for segment in members[other] for item in segment.identifiers]
+        ids = [{"type": kinds[kind][1], "id": value} for kind, value, *_ in items]
+        # The oldest segment names the profile.
+        found.setdefault(profile, []).append({"segment_id": members[other][0].segment_id, "external_ids": ids})
+    return found
 
 
 # --- why ----------------------------------------------------------------------------------------------

@@ -295,6 +295,7 @@ class _Run:
         if self._indexed is not None:
             with self._turn():
                 index.merge(self.job.store)
+                self.job.store.settle()
 
     # --- map, resolve, commit -------------------------------------------------------------------------
 

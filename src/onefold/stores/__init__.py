@@ -109,7 +109,8 @@ class Dialect:
     exists: str  # one row if the tables are there
     bulk: tuple[str, ...]  # said before a long run of large chunks
     tuned: tuple[str, ...] = ()  # said after the tables were made
-    staged: str = ""  # said of a temporary table when it is filled
+    settled: tuple[str, ...] = ()  # said after a long run of large chunks
+    staged: str = ""  # said when the table `asked` is filled
 
 
 class Engine(Protocol):
@@ -196,6 +197,8 @@ class Store:
         if len(given) > FEW:
             table = given if isinstance(given, pa.Table) else pa.table({"number": pa.array(given, pa.int64())})
             self.stage("asked", table)
+            if self.engine.dialect.staged:
+                self.execute(self.engine.dialect.staged)
             return self.rows(sql)
         if isinstance(given, pa.Table):
             columns = tuple(zip(given.column_names, map(_TYPES.get, given.schema.types), strict=True))
@@ -222,34 +225,28 @@ class Store:
         self.execute(f"drop table if exists {table}")
         with self._failing():
             self._cursor.adbc_ingest(table, data, mode="create", temporary=True)
-        if self.engine.dialect.staged:
-            self.execute(self.engine.dialect.staged.format(table=table))
 
     @contextmanager
     def turn(self, *, keep: bool = True) -> Iterator[None]:
         """A turn to write: everything said inside is committed whole, or not at all (`keep=False`: never)."""
-        for statement in self.engine.dialect.begin:
-            self.execute(statement)
         try:
+            for statement in self.engine.dialect.begin:
+                self.execute(statement)
             yield
+            if keep:
+                self.execute("commit")
         except BaseException:
-            # Where that fails too, the connection is gone, and the transaction with it; the first error tells.
+            # A failed statement (a full disk) may have ended the transaction already, or the connection is gone and
+            # the transaction with it. The first error tells.
             with suppress(StoreError):
                 self._rollback()
             raise
-        if keep:
-            self.execute("commit")
-        else:
+        if not keep:
             self._rollback()
 
     def _rollback(self) -> None:
         self._names.clear()  # some may have been given out in this turn
-        # A failed statement (a full disk) may have ended the transaction already.
-        try:
-            self.execute("rollback")
-        except StoreError as error:
-            if "no transaction" not in str(error):
-                raise
+        self.execute("rollback")
 
     @contextmanager
     def _failing(self) -> Iterator[None]:
@@ -267,6 +264,11 @@ class Store:
     def prepare(self) -> None:
         """Make ready for a long run of large chunks."""
         for statement in self.engine.dialect.bulk:
+            self.execute(statement)
+
+    def settle(self) -> None:
+        """Make ready for small questions, after a long run of large chunks."""
+        for statement in self.engine.dialect.settled:
             self.execute(statement)
 
     # --- schema ---------------------------------------------------------------------------------------

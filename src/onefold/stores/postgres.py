@@ -24,7 +24,9 @@ DIALECT = Dialect(
     bulk=(),
     # What lies in blobs is compressed already, or cannot be.
     tuned=tuple(f"alter table {table} alter column data set storage external" for table in ("block", "page", "state")),
-    staged="analyze {table}",
+    # Plans made before the first statistics would read large tables whole.
+    settled=("analyze tier, page, block, identifier, segment, merged, link, event, subscription",),
+    staged="analyze asked",
 )
 
 # A host that dies without a word frees its turn and its leases after some two minutes.
