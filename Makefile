@@ -19,7 +19,14 @@ $(STAMP): pyproject.toml
 demo: setup
 	$(VENV)/bin/onefold demo
 
+# A browser to test with, where one is missing and can be installed.
+BROWSER := { command -v chromium || command -v chromium-browser || command -v google-chrome; } >/dev/null || \
+	{ test "$$(id -u)" = 0 && command -v apt-get >/dev/null && \
+	  apt-get update -qq && apt-get install -qq -y chromium >/dev/null; } || \
+	echo "No Chromium is here, and none could be installed; tests that need one are skipped"
+
 test: setup
+	@$(BROWSER)
 	$(VENV)/bin/pytest --numprocesses auto
 
 check: setup
