@@ -1,0 +1,135 @@
+"""`onefold sync`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from onefold.cli.apps import app
+from onefold.cli.output import HERE, Folder, Json, dump, show, workspace
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bars
+
+    from onefold.workspace import Outcome
+
+
+@app.command()
+def sync(
+    selector: Annotated[str | None, typer.Argument(metavar="[DEST[/MAPPING]]")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Do it all, show it, and take it back.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="Send every row again.")] = False,
+    allow_deletes: Annotated[
+        bool, typer.Option("--allow-deletes", help="Go on when most known rows are gone.")
+    ] = False,
+    run_id: Annotated[str | None, typer.Option("--run-id", hidden=True, help="Of a run that was announced.")] = None,
+    folder: Folder = HERE,
+    as_json: Json = False,
+) -> None:
+    """Bring what changed in the warehouse into the profiles."""
+    space = workspace(folder)
+    if not dry_run and space.differs:
+        typer.echo("Warning: onefold.yaml differs from what was applied, which is used; see `onefold plan`", err=True)
+    named: list[dict[str, Any]] = []
+    failed = False
+    with ExitStack() as stack:
+        bars = None if as_json else _bars(stack)
+        outcomes = space.sync(
+            selector,
+            dry_run=dry_run,
+            full=full,
+            allow_deletes=allow_deletes,
+            progress=_progress(bars) if bars else None,
+            effect=named.append if dry_run and not as_json else None,
+            run_id=run_id,
+        )
+        for outcome in outcomes:
+            failed |= outcome.status in ("failed", "cancelled")
+            if as_json:
+                dump(outcome.line())
+            else:
+                show(_outcome(outcome, dry_run=dry_run))
+                show(_named(named, outcome))
+            named.clear()
+    sys.exit(1 if failed else 0)
+
+
+def _outcome(outcome: Outcome, *, dry_run: bool) -> list[str]:
+    """A sync's result for people."""
+    title = f"{outcome.mapping}: {outcome.status}"
+    if outcome.error is not None:
+        return [f"{title}: {outcome.error}"]
+    c = outcome.counts
+    rate = c["extracted"] / outcome.seconds if outcome.seconds else 0
+    lines = [
+        f"{title}{' (dry run: nothing was changed)' if dry_run else ''} in {outcome.seconds:.1f} s, {rate:,.0f} rows/s",
+        f"  rows      {c['extracted']:,} read: {c['added']:,} added, {c['updated']:,} updated,"
+        f" {c['deleted']:,} deleted, {c['unchanged']:,} unchanged",
+        f"  calls     {c['sent']:,} sent, {c['filtered']:,} filtered, {c['rejected']:,} rejected",
+        f"  profiles  {c['profiles_created']:,} created, {c['profiles_updated']:,} updated, {c['merges']:,} merges",
+    ]
+    if c["unresolved"] or c["identifiers_dropped"]:
+        lines.append(
+            f"  identity  {c['unresolved']:,} calls of nobody, {c['identifiers_dropped']:,} identifiers dropped"
+        )
+    if c["rejected"] and not dry_run:
+        lines.append(f"  see       onefold runs rejected {outcome.run_id}")
+    return lines
+
+
+# The kinds of effects that a dry run names, and where all of them are counted.
+_KINDS = {"create": "profiles_created", "update": "profiles_updated", "merge": "merges", "reject": "rejected"}
+
+
+def _named(effects: list[dict[str, Any]], outcome: Outcome) -> Iterator[str]:
+    """What a dry run would do, by name: the first of each kind, and how many more there are."""
+    from onefold.preview import sentence
+    from onefold.workspace import NAMED
+
+    for kind in dict.fromkeys(effect["do"] for effect in effects):
+        found = [effect for effect in effects if effect["do"] == kind][:NAMED]
+        yield from (f"  would be: {sentence(effect)}" for effect in found)
+        more = outcome.counts[_KINDS[kind]] - len(found) if kind in _KINDS else 0
+        if more > 0:
+            yield f"            … {more:,} more"
+
+
+def _bars(stack: ExitStack) -> Bars | None:
+    """Progress bars on a terminal; nothing elsewhere."""
+    if not sys.stderr.isatty():
+        return None
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
+    # Where standard output is the terminal too, lines are printed above the bars; else they go where they should.
+    bars = Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=sys.stdout.isatty())
+    return stack.enter_context(bars)
+
+
+def _progress(bars: Bars) -> Callable[[str], Callable[[str, int, int | None], None]]:
+    from time import perf_counter
+
+    def of(path: str) -> Callable[[str, int, int | None], None]:
+        task = bars.add_task(path, total=None, rate="")
+        began = perf_counter()
+
+        def said(stage: str, done: int, total: int | None) -> None:
+            rate = f"{done / (perf_counter() - began):,.0f} rows/s" if done else ""
+            description = f"{path}: {stage}"
+            # What is done has its lines; its bar makes room.
+            bars.update(task, description=description, completed=done, total=total, rate=rate, visible=stage != "done")
+
+        return said
+
+    return of
