@@ -99,8 +99,8 @@ def test_only_the_owner_may_read_a_backup(archive: Path) -> None:
     assert stat.S_IMODE(archive.stat().st_mode) == 0o600
     with zipfile.ZipFile(archive) as opened:
         names = opened.namelist()
-    assert names == [".onefold/inbox.db", ".onefold/catalog.db", ".onefold/spaces/production.db", "onefold.yaml",
-                     "manifest.json"]  # fmt: skip
+    databases = [f".onefold/{name}.db.zst" for name in ("inbox", "catalog", "spaces/production")]
+    assert names == [*databases, "onefold.yaml", "manifest.json"]
 
 
 def test_files_with_sql_and_detached_spaces_are_in_it(shop: Shop, tmp_path: Path) -> None:
@@ -210,9 +210,10 @@ def test_what_is_no_backup_or_was_cut_off_is_told(archive: Path, tmp_path: Path,
     assert not (tmp_path / "new").exists()
 
 
-def test_a_damaged_backup_is_told_and_leaves_nothing(archive: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("where", [60, 2000])
+def test_a_damaged_backup_is_told_and_leaves_nothing(archive: Path, tmp_path: Path, where: int) -> None:
     data = bytearray(archive.read_bytes())
-    at = data.index(b".onefold/spaces/production.db") + 2000
+    at = data.index(b".onefold/spaces/production.db") + where
     data[at] ^= 0xFF
     (tmp_path / "damaged").write_bytes(data)
     (tmp_path / "new").mkdir()
