@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from onefold import config, runs
-from onefold.errors import Disabled, InvalidWorkspace, NotFound, WarehouseError
+from onefold.errors import Disabled, InvalidWorkspace, NotFound, StoreError, WarehouseError
 from onefold.nearest import nearest
 from onefold.runs import LISTENS, Outcome, Runs, Task, now
 
@@ -375,7 +375,18 @@ class Workspace:
         from onefold.stores.copy import copy
 
         with self.space(space) as source, stores.open(to, self.home / "spaces" / f"{space}.db") as target:
-            return copy(source, target)
+            if source.engine.name == target.engine.name:
+                raise StoreError(f"space {source.engine.name} is there already; nothing was copied", code="not_empty")
+            with source.turn(keep=False):  # who moves a space wants all of it
+                return copy(source, target)
+
+    # --- keeping it ----------------------------------------------------------------------------------
+
+    def backup(self, file: Path, said: Callable[[str, int, int], None] = lambda *_: None) -> dict[str, Any]:
+        """Write a backup of it all, as it is now, into a new file; what is in it. Raises OnefoldError."""
+        from onefold import backup
+
+        return backup.write(self, file, said)
 
     # --- runs -----------------------------------------------------------------------------------------
 
