@@ -63,22 +63,22 @@ def lookup(store: Store, hashes: Numbers) -> tuple[Numbers, Numbers]:
     """Entries with some hashes: (hash, segment), side by side. `hashes` are distinct. Raises StoreError."""
     if not len(hashes):
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
-    single: list[tuple[int, int]] = []
-    tiers: dict[int, list[tuple[int, bytes]]] = {}
-    for row in store.asked(hashes, _FOUND):
-        if row["tier"]:
-            tiers.setdefault(row["tier"], []).append((row["first"], row["data"]))
-        else:
-            single.append((row["first"], row["segment"]))
-    found = [np.array(single, _ENTRY)]
-    for pages in tiers.values():
+    rows = store.ask(hashes, _FOUND)
+    rows = rows.take(np.lexsort((rows["first"].to_numpy(), rows["tier"].to_numpy())))
+    tiers, starts = np.unique(rows["tier"].to_numpy(), return_index=True)
+    found = []
+    for tier, start, end in zip(tiers.tolist(), starts, [*starts[1:], rows.num_rows], strict=False):
+        part = rows.slice(start, end - start)
+        if not tier:
+            found.append((part["first"].to_numpy(), part["segment"].to_numpy()))
+            continue
         # Pages of a tier in order hold sorted entries.
-        entries = np.frombuffer(b"".join(data for _, data in sorted(pages)), _ENTRY)
-        first, end = (np.searchsorted(entries["hash"], hashes, side) for side in ("left", "right"))
-        at = np.repeat(first, end - first) + _within(end - first)
-        found.append(entries[at])
-    entries = np.concatenate(found)
-    return entries["hash"], entries["segment"]
+        entries = _entries(part)
+        first, last = (np.searchsorted(entries["hash"], hashes, side) for side in ("left", "right"))
+        at = np.repeat(first, last - first) + _within(last - first)
+        found.append((entries["hash"][at], entries["segment"][at]))
+    none = np.zeros(0, np.int64)
+    return np.concatenate([none, *(hashes for hashes, _ in found)]), np.concatenate([none, *(at for _, at in found)])
 
 
 def _within(counts: Numbers) -> Numbers:
