@@ -11,6 +11,7 @@ from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from onefold.identity import Numbers
 from onefold.stores import Store
@@ -64,21 +65,35 @@ def lookup(store: Store, hashes: Numbers) -> tuple[Numbers, Numbers]:
     if not len(hashes):
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
     rows = store.ask(hashes, _FOUND)
-    rows = rows.take(np.lexsort((rows["first"].to_numpy(), rows["tier"].to_numpy())))
-    tiers, starts = np.unique(rows["tier"].to_numpy(), return_index=True)
-    found = []
-    for tier, start, end in zip(tiers.tolist(), starts, [*starts[1:], rows.num_rows], strict=False):
-        part = rows.slice(start, end - start)
-        if not tier:
-            found.append((part["first"].to_numpy(), part["segment"].to_numpy()))
-            continue
-        # Pages of a tier in order hold sorted entries.
-        entries = _entries(part)
-        first, last = (np.searchsorted(entries["hash"], hashes, side) for side in ("left", "right"))
-        at = np.repeat(first, last - first) + _within(last - first)
-        found.append((entries["hash"][at], entries["segment"][at]))
-    none = np.zeros(0, np.int64)
-    return np.concatenate([none, *(hashes for hashes, _ in found)]), np.concatenate([none, *(at for _, at in found)])
+    tiers, firsts = rows["tier"].to_numpy(), rows["first"].to_numpy()
+    order = np.lexsort((firsts, tiers, tiers == 0))
+    if np.any(order[1:] < order[:-1]):  # as SQLite never has them
+        rows = rows.take(order)
+    found = [(np.zeros(0, np.int64), np.zeros(0, np.int64))]
+    for start in range(0, rows.num_rows, _UNPACKED):
+        part = rows.slice(start, _UNPACKED)
+        tiers = np.unique(part["tier"].to_numpy()).tolist()
+        for tier in tiers:
+            mine = part if len(tiers) == 1 else part.filter(pc.equal(part["tier"], tier))
+            found.append(_of_tier(mine, tier, hashes))
+    return np.concatenate([there for there, _ in found]), np.concatenate([at for _, at in found])
+
+
+# Pages are read in parts that fit a processor's cache: fresh memory costs more than what is done with it.
+_UNPACKED = 512
+
+
+def _of_tier(rows: pa.Table, tier: int, hashes: Numbers) -> tuple[Numbers, Numbers]:
+    """The entries with some hashes in rows of _FOUND: of tier 0 or consecutive pages of another."""
+    if not tier:
+        return rows["first"].to_numpy(), rows["segment"].to_numpy()
+    # Pages of a tier in order hold sorted entries.
+    entries = _entries(rows)
+    there = entries["hash"]
+    hashes = hashes[np.searchsorted(hashes, there[0]) : np.searchsorted(hashes, there[-1], "right")]
+    first, last = (np.searchsorted(there, hashes, side) for side in ("left", "right"))
+    at = np.repeat(first, last - first) + _within(last - first)
+    return there[at], entries["segment"][at]
 
 
 def _within(counts: Numbers) -> Numbers:
@@ -95,7 +110,7 @@ _FOUND = """
         select distinct t.tier, (
             select q.first from page q where q.tier = t.tier and q.first <= a.number order by q.first desc limit 1
         ) as first
-        from asked a cross join tier t
+        from tier t cross join asked a
     ) held cross join page p where p.tier = held.tier and p.first = held.first
     union all
     select 0, i.hash, i.segment, null
