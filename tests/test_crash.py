@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import shutil
 import subprocess
 import sys
@@ -39,7 +38,7 @@ def contents(folder: Path) -> dict[str, Any]:
         following = store.counters()["seq"]
         found = {
             "calls": [
-                dataclasses.replace(call, received_at=0, run=0)
+                call._replace(received_at=0, run=0)
                 for call in log.calls(store, range(1, following)).values()
             ],
             "segments": store.rows("select * from segment order by segment"),
