@@ -39,7 +39,7 @@ NAMED = 10
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one mapping's sync ended; `counts` as in sync.Counts."""
+    """How one mapping's sync ended; `counts` as in ledger.Counts."""
 
     run_id: str | None
     mapping: str
@@ -603,7 +603,7 @@ def _off(destination: config.Destination, mapping: config.Mapping) -> str | None
 
 
 def _no_counts() -> Any:
-    from onefold.sync import Counts
+    from onefold.ledger import Counts
 
     return Counts()
 
