@@ -38,7 +38,7 @@ def events(live: Live, source: str = "web") -> list[str]:
     return [call["event"] for call in live.debug(source) if call["status"] == "accepted"]
 
 
-class Stopped(Exception):
+class Stopped(BaseException):
     pass
 
 
@@ -135,7 +135,7 @@ def test_a_body_that_cannot_be_read_is_rejected(live: Live) -> None:
 
 
 def test_a_failure_of_ours_with_one_call_rejects_that_call_only(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
-    original = resolving.wrong
+    original = resolving.check
 
     def failing(message: Any) -> Any:
         if message["event"] == "b":
@@ -144,7 +144,7 @@ def test_a_failure_of_ours_with_one_call_rejects_that_call_only(live: Live, monk
 
     put(live, track("a"), track("b"), track("c"))
     with monkeypatch.context() as patched:
-        patched.setattr(resolving, "wrong", failing)
+        patched.setattr(resolving, "check", failing)
         found = live.debug()
     assert {call["event"]: call["code"] for call in found} == {"a": None, "b": "invalid_field", "c": None}
 

@@ -28,7 +28,7 @@ def encode(value: Any) -> str:
     try:
         text = _ENCODER.encode(value)
     except ValueError as error:
-        raise InvalidValue("NaN and Infinity are not JSON") from error
+        raise InvalidValue("a number is too large, NaN or Infinity") from error
     if (".0" in text and _WHOLE.search(text)) or "\\u00" in text:
         text = _ENCODER.encode(_plain(value))
         text = _CONTROL.sub(lambda found: found[1] + found[2].upper(), text)
@@ -36,7 +36,7 @@ def encode(value: Any) -> str:
         try:
             text.encode()
         except UnicodeEncodeError as error:
-            raise InvalidValue("text holds half of a surrogate pair") from error
+            raise InvalidValue("text is not UTF-8, or holds half of a surrogate pair") from error
     return text
 
 
@@ -45,7 +45,7 @@ def number(value: float) -> str:
     if isinstance(value, int):
         return str(value)
     if not math.isfinite(value):
-        raise InvalidValue("NaN and Infinity are not numbers")
+        raise InvalidValue("a number is too large, NaN or Infinity")
     return repr(value + 0.0).removesuffix(".0")
 
 
@@ -58,6 +58,19 @@ def text(value: Any) -> str | None:
     if isinstance(value, int | float):
         return number(value)
     return None
+
+
+def depth(text: str) -> int:
+    """How deep objects and lists lie in one another in a JSON text."""
+    deepest = level = 0
+    for sign in _NESTING.findall(text):
+        level += (sign in "{[") - (sign in "}]")
+        deepest = max(deepest, level)
+    return deepest
+
+
+# Texts are passed over whole, whatever brackets they hold.
+_NESTING = re.compile(r'"(?:[^"\\]|\\.)*"|[][{}]', re.DOTALL)
 
 
 def _plain(value: Any) -> Any:

@@ -72,6 +72,12 @@ class StoreError(OnefoldError):
     code = "store_error"
 
 
+class ValueRefused(StoreError):
+    """The database cannot hold a value: too long for an index, or of a kind it does not take."""
+
+    code = "value_refused"
+
+
 class NotFound(OnefoldError):
     """The thing asked for does not exist; the sentence lists what does."""
 

@@ -260,6 +260,36 @@ class Workspace:
         with self.space(reached[0].slug) as store, closing(Inbox(self.home / FILE)) as inbox:
             return debugger.read(store, inbox, source, mappings, after, limit)
 
+    def resend_calls(self, source: str, *, call: str | None = None, code: str | None = None) -> int:
+        """Put rejected live calls of a profile source into the inbox again: one, all with a code, or all.
+
+        They keep their time and messageId. Returns how many; a server, running or started later, applies them. Raises
+        NotFound.
+        """
+        from onefold import inbox
+
+        pick([source for space in self.applied.spaces for source in space.sources], source, "profile source")
+        at = inbox.place(call) if call is not None else None
+        if call is not None and at is None:
+            raise NotFound(f"{call!r} is not the id of a rejected call; `onefold debug {source}` shows them")
+        taking = self._taking(source)
+        with closing(inbox.Inbox(self.home / inbox.FILE)) as found:
+            sent = found.resend(source, taking, at, code)
+        if at is not None and not sent:
+            why = "it was sent again already, is no longer kept, or its request is still being worked on"
+            if at[2] and at[2] not in taking:
+                why = f"mapping {at[2]} takes no calls of it"
+            raise NotFound(f"source {source} has no rejected call {call} to send again: {why}")
+        return sent
+
+    def _taking(self, source: str) -> list[str]:
+        """The mappings, DEST/MAPPING, that take the live calls of a profile source."""
+        return [
+            f"{destination.slug}/{mapping.slug}"
+            for destination, mapping in self.mappings()
+            if destination.source == source and not mapping.model and mapping.enabled and destination.enabled
+        ]
+
     def usage(self) -> list[dict[str, Any]]:
         """API calls, tracked users and more per month and profile source, newest month first."""
         from onefold import usage

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-from onefold.errors import StoreError
+from onefold.errors import StoreError, ValueRefused
 
 # One step a schema version; a step is never edited after a release. Words in braces come from the dialect.
 STEPS: list[list[str]] = [
@@ -89,6 +89,8 @@ FEW = 64
 # Queries that are kept prepared.
 PREPARED = 32
 _TYPES = {pa.int64(): "bigint", pa.string(): "text"}
+# The classes of SQLSTATE that blame a value: data exception, program limit exceeded.
+_VALUES = ("22", "54")
 # Tables that give an integer to a name: the column of the integer, and those of the name.
 NUMBERED = {"source": ("source", "slug"), "identifier_type": ("type", "collection", "name")}
 
@@ -256,6 +258,18 @@ class Store:
             with suppress(StoreError):  # the connection may be gone
                 self._rollback()
 
+    @contextmanager
+    def attempt(self) -> Iterator[None]:
+        """Within a turn: what is said inside is kept whole or not at all, and the turn goes on."""
+        self.execute("savepoint attempt")
+        try:
+            yield
+        except BaseException:
+            self._names.clear()
+            self.execute("rollback to savepoint attempt")
+            raise
+        self.execute("release savepoint attempt")
+
     def _rollback(self) -> None:
         self._names.clear()  # some may have been given out in this turn
         self.execute("rollback")
@@ -267,7 +281,8 @@ class Store:
         try:
             yield
         except Error as error:
-            raise StoreError(f"space {self.engine.name}: {sentence(str(error))}") from error
+            kind = ValueRefused if (error.sqlstate or "")[:2] in _VALUES else StoreError
+            raise kind(f"space {self.engine.name}: {sentence(str(error))}") from error
 
     def lease(self, name: str, *, wait: bool) -> AbstractContextManager[bool]:
         """Hold `name` alone among all processes; yields False if it is held elsewhere and `wait` is off."""
