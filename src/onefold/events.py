@@ -70,19 +70,24 @@ def wrong(message: Any) -> RowRejected | None:
     if kind not in TYPES:
         shown = repr(kind) if isinstance(kind, str) and len(kind) <= 40 else "what it has"
         return RowRejected("invalid_type", f"type is {', '.join(TYPES)}, not {shown}", ["type"])
-    for name in ("traits", "properties", "context", "integrations"):
-        if message.get(name) is not None and not isinstance(message[name], dict):
+    for name in _OBJECTS:
+        if name in message and not isinstance(message[name], dict | None):
             return RowRejected("invalid_field", f"{name} must be an object", [name])
-    for name in ("userId", "anonymousId", "groupId", "messageId", "name", "event"):
+    for name in _TEXTS:
         if isinstance(message.get(name), dict | list):
             return RowRejected("invalid_field", f"{name} must be a text", [name])
     if kind == "track" and not (isinstance(message.get("event"), str) and message["event"].strip()):
         return RowRejected("invalid_field", "a track call needs the name of its event", ["event"])
-    nobody = all(message.get(name) in (None, "") for name in ("userId", "anonymousId"))
+    nobody = message.get("userId") in _NOBODY and message.get("anonymousId") in _NOBODY
     if nobody and not (message.get("context") or {}).get("externalIds"):
         sentence = "the call has neither a userId nor an anonymousId; one is needed"
         return RowRejected("missing_user_or_anonymous_id", sentence)
     return None
+
+
+_OBJECTS = ("traits", "properties", "context", "integrations")
+_TEXTS = ("userId", "anonymousId", "groupId", "messageId", "name", "event")
+_NOBODY = (None, "")
 
 
 def check(message: Any) -> None:

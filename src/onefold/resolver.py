@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -27,7 +28,7 @@ from onefold.apply import apply
 from onefold.calls import Arrival
 from onefold.errors import NotFound, OnefoldError, RowRejected, StoreError, ValueRefused
 from onefold.events import Selected, check, event, wrong
-from onefold.inbox import DAY, FILE, Inbox, Refused, Request, decoded, digest
+from onefold.inbox import DAY, FILE, Inbox, Person, Refused, Request, digest
 from onefold.rules import Rules
 from onefold.stores import Store, sqlite
 from onefold.telemetry import logger
@@ -37,6 +38,8 @@ BATCH = 10_000
 # Seconds: how soon another configuration is noticed, a space that failed is tried again, and a look is taken without
 # having been woken.
 FRESH, PAUSE, IDLE = 1.0, 1.0, 0.5
+# Where more calls than so many, and no other, cannot be applied, it is not the calls that are wrong.
+ALL = 100
 # How deep a call may be nested: everything that reads it later must be able to.
 DEPTH = 200
 # How deep the resolver can read: deeper than the server, which takes in only what it can read itself.
@@ -56,6 +59,7 @@ class Target:
     progress: int = 0  # up to here nothing in the inbox is waiting for this space
     failed_at: float | None = None
     applied: int = -1  # as the space says; -1: not asked yet
+    ahead: Future[Prepared] | None = None  # what comes next, being prepared
 
     @property
     def sources(self) -> list[str]:
@@ -64,12 +68,14 @@ class Target:
 
 @dataclass
 class Prepared:
-    """What a window of the inbox comes to for one space."""
+    """What a window of the inbox comes to for one space: up to the request `last`, and none waits up to `upto`."""
 
+    last: int
+    upto: int
     calls: list[dict[str, Any]] = field(default_factory=list)
     origins: list[tuple[Request, int, str, Any, Arrival]] = field(default_factory=list)  # of the calls, for `refused`
     refused: list[Refused] = field(default_factory=list)
-    persons: set[tuple[str, str, int, str, int]] = field(default_factory=set)  # month, source, is_user, id, known
+    persons: set[Person] = field(default_factory=set)
     sent: list[tuple[int, int, str]] = field(default_factory=list)
 
 
@@ -96,6 +102,8 @@ class Resolver:
     def __init__(self, workspace: workspace.Workspace) -> None:
         self._workspace = workspace
         self._inbox = Inbox(workspace.home / FILE, durable=False)
+        # The one thread that uses the inbox from here on.
+        self._beside = ThreadPoolExecutor(1, "inbox")
         self._name = f"inbox {self._inbox.id}"
         self._targets: dict[str, Target] = {}
         self._stores: dict[str, Store] = {}
@@ -106,6 +114,7 @@ class Resolver:
         for store in self._stores.values():
             store.close()
         self._stores.clear()
+        self._beside.shutdown()
         self._inbox.close()
 
     def drain(self) -> None:
@@ -137,12 +146,7 @@ class Resolver:
         # A call of a source that we do not know may be of one that was added since.
         if upto <= self._retired or self._workspace.catalog.version() != self._version:
             return
-        sources = {source for target in self._targets.values() for source in target.own}
-        taken = (taken for target in self._targets.values() for taken in target.selected.values())
-        stray = self._inbox.stray(upto, sources, {selected.path for mappings in taken for selected in mappings})
-        if stray:
-            self._inbox.note([_unwanted(*each, sources) for each in self._messages(stray)], (), ())
-        self._inbox.retire(upto)
+        self._beside.submit(self._let_go, upto).result()
         self._retired = upto
 
     def _configure(self) -> None:
@@ -177,23 +181,28 @@ class Resolver:
         """Apply the next calls of a space, with the place up to which they are applied. Raises StoreError."""
         store = self._store(target)
         if target.applied < 0:
-            target.applied = self._applied(store)
-        window, upto = self._inbox.read(target.sources, target.applied, BATCH)
-        if not window:
-            target.progress = max(target.progress, upto)
+            target.applied, target.ahead = self._applied(store), None
+        ready = target.ahead or self._beside.submit(self._prepare, target, target.applied)
+        target.ahead = None
+        prepared = ready.result()
+        if prepared.last == target.applied:
+            target.progress = max(target.progress, prepared.upto)
             return False
-        prepared = self._prepare(target, window)
+        # While these are applied, those behind them are prepared.
+        target.ahead = self._beside.submit(self._prepare, target, prepared.last)
         try:
-            with self._turn(store, target, window[-1].seq):
+            with self._turn(store, target, prepared.last):
                 if prepared.calls:
                     apply(store, calls.table(prepared.calls), target.rules)
         except Exception as error:
             if not _of_a_value(error):
                 raise
-            with self._turn(store, target, window[-1].seq):
-                self._sift(store, target, prepared, 0, len(prepared.calls))
-        target.applied = window[-1].seq
-        target.progress = upto
+            with self._turn(store, target, prepared.last):
+                found = self._sift(store, target, prepared, range(len(prepared.calls)))
+                if len(found) == len(prepared.calls) > ALL:
+                    raise
+                self._beside.submit(self._inbox.note, found, set(), ()).result()
+        target.applied, target.progress = prepared.last, prepared.upto
         return True
 
     @contextmanager
@@ -209,26 +218,40 @@ class Resolver:
                 *(self._name, upto),
             )
 
-    def _sift(self, store: Store, target: Target, prepared: Prepared, first: int, end: int) -> None:
-        """Apply calls of which some cannot be applied: those are rejected, and hold up no other. Raises StoreError."""
+    def _sift(self, store: Store, target: Target, prepared: Prepared, part: range) -> list[Refused]:
+        """Apply a part of the calls; those that cannot be applied are rejected, alone. Raises StoreError."""
         try:
             with store.attempt():
-                apply(store, calls.table(prepared.calls[first:end]), target.rules)
+                apply(store, calls.table(prepared.calls[part.start : part.stop]), target.rules)
+            return []
         except Exception as error:
             if not _of_a_value(error):
                 raise
-            if end - first == 1:
-                self._inbox.note([refused(*prepared.origins[first], error)], (), ())
-                return
-            middle = (first + end) // 2
-            self._sift(store, target, prepared, first, middle)
-            self._sift(store, target, prepared, middle, end)
+            if len(part) == 1:
+                return [refused(*prepared.origins[part.start], error)]
+        middle = len(part) // 2
+        return [
+            *self._sift(store, target, prepared, part[:middle]),
+            *self._sift(store, target, prepared, part[middle:]),
+        ]
+
+    def _let_go(self, upto: int) -> None:
+        """Delete requests that are applied; what nobody took is kept as rejected. Raises OnefoldError."""
+        sources = {source for target in self._targets.values() for source in target.own}
+        taken = (taken for target in self._targets.values() for taken in target.selected.values())
+        stray = self._inbox.stray(upto, sources, {selected.path for mappings in taken for selected in mappings})
+        if stray:
+            self._inbox.note([_unwanted(*each, sources) for each in self._messages(stray)], set(), ())
+        self._inbox.retire(upto)
 
     # --- a window -------------------------------------------------------------------------------------
 
-    def _prepare(self, target: Target, window: Sequence[Request]) -> Prepared:
-        """The calls of a window for a space; what was found out on the way is kept in the inbox."""
-        found = Prepared()
+    def _prepare(self, target: Target, after: int) -> Prepared:
+        """The next calls for a space; what was found out on the way is kept in the inbox. Raises OnefoldError."""
+        window, upto = self._inbox.read(target.sources, after, BATCH)
+        if not window:
+            return Prepared(after, upto)
+        found = Prepared(window[-1].seq, upto)
         read = list(self._messages(window))
         claims = [
             (digest(request.source, arrival.message_id), request.received_at, request.seq, place)
@@ -261,7 +284,7 @@ class Resolver:
     ) -> None:
         try:
             check(message)
-            found.calls.append(shallow(calls.call(message, arrival, target.rules)))
+            found.calls.append(shallow(calls.call(message, arrival, target.rules, canonical.encode_read)))
             found.origins.append((request, place, "", message, arrival))
         except Exception as error:  # whatever is wrong with one call, the others go on
             found.refused.append(refused(request, place, "", message, arrival, error))
@@ -307,7 +330,7 @@ def _month(day: int) -> str:
 def messages(request: Request) -> list[Any]:
     """The calls of a request, each with the outer context and integrations, and its type. Never fails."""
     try:
-        body = decoded(request.body)
+        body = canonical.read_any(request.body)
     except (ValueError, RecursionError):
         return [request.body.decode(errors="replace")]  # it is no call, and rejected as it is
     if request.type is not None:
@@ -362,10 +385,10 @@ def _printable(text: str) -> str:
 def _kept(message: Any) -> str:
     """The JSON of a rejected call; where that cannot be read again as it is, the JSON of a text that shows it."""
     try:
-        text = msgspec.json.encode(message).decode()
-        if canonical.depth(text) <= DEPTH and decoded(text.encode()) == message:
+        text = msgspec.json.encode(message, enc_hook=float).decode()
+        if canonical.depth(text) <= DEPTH and canonical.read(text) == message:
             return text
-    except (ValueError, OverflowError, RecursionError):
+    except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError):
         pass
     return json.dumps(json.dumps(message))
 
@@ -411,6 +434,7 @@ def main(folder: str) -> None:
     # A window makes hundreds of thousands of objects, hardly any in cycles: looking for those cost a fifth of the time.
     gc.freeze()
     gc.set_threshold(100_000, 20, 100)
+    sys.setswitchinterval(0.0005)  # seconds: who applies is not to wait for who prepares
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to all; the server says when to end
     woken, ended = Event(), Event()
 

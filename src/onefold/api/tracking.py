@@ -19,11 +19,12 @@ import msgspec
 from starlette.routing import BaseRoute
 from starlette.types import Receive, Scope, Send
 
+from onefold import canonical
 from onefold.api.access import basic
 from onefold.api.answer import Refused
 from onefold.api.route import Below
 from onefold.errors import OnefoldError
-from onefold.inbox import LIMIT, Inbox, InboxFull, Request, decoded
+from onefold.inbox import LIMIT, Inbox, InboxFull, Request
 from onefold.telemetry import Metrics, logger
 
 PREFIX = "/v1/"
@@ -267,7 +268,7 @@ async def _read(receive: Receive, encoding: bytes) -> bytes:
 def _decoded(text: bytes, kind: str | None) -> dict[str, Any]:
     """The body as an object; in a batch one call may hold what only that call is rejected for. Raises Refused, 400."""
     try:
-        body: Any = msgspec.json.decode(text) if kind else decoded(text)
+        body: Any = _decode(text, kind)
     except (ValueError, msgspec.DecodeError):
         raise Refused(400, "invalid_json", "the body is not valid JSON") from None
     except RecursionError:
@@ -275,6 +276,15 @@ def _decoded(text: bytes, kind: str | None) -> dict[str, Any]:
     if not isinstance(body, dict):
         raise Refused(400, "invalid_json", "the body is not a JSON object")
     return body
+
+
+def _decode(text: bytes, kind: str | None) -> Any:
+    try:
+        return msgspec.json.decode(text)
+    except (UnicodeDecodeError, msgspec.DecodeError):
+        if kind:
+            raise
+        return canonical.read_any(text)
 
 
 def _counted(text: bytes, body: dict[str, Any]) -> int:
