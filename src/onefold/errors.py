@@ -86,7 +86,7 @@ class NotFound(OnefoldError):
 
 
 class Disabled(OnefoldError):
-    """What was to be started is switched off; the sentence says where."""
+    """What was to be started is switched off, or of another kind; the sentence says where."""
 
     code = "disabled"
 
