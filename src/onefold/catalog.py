@@ -5,6 +5,7 @@ What a run did to profiles stands in the space; the catalog says only where to l
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
 import socket
@@ -12,16 +13,20 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from time import time_ns
 from typing import Any
 
 import sqlalchemy as sa
 
-from onefold import postgres, values
+from onefold import canonical, postgres, values
 from onefold.errors import NotFound, StoreError
-from onefold.processes import alive
+from onefold.processes import alive, birth
+
+# Seconds after which a run that stays where it is says so again, and from which one of another host is given up.
+HEARTBEAT, SILENCE = 10, 120
 
 # The newest step in migrations/versions.
-HEAD = "0003"
+HEAD = "0004"
 
 METADATA = sa.MetaData()
 CONFIGURATION = sa.Table(
@@ -41,11 +46,11 @@ RUN = sa.Table(
     "run",
     METADATA,
     sa.Column("run_id", sa.String, primary_key=True),
-    sa.Column("mapping", sa.String, nullable=False, index=True),  # DEST/MAPPING
+    sa.Column("mapping", sa.String, nullable=False),  # DEST/MAPPING
     sa.Column("space", sa.String, nullable=False),
-    sa.Column("started_at", sa.BigInteger, nullable=False),
-    sa.Column("finished_at", sa.BigInteger),
-    sa.Column("status", sa.String, nullable=False),
+    sa.Column("started_at", sa.BigInteger, nullable=False, index=True),
+    sa.Column("finished_at", sa.BigInteger, index=True),
+    sa.Column("status", sa.String, nullable=False, index=True),
     sa.Column("started_by", sa.String, nullable=False),
     sa.Column("host", sa.String, nullable=False),
     sa.Column("pid", sa.Integer, nullable=False),
@@ -53,7 +58,19 @@ RUN = sa.Table(
     sa.Column("error", sa.String),
     sa.Column("seconds", sa.Float),
     sa.Column("counts", sa.JSON),
-    sa.Column("stages", sa.JSON),  # stage -> seconds
+    sa.Column("stages", sa.JSON),  # stage -> seconds and rows
+    sa.Column("birth", sa.String),  # of its process: another one may get the same pid
+    sa.Column("progress", sa.JSON),  # as record.Record.view; of a run that did not end well, where it stopped
+    sa.Column("seen_at", sa.BigInteger),  # when it last wrote its progress
+    sa.Column("cancelled_by", sa.String),  # who asked it to stop
+    sa.Column("recipe", sa.String),  # the digest of what was run
+    sa.Index("ix_run_mapping", "mapping", "started_at"),
+)
+RECIPE = sa.Table(
+    "recipe",
+    METADATA,
+    sa.Column("digest", sa.String, primary_key=True),
+    sa.Column("data", sa.JSON, nullable=False),  # the model and the mapping of runs, secrets left out
 )
 TOKEN = sa.Table(
     "token",
@@ -86,14 +103,26 @@ class Run:
     error: str | None
     seconds: float | None
     counts: dict[str, int] | None
-    stages: dict[str, float] | None
+    stages: dict[str, dict[str, Any]] | None
+    birth: str | None
+    progress: dict[str, Any] | None
+    seen_at: int | None
+    cancelled_by: str | None
+    recipe: str | None
+
+    @property
+    def here(self) -> bool:
+        """Whether it ran on this host."""
+        return self.host == socket.gethostname()
 
     @property
     def abandoned(self) -> bool:
-        """Whether it says running, but its process is gone."""
-        if self.status != "running" or self.host != socket.gethostname():
+        """Whether it says running, but its process is gone, or on another host has not been heard of for long."""
+        if self.status != "running":
             return False
-        return not alive(self.pid)
+        if self.here:
+            return not alive(self.pid, self.birth)
+        return time_ns() // 1000 - (self.seen_at or self.started_at) > SILENCE * 1_000_000
 
 
 @dataclass(frozen=True)
@@ -151,6 +180,12 @@ def _server(url: str) -> sa.Engine:
 
 # What makes a transaction read everything as it is at its beginning.
 _SNAPSHOT = {"sqlite": "begin", "postgresql": "set transaction isolation level repeatable read"}
+
+
+# Another run may write the same one meanwhile.
+_NEW_RECIPE = sa.text("insert into recipe (digest, data) values (:digest, :data) on conflict do nothing").bindparams(
+    sa.bindparam("data", type_=sa.JSON)
+)
 
 
 class Catalog:
@@ -255,10 +290,16 @@ class Catalog:
 
     # --- runs -----------------------------------------------------------------------------------------
 
-    def start(self, run_id: str, mapping: str, space: str, started_at: int, started_by: str) -> None:
+    def start(
+        self, run_id: str, mapping: str, space: str, started_at: int, started_by: str, recipe: dict[str, Any]
+    ) -> None:
         """Record that a run is under way in this process; one that another process announced is taken over."""
-        here = {"host": socket.gethostname(), "pid": os.getpid()}
+        text = canonical.encode(recipe)
+        digest = hashlib.sha256(text.encode()).hexdigest()[:32]
+        here = {"host": socket.gethostname(), "pid": os.getpid(), "birth": birth(os.getpid()), "recipe": digest}
         with self._transaction() as connection:
+            if not connection.execute(sa.select(RECIPE.c.digest).where(RECIPE.c.digest == digest)).first():
+                connection.execute(_NEW_RECIPE, {"digest": digest, "data": recipe})
             announced = (RUN.c.run_id == run_id) & (RUN.c.mapping == mapping) & (RUN.c.status == "running")
             if not connection.execute(RUN.update().where(announced).values(**here)).rowcount:
                 connection.execute(
@@ -273,8 +314,34 @@ class Catalog:
                     )
                 )
 
+    def progress(self, run_id: str, progress: dict[str, Any], at: int) -> None:
+        """Record where a run is."""
+        with self._transaction() as connection:
+            connection.execute(RUN.update().where(RUN.c.run_id == run_id).values(progress=progress, seen_at=at))
+
+    def cancel(self, run_id: str, by: str) -> bool:
+        """Ask a run to stop; whether it is under way. The first who asks is kept."""
+        running = (RUN.c.run_id == run_id) & (RUN.c.status == "running")
+        asked = sa.func.coalesce(RUN.c.cancelled_by, by)
+        with self._transaction() as connection:
+            return bool(connection.execute(RUN.update().where(running).values(cancelled_by=asked)).rowcount)
+
+    def cancel_asked(self, run_id: str) -> str | None:
+        """Who asked a run to stop; None while nobody did."""
+        with self._transaction() as connection:
+            asked: str | None = connection.execute(sa.select(RUN.c.cancelled_by).where(RUN.c.run_id == run_id)).scalar()
+            return asked
+
+    def recipe(self, digest: str) -> dict[str, Any] | None:
+        """What a run ran."""
+        with self._transaction() as connection:
+            data: dict[str, Any] | None = connection.execute(
+                sa.select(RECIPE.c.data).where(RECIPE.c.digest == digest)
+            ).scalar()
+            return data
+
     def finish(self, run_id: str, **outcome: Any) -> None:
-        """Record how a run ended: status, finished_at, seconds, counts, stages, code, error."""
+        """Record how a run ended: status, finished_at, seconds, counts, stages, progress, code, error."""
         with self._transaction() as connection:
             connection.execute(RUN.update().where(RUN.c.run_id == run_id).values(**outcome))
 

@@ -35,6 +35,7 @@ class Counts:
     null_keys: int
     repeated_keys: int
     known: int
+    retried: int  # of the changed rows, those that were rejected before
 
     @property
     def changed(self) -> int:
@@ -49,8 +50,15 @@ class Staging:
         self.columns: list[str] = []
         self._kinds: list[Any] = []
 
-    def load(self, reader: pa.RecordBatchReader, key: str) -> int:
-        """Stage all rows with their key and checksum. Returns their number. Raises WarehouseError."""
+    def interrupt(self) -> None:
+        """Break off, from another thread, what is computed here."""
+        self._db.interrupt()
+
+    def load(self, reader: pa.RecordBatchReader, key: str, told: Callable[[int], None] = lambda _: None) -> int:
+        """Stage all rows with their key and checksum. Returns their number. Raises WarehouseError.
+
+        `told` hears how many there are so far.
+        """
         self.columns = list(reader.schema.names)
         if key not in self.columns:
             raise WarehouseError(
@@ -62,7 +70,7 @@ class Staging:
         self._db.unregister("shape")
         named = self.schema()
         kind = self._kinds[self.columns.index(key)]
-        self._db.register("incoming", reader)
+        self._db.register("incoming", _counted(reader, told))
         with _streaming():
             self._db.execute(f"create table rows as select * from incoming as t({', '.join(self._names())})")
         self._db.unregister("incoming")
@@ -91,7 +99,6 @@ class Staging:
             seen = "(select * from first where key not in (select key from latest) union all from latest)"
         self._db.execute(f"create view seen as from {seen}")
         self._db.execute("create table repeated as select key from staged group by key having count(*) > 1")
-        rejected = f"({REJECTED_NEW}, {REJECTED_UPDATED}, {REJECTED_DELETED})"
         self._db.execute(
             f"""create table changed as
             select s.pos, s.key, s.checksum, k.key is not null as known,
@@ -101,7 +108,7 @@ class Staging:
             from staged s left join seen k on k.key = s.key
             where s.key is not null and s.key not in (select key from repeated where key is not null)
                 and (k.key is null or k.epoch <> $1 or k.checksum <> s.checksum
-                    or k.status in ({REJECTED_DELETED}, {GONE}) or (k.status in {rejected} and k.version <> $2))""",
+                    or k.status in ({REJECTED_DELETED}, {GONE}) or (k.status in {_REJECTED} and k.version <> $2))""",
             [epoch, version, base],
         )
         self._db.execute(
@@ -132,7 +139,15 @@ class Staging:
             null_keys=nulls,
             repeated_keys=repeated,
             known=int(self._one(f"select count(*) from seen where status not in ({REJECTED_DELETED}, {GONE})")),
+            retried=self._retried(),
         )
+
+    def _retried(self) -> int:
+        rejected = f"select key from seen where status in {_REJECTED}"
+        if not self._one(f"select count(*) from ({rejected})"):
+            return 0
+        changed = "(select key from changed union all select key from deleted)"
+        return int(self._one(f"select count(*) from {changed} join ({rejected}) using (key)"))
 
     def schema(self) -> list[tuple[str, str, Any]]:
         """The staged columns: name, SQL, DuckDB type."""
@@ -229,7 +244,21 @@ _SHORT = (
     "regexp_full_match({0}::varchar, '0|-?[1-9][0-9]{{0,14}}|-?(0|[1-9][0-9]{{0,8}})\\.[0-9]{{0,5}}[1-9]')"
     " and not regexp_matches({0}::varchar, '^-?0\\.0000')"
 )
+_REJECTED = f"({REJECTED_NEW}, {REJECTED_UPDATED}, {REJECTED_DELETED})"
 _REPEATED = "key in (select key from repeated where key is not null)"
+
+
+def _counted(reader: pa.RecordBatchReader, told: Callable[[int], None]) -> pa.RecordBatchReader:
+    """The same rows; `told` hears how many have gone by."""
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        rows = 0
+        for batch in reader:
+            yield batch
+            rows += batch.num_rows
+            told(rows)
+
+    return pa.RecordBatchReader.from_batches(reader.schema, batches())
 
 
 @contextmanager

@@ -88,3 +88,16 @@ class SyncStopped(OnefoldError):
     """A run that stopped itself; what its committed chunks did stays, the rest waits."""
 
     code = "sync_stopped"
+
+
+class NotRunning(OnefoldError):
+    """A run that was to be cancelled is over."""
+
+    code = "not_running"
+
+
+class Cancelled(OnefoldError):
+    """A run that somebody stopped; `code` is `stopped` where its process was told to end."""
+
+    code = "cancelled"
+    STAYS = "what was committed stays, and the next sync goes on with the rest"

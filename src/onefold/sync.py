@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 
 from onefold import diff, identity, index, mapping, state
 from onefold.apply import Applied, apply
+from onefold.cancel import Cancel
 from onefold.config import Mapping, Model
 from onefold.errors import InvalidMapping
 from onefold.identity import NOBODY
@@ -32,6 +33,7 @@ from onefold.stores import Store
 from onefold.warehouses import Warehouse
 
 CHUNK_ROWS = 100_000
+LEASE = 0.2  # seconds between two looks whether another run of the mapping has ended
 # A run that changes more rows than the space has segments, and these at least, keeps in memory what the space has;
 # a row is taken to have so many identifiers.
 ALONE, IDENTIFIERS = 50_000, 4
@@ -64,6 +66,7 @@ class Counts:
     filtered: int = 0
     sent: int = 0
     rejected: int = 0
+    retried: int = 0
     unresolved: int = 0
     identifiers_dropped: int = 0
     profiles_created: int = 0
@@ -75,16 +78,23 @@ class Counts:
         return self.added + self.updated + self.deleted
 
 
-class Stages(dict[str, float]):
-    """The seconds that a run spent in each stage: read, diff, map, apply, index."""
+class Stages(dict[str, dict[str, Any]]):
+    """The seconds that a run spent in each stage, and its rows: wait, read, diff, map, apply, index."""
+
+    failed: str | None = None  # the stage that raised something
 
     @contextmanager
-    def timed(self, stage: str) -> Iterator[None]:
+    def timed(self, stage: str, rows: int = 0) -> Iterator[None]:
         began = perf_counter()
         try:
             yield
+        except BaseException:
+            self.failed = self.failed or stage
+            raise
         finally:
-            self[stage] = round(self.get(stage, 0.0) + perf_counter() - began, 3)
+            spent = self.setdefault(stage, {"seconds": 0.0, "rows": 0})
+            spent["seconds"] = round(spent["seconds"] + perf_counter() - began, 3)
+            spent["rows"] += rows
 
 
 @dataclass
@@ -111,40 +121,60 @@ def sync(
     dry_run: bool = False,
     allow_deletes: bool = False,
     progress: Progress = lambda *_: None,
+    cancel: Cancel | None = None,
     applied: Callable[[Applied], None] = lambda _: None,
     refused: Callable[[Sequence[Rejected]], None] = lambda _: None,
 ) -> None:
-    """Bring a mapping's changes into its space, and count them. Raises WarehouseError, StoreError, SyncStopped.
+    """Bring a mapping's changes into its space, and count them.
 
-    `stages` takes up the seconds of each; mapping a chunk and applying the one before go on side by side.
-    A dry run is the same work inside one turn of the caller's, who takes it back. `applied` is shown what each
-    chunk did, `refused` the rows that were rejected.
+    Raises WarehouseError, StoreError, SyncStopped, Cancelled. `stages` takes up the seconds of each; mapping a chunk
+    and applying the one before go on side by side. A dry run is the same work inside one turn of the caller's, who
+    takes it back. `applied` is shown what each chunk did, `refused` the rows that were rejected.
     """
     clock = Stages() if stages is None else stages
+    cancel = cancel or Cancel()
     with ExitStack() as stack:
-        stack.enter_context(job.store.lease(job.path, wait=True))
+        with clock.timed("wait"):
+            progress("wait", 0, None)
+            stack.enter_context(_leased(job, cancel))
         turn = nullcontext if dry_run else job.store.turn
         run = _Run(job, run_id, counts, _header(job, full=full), turn, applied, refused)
         staging = stack.enter_context(diff.staging(job.temp))
         progress("read", 0, None)
-        with clock.timed("read"), job.warehouse.read(job.model.sql) as reader:
-            run.counts.extracted = staging.load(reader, job.model.key)
+        breaking = cancel.breaking(job.warehouse.interrupt, staging.interrupt)
+        with clock.timed("read"), breaking, job.warehouse.read(job.model.sql) as reader:
+            run.counts.extracted = staging.load(reader, job.model.key, lambda rows: progress("read", rows, None))
+        clock["read"]["rows"] = run.counts.extracted
         check_columns(job, staging.columns)
         progress("diff", 0, run.counts.extracted)
-        with clock.timed("diff"):
+        with clock.timed("diff", run.counts.extracted), cancel.breaking(staging.interrupt):
             known = _state(job.store, run.header)
             found = staging.compare(known, run.header.epoch, run.header.version, run.header.base)
         diff.guard(found, allow_deletes=allow_deletes)
-        run.begin(found, staging.rejected(CHUNK_ROWS))
+        run.begin(found, staging.rejected(CHUNK_ROWS), cancel)
         if known[1].num_rows * state.LATER > known[0].num_rows:
             run.compact(staging.seen())
         if found.changed:
-            _chunks(job, run, staging, found.changed, clock, progress)
+            _chunks(job, run, staging, found.changed, clock, progress, cancel)
         progress("done", found.changed, found.changed)
 
 
-def _chunks(job: Job, run: _Run, staging: diff.Staging, changed: int, clock: Stages, progress: Progress) -> None:
+@contextmanager
+def _leased(job: Job, cancel: Cancel) -> Iterator[None]:
+    """Hold the mapping's lease; another run of it is waited for. Raises Cancelled."""
+    while True:
+        with job.store.lease(job.path, wait=False) as held:
+            if held:
+                yield
+                return
+        cancel.wait(LEASE)
+
+
+def _chunks(
+    job: Job, run: _Run, staging: diff.Staging, changed: int, clock: Stages, progress: Progress, cancel: Cancel
+) -> None:
     """Map and apply the changed rows in chunks: one is written while the next is mapped."""
+    progress("apply", 0, changed)
     staging.ease()
     rows = _rows(job, run, staging)
     plan = rows.plan
@@ -161,13 +191,17 @@ def _chunks(job: Job, run: _Run, staging: diff.Staging, changed: int, clock: Sta
                 if chunk is not None:
                     mapped = rows.map(chunk)
                     identifying = identity.identifying(mapped.calls, job.rules, secret)
+                    clock["map"]["rows"] += chunk.num_rows
             if writing is not None:
                 done += writing.result()
                 progress("apply", done, changed)
             if chunk is None:
                 break
+            with clock.timed("apply"):
+                cancel.check()
             writing = writer.submit(run.chunk, mapped, identifying, chunk.num_rows, clock)
-    with clock.timed("index"):
+    progress("index", 0, None)
+    with clock.timed("index", changed):
         run.end()
 
 
@@ -244,12 +278,12 @@ class _Run:
 
     # --- begin ----------------------------------------------------------------------------------------
 
-    def begin(self, found: diff.Counts, rejected: Iterator[pa.Table]) -> None:
+    def begin(self, found: diff.Counts, rejected: Iterator[pa.Table], cancel: Cancel) -> None:
         """Write the mapping's header, the run, and the rows whose key is NULL or repeated."""
         self.received_at = time_ns() // 1000
         counts = self.counts
         counts.added, counts.updated, counts.deleted = found.added, found.updated, found.deleted
-        counts.unchanged = found.unchanged
+        counts.unchanged, counts.retried = found.unchanged, found.retried
         with self._turn():
             self._write_header()
             self._run = self.job.store.rows("select coalesce(max(run), 0) + 1 as run from run")[0]["run"]
@@ -259,6 +293,7 @@ class _Run:
             )
             self._record()
         for chunk in rejected:
+            cancel.check()
             rows = [
                 key_rejected(key, record, self.job.model.key)
                 for key, record in zip(chunk["key"].to_pylist(), chunk["record"].to_pylist(), strict=True)
@@ -301,9 +336,18 @@ class _Run:
 
     def chunk(self, mapped: Mapped, identifying: pa.Table, rows: int, clock: Stages) -> int:
         """Resolve and commit one mapped chunk, whole. Returns how many rows it held."""
+        before = asdict(self.counts)
+        try:
+            self._chunk(mapped, identifying, rows, clock)
+        except BaseException:
+            vars(self.counts).update(before)  # what is not committed is not counted
+            raise
+        return rows
+
+    def _chunk(self, mapped: Mapped, identifying: pa.Table, rows: int, clock: Stages) -> None:
         self.counts.filtered += mapped.filtered
         self.counts.sent += mapped.calls.num_rows
-        with clock.timed("apply"), self._turn():
+        with clock.timed("apply", rows), self._turn():
             if mapped.calls.num_rows:
                 if self._indexed is None and self._worth_it():
                     self._indexed = Indexed(self.job.store, IDENTIFIERS * self.counts.changed)
@@ -318,7 +362,6 @@ class _Run:
             self._remember(mapped)
             self._reject(mapped.rejected)
             self._record()
-        return rows
 
     def _worth_it(self) -> bool:
         """Whether what the space has is quicker held in memory than looked up."""

@@ -17,6 +17,7 @@ from onefold.nearest import nearest
 from onefold.runs import LISTENS, Outcome, Runs, Task, now
 
 if TYPE_CHECKING:
+    from onefold.cancel import Cancel
     from onefold.catalog import Catalog
     from onefold.debugger import Cursor
     from onefold.plan import Change
@@ -337,20 +338,22 @@ class Workspace:
         effect: Callable[[dict[str, Any]], None] | None = None,
         started_by: str = "cli",
         run_id: str | None = None,
+        cancel: Cancel | None = None,
     ) -> Iterator[Outcome]:
         """Sync the applied mappings that are selected, one after another; a failed one stops no other.
 
         `progress` gives each mapping a function to report to; `effect` is told, by name, of the first profiles that
         each chunk creates, updates and merges, and of the first rows that it rejects. A dry run takes everything
         back at its end, so that each mapping sees what those before it would have done. `run_id` is that of a run
-        which was announced, where one mapping is selected.
+        which was announced, where one mapping is selected. `cancel` stops them from another thread.
         """
         return self._runs.sync(
-            [self._task(destination, mapping) for destination, mapping in self.mappings(selector)],
+            self._tasks(selector),
             progress=progress,
             effect=effect,
             started_by=started_by,
             run_id=run_id,
+            cancel=cancel,
             full=full,
             dry_run=dry_run,
             allow_deletes=allow_deletes,
@@ -358,16 +361,27 @@ class Workspace:
 
     def start(self, selector: str, *, full: bool = False, allow_deletes: bool = False, started_by: str) -> str:
         """Start a sync of one mapping, DEST/MAPPING, in a process of its own; its run_id. Raises NotFound, Disabled."""
-        ((destination, mapping),) = self.mappings(selector)
-        task = self._task(destination, mapping)
+        (task,) = self._tasks(selector)
         return self._runs.start(task, self.folder, full=full, allow_deletes=allow_deletes, started_by=started_by)
 
-    def _task(self, destination: config.Destination, mapping: config.Mapping) -> Task:
-        """A mapping to be synced."""
+    def cancel(self, run_id: str, by: str = "cli") -> dict[str, Any]:
+        """Ask a run to stop, wherever it runs; the run. It looks twice a second. Raises NotFound, NotRunning."""
+        return self._runs.cancel(run_id, by)
+
+    def _tasks(self, selector: str | None) -> list[Task]:
+        """The selected mappings, to be synced."""
+        shown = self.configuration()
+        return [self._task(destination, mapping, shown) for destination, mapping in self.mappings(selector)]
+
+    def _task(self, destination: config.Destination, mapping: config.Mapping, shown: config.Workspace) -> Task:
         off = runs.off(destination, mapping)
-        space = "" if off else _profile_source(self.applied, mapping)[0].slug
-        job = partial(self.job, destination, mapping, self.applied)
-        return Task(f"{destination.slug}/{mapping.slug}", off, space, job)
+        return Task(
+            path=f"{destination.slug}/{mapping.slug}",
+            off=off,
+            space="" if off else _profile_source(self.applied, mapping)[0].slug,
+            job=partial(self.job, destination, mapping, self.applied),
+            recipe={} if off else _recipe(shown, destination.slug, mapping.slug),
+        )
 
     def copy(self, space: str, to: str) -> dict[str, int]:
         """Copy a space, whole, into another `store`; its tables' numbers of rows. Raises NotFound, StoreError."""
@@ -399,8 +413,12 @@ class Workspace:
         return self._runs.newest(limit)
 
     def run(self, run_id: str) -> dict[str, Any]:
-        """One run, with its rejected rows counted by code. Raises NotFound."""
+        """One run, with what it ran and its rejected rows counted by code. Raises NotFound."""
         return self._runs.show(run_id)
+
+    def follow(self, run_id: str) -> dict[str, Any]:
+        """One run as it is now: while it is under way with its `progress`. Raises NotFound."""
+        return self._runs.follow(run_id)
 
     def rejected(self, run_id: str, limit: int | None = None) -> Iterator[dict[str, Any]]:
         """The rejected rows of a run: key, event, code, fields, message and the row. Raises NotFound."""
@@ -416,6 +434,14 @@ def pick(items: Sequence[Any], slug: str, kind: str) -> Any:
     hint = nearest(slug, slugs)
     listed = f"there are {', '.join(slugs)}" if slugs else f"the workspace has no {kind}"
     raise NotFound(f"no {kind} {slug!r}{hint}; {listed}")
+
+
+def _recipe(shown: config.Workspace, destination: str, slug: str) -> dict[str, Any]:
+    """The model and the mapping as they are shown."""
+    mapping = pick(pick(shown.destinations, destination, "destination").mappings, slug, "mapping")
+    schedule = None if mapping.schedule is None else str(mapping.schedule)
+    model = pick(shown.models, mapping.model, "model")
+    return {"model": {**vars(model)}, "mapping": {**vars(mapping), "schedule": schedule}}
 
 
 def _profile_source(workspace: config.Workspace, mapping: config.Mapping) -> tuple[config.Space, config.ProfileSource]:

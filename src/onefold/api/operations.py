@@ -61,6 +61,7 @@ class Operation:
     body: dict[str, Schema] = field(default_factory=dict)
     status: int = 200
     fails: tuple[int, ...] = ()  # besides what all can be answered with
+    follow: Run | None = None  # for who accepts Server-Sent Events: each state of it, until it is not running
 
     @property
     def names(self) -> list[str]:
@@ -191,7 +192,10 @@ OPERATIONS: tuple[Operation, ...] = (
               lambda workspace, given: {"data": workspace.runs(given["limit"])}, several(RUN),
               {"limit": limit(50, 1000)}),
     Operation("showRun", "GET", "/api/runs/{run}", "One run, with its rejected rows counted by code",
-              lambda workspace, given: workspace.run(given["run"]), RUN),
+              lambda workspace, given: workspace.run(given["run"]), RUN,
+              follow=lambda workspace, given: workspace.follow(given["run"])),
+    Operation("cancelRun", "POST", "/api/runs/{run}/cancel", "Stop a run; what is committed stays",
+              lambda workspace, given: workspace.cancel(given["run"], "api"), RUN, fails=(409,)),
     Operation("listRejected", "GET", "/api/runs/{run}/rejected", "The rejected rows of a run",
               lambda workspace, given: {"data": list(workspace.rejected(given["run"], given["limit"]))},
               several(thing("code message", fields=LIST)), {"limit": limit(100, 10_000)}),
@@ -212,7 +216,7 @@ FAILS = {
     503: "a store cannot be read or written now",
 }
 ALSO = {
-    409: "it is disabled",
+    409: "it is disabled, or over",
     413: "the body is too long",
     415: "the body is not JSON",
     502: "the warehouse cannot be read",
@@ -242,6 +246,8 @@ def _described(operation: Operation) -> dict[str, Any]:
         fails |= {status: ALSO[status] for status in (413, 415)}
     error = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
     said: dict[str, Any] = {"description": "done", "content": {"application/json": {"schema": operation.result}}}
+    if operation.follow is not None:
+        said["content"]["text/event-stream"] = {"schema": TEXT}
     if operation.status == 202:
         said["headers"] = {"Location": {"schema": TEXT, "required": True}}
     described: dict[str, Any] = {
