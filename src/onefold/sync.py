@@ -92,9 +92,11 @@ class Stages(dict[str, dict[str, Any]]):
             self.failed = self.failed or stage
             raise
         finally:
-            spent = self.setdefault(stage, {"seconds": 0.0, "rows": 0})
-            spent["seconds"] = round(spent["seconds"] + perf_counter() - began, 3)
-            spent["rows"] += rows
+            self.count(stage, rows)
+            self[stage]["seconds"] = round(self[stage]["seconds"] + perf_counter() - began, 3)
+
+    def count(self, stage: str, rows: int) -> None:
+        self.setdefault(stage, {"seconds": 0.0, "rows": 0})["rows"] += rows
 
 
 @dataclass
@@ -144,7 +146,7 @@ def sync(
         breaking = cancel.breaking(job.warehouse.interrupt, staging.interrupt)
         with clock.timed("read"), breaking, job.warehouse.read(job.model.sql) as reader:
             run.counts.extracted = staging.load(reader, job.model.key, lambda rows: progress("read", rows, None))
-        clock["read"]["rows"] = run.counts.extracted
+        clock.count("read", run.counts.extracted)
         check_columns(job, staging.columns)
         progress("diff", 0, run.counts.extracted)
         with clock.timed("diff", run.counts.extracted), cancel.breaking(staging.interrupt):
@@ -174,7 +176,7 @@ def _chunks(
     job: Job, run: _Run, staging: diff.Staging, changed: int, clock: Stages, progress: Progress, cancel: Cancel
 ) -> None:
     """Map and apply the changed rows in chunks: one is written while the next is mapped."""
-    progress("apply", 0, changed)
+    progress("map", 0, changed)
     staging.ease()
     rows = _rows(job, run, staging)
     plan = rows.plan
@@ -191,7 +193,7 @@ def _chunks(
                 if chunk is not None:
                     mapped = rows.map(chunk)
                     identifying = identity.identifying(mapped.calls, job.rules, secret)
-                    clock["map"]["rows"] += chunk.num_rows
+                    clock.count("map", chunk.num_rows)
             if writing is not None:
                 done += writing.result()
                 progress("apply", done, changed)
