@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil
 
 
 class OnefoldError(Exception):
@@ -101,3 +102,25 @@ class Cancelled(OnefoldError):
 
     code = "cancelled"
     STAYS = "what was committed stays, and the next sync goes on with the rest"
+
+
+class Forbidden(OnefoldError):
+    """Who asks may not do that; the sentence names the role that may."""
+
+    code = "forbidden"
+
+
+class LoginFailed(OnefoldError):
+    """No user has that name and password."""
+
+    code = "login_failed"
+
+
+class TooManyAttempts(OnefoldError):
+    """Too many wrong passwords, of this user or from this address; `seconds` to wait."""
+
+    code = "too_many_attempts"
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = ceil(seconds)
+        super().__init__(f"too many wrong passwords; wait {self.seconds} s and try again")

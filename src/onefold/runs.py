@@ -47,7 +47,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one mapping's sync ended; `counts` as in sync.Counts."""
+    """How one mapping's sync ended; `counts` as in ledger.Counts."""
 
     run_id: str | None
     mapping: str
@@ -210,9 +210,9 @@ class Runs:
     def cancel(self, run_id: str, by: str) -> dict[str, Any]:
         """Ask a run to stop, as Workspace.cancel does. Raises NotFound, NotRunning."""
         run = self._catalog.run(run_id)
-        found = _view(run)
-        if found["status"] != "running" or not self._catalog.cancel(run.run_id, by):
-            raise NotRunning(f"run {run.run_id} is not under way: {self.follow(run.run_id)['status']}")
+        if run.abandoned or not self._catalog.cancel(run.run_id, by):
+            status = self.follow(run.run_id)["status"]
+            raise NotRunning(f"run {run.run_id} is not under way: it {'was ' * (status == 'cancelled')}{status}")
         return self.follow(run.run_id)
 
     # --- show -----------------------------------------------------------------------------------------
@@ -306,7 +306,7 @@ def _told(job: Job, effect: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
 
 
 def _no_counts() -> Any:
-    from onefold.sync import Counts
+    from onefold.ledger import Counts
 
     return Counts()
 
