@@ -221,6 +221,17 @@ class Catalog:
                     into.execute(sa.select(sa.func.setval(given, newest)))
         return copied
 
+    def sizes(self) -> list[tuple[str, int, int | None]]:
+        """Each table with its rows, and its bytes where the database can tell."""
+        with self._transaction() as connection:
+            found: list[tuple[str, int, int | None]] = []
+            for table in METADATA.sorted_tables:
+                rows = connection.execute(sa.select(sa.func.count()).select_from(table)).scalar() or 0
+                size = sa.select(sa.func.pg_total_relation_size(table.name))
+                postgresql = self._engine.dialect.name == "postgresql"
+                found.append((table.name, rows, connection.execute(size).scalar() if postgresql else None))
+            return found
+
     # --- configuration --------------------------------------------------------------------------------
 
     def configuration(self) -> dict[str, Any] | None:

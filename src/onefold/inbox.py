@@ -292,6 +292,18 @@ class Inbox:
             except sqlite3.Error as error:
                 raise OnefoldError(f"the inbox cannot be copied: {error}", code="inbox_error") from error
 
+    def sizes(self) -> list[tuple[str, int, int | None]]:
+        """Each table with its rows, and its bytes where this SQLite can tell. Raises OnefoldError."""
+        tables = [name for (name,) in self._rows("select name from sqlite_master where type = 'table'")]
+        try:
+            sizes = dict(self._db.execute(
+                "select m.tbl_name, sum(d.pgsize) from dbstat d join sqlite_master m on m.name = d.name"
+                " where d.aggregate = true group by 1"
+            ))  # fmt: skip
+        except sqlite3.OperationalError:
+            sizes = {}  # built without it
+        return [(name, self._rows(f"select count(*) from {name}")[0][0], sizes.get(name)) for name in tables]
+
     def usage(self) -> list[tuple[str, str, str, int]]:
         """(month, source, what, calls): what is RECEIVED, REPEATED, REFUSED or the DEST/MAPPING that made them."""
         return self._rows("select month, source, what, calls from usage order by 1, 2, 3")

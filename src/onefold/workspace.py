@@ -298,6 +298,12 @@ class Workspace:
         with closing(Inbox(self.home / FILE)) as inbox:
             return usage.read(inbox, self._through(), synced)
 
+    def storage(self) -> list[dict[str, Any]]:
+        """What takes how much: `where`, `what`, rows, and bytes where they are known. Raises OnefoldError."""
+        from onefold import storage
+
+        return list(storage.read(self))
+
     def _through(self) -> dict[str, str]:
         """DEST/MAPPING -> the profile source it sends through."""
         return {

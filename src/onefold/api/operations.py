@@ -187,6 +187,8 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("apply", "POST", "/api/apply", "Make the file the configuration", _changes(Workspace.apply), PLAN),
     Operation("export", "GET", "/api/export", "What is applied, as a workspace file",
               lambda workspace, _: {"onefold.yaml": workspace.export()}, thing("onefold.yaml")),
+    Operation("showStorage", "GET", "/api/storage", "What takes how much: rows and bytes",
+              lambda workspace, _: {"data": workspace.storage()}, several(thing("where what"))),
     Operation("listRuns", "GET", "/api/runs", "The newest runs first",
               lambda workspace, given: {"data": workspace.runs(given["limit"])}, several(RUN),
               {"limit": limit(50, 1000)}),
