@@ -703,7 +703,8 @@ def test_the_secrets_of_alerts_are_in_no_export_and_warned_of(tmp_path: Path) ->
         ("alerts: [{slug: x}]", "line 21, alerts[0]: an alert goes somewhere: give it email, webhook or slack"),
         ("alerts: [{slug: x, slack: {url: hooks}}]", "line 21, alerts[0].slack.url: must be an http(s) URL"),
         ("alerts: [{slug: x, slack: {url: 'https://x'}, mappings: [profiles/people]}]",
-         "line 21, alerts[0].mappings[0]: no mapping has the slug 'profiles/people'; did you mean 'profiles/customers'?"),
+         "line 21, alerts[0].mappings[0]: no mapping has the slug 'profiles/people'; did you mean"
+         " 'profiles/customers'?"),
         ("alerts: [{slug: x, slack: {url: 'https://x'}, when: {run_fails: true}}]",
          "line 21, alerts[0].when: unknown key 'run_fails'; did you mean 'run_failed'?"),
         ("alerts: [{slug: x, slack: {url: 'https://x'}, when: {rejected_above: 500}}]",
