@@ -263,6 +263,17 @@ class Inbox:
                 (REJECTED,),
             )
 
+    def forget(self, before: int, limit: int) -> int:
+        """Delete rejected calls that came before, in µs, at most so many; how many they were. Raises OnefoldError."""
+        with self._turn() as db:
+            # Those of a request that still waits are yet to be counted.
+            gone = db.execute(
+                "delete from rejected where (seq, place, mapping) in (select seq, place, mapping from rejected"
+                " where at < ? and seq not in (select seq from request) order by seq limit ?)",
+                (before, limit),
+            )
+            return gone.rowcount
+
     # --- what was kept --------------------------------------------------------------------------------
 
     def rejected(self, source: str, after: int, limit: int) -> list[Refused]:

@@ -22,6 +22,7 @@ import uvicorn
 from onefold import api, telemetry
 from onefold.api import streams
 from onefold.errors import OnefoldError
+from onefold.upkeep import Upkeep
 from onefold.workspace import Workspace
 
 PATIENCE = 10  # seconds that requests under way are given to end
@@ -114,6 +115,7 @@ def serve(workspace: Workspace, host: str, port: int, said: Callable[[str], None
     listening = bind(host, port)
     telemetry.configure()
     resolving = Resolving(str(workspace.folder))
+    upkeep = Upkeep(workspace)
     log = telemetry.logger()
     try:
         made = api.app(workspace, woken=resolving.wake, resolving=resolving.up)
@@ -129,6 +131,7 @@ def serve(workspace: Workspace, host: str, port: int, said: Callable[[str], None
         with suppress(KeyboardInterrupt):  # uvicorn raises again what ended it
             _run(server, listening)
     finally:
+        upkeep.close()
         resolving.close()
         listening.close()
         log.info("stopped")
