@@ -667,7 +667,11 @@ def test_a_query_under_way_is_broken_off(warehouse: Any, request: pytest.Fixture
     cancel = Cancel()
     timer = threading.Timer(0.3, cancel.ask, ["ada"])
     timer.start()
-    with pytest.raises(Cancelled, match="by ada"), diff.staging(tmp_path / "temp") as staging:
-        with cancel.breaking(warehouse.interrupt, staging.interrupt), warehouse.read(sql) as reader:
-            staging.load(reader, "id")
+    with (
+        pytest.raises(Cancelled, match="by ada"),
+        diff.staging(tmp_path / "temp") as staging,
+        cancel.breaking(warehouse.interrupt, staging.interrupt),
+        warehouse.read(sql) as reader,
+    ):
+        staging.load(reader, "id")
     assert records(warehouse, "select 1 as id", "id", tmp_path) == [{"id": 1}]

@@ -35,6 +35,10 @@ def check(report: Report, workspace: Workspace) -> None:
             _mapping_means(report, (*place, "mappings", number), workspace, destination, mapping)
         _region(report, place, workspace, destination)
     _after(report, workspace)
+    mappings = [f"{found.slug}/{mapping.slug}" for found in workspace.destinations for mapping in found.mappings]
+    for index, alert in enumerate(workspace.alerts):
+        for number, path in enumerate(alert.mappings):
+            _refer(report, ("alerts", index, "mappings", number), "mapping", path, mappings)
 
 
 def _refer(report: Report, path: Path, kind: str, slug: str, slugs: Iterable[str]) -> bool:

@@ -23,6 +23,7 @@ import uvicorn
 from onefold import api, telemetry
 from onefold.api import streams
 from onefold.errors import OnefoldError
+from onefold.upkeep import Upkeep
 from onefold.workspace import Workspace
 
 PATIENCE = 10  # seconds that requests under way are given to end
@@ -131,6 +132,7 @@ def serve(workspace: Workspace, host: str, port: int, said: Callable[[str, str |
     listening = bind(host, port, login=setup is None)
     telemetry.configure()
     resolving = Resolving(str(workspace.folder))
+    upkeep = Upkeep(workspace)
     log = telemetry.logger()
     try:
         hosts = _names(host, url)
@@ -146,6 +148,7 @@ def serve(workspace: Workspace, host: str, port: int, said: Callable[[str, str |
         with suppress(KeyboardInterrupt):  # uvicorn raises again what ended it
             _run(server, listening, lambda: said(address, setup and f"{address}/setup?token={setup}"))
     finally:
+        upkeep.close()
         resolving.close()
         listening.close()
         log.info("stopped")

@@ -391,6 +391,12 @@ class Workspace:
         with closing(Inbox(self.home / FILE)) as inbox:
             return usage.read(inbox, self._through(), synced)
 
+    def storage(self) -> list[dict[str, Any]]:
+        """What takes how much: `where`, `what`, rows, and bytes where they are known. Raises OnefoldError."""
+        from onefold import storage
+
+        return list(storage.read(self))
+
     def _through(self) -> dict[str, str]:
         """DEST/MAPPING -> the profile source it sends through."""
         return {
@@ -468,7 +474,7 @@ class Workspace:
         back at its end, so that each mapping sees what those before it would have done. `run_id` is that of a run
         which was announced, where one mapping is selected. `cancel` stops them from another thread.
         """
-        return self._runs.sync(
+        outcomes = self._runs.sync(
             self._tasks(selector),
             progress=progress,
             effect=effect,
@@ -479,6 +485,17 @@ class Workspace:
             dry_run=dry_run,
             allow_deletes=allow_deletes,
         )
+        return outcomes if dry_run or not self.applied.alerts else self._telling(outcomes)
+
+    def _telling(self, outcomes: Iterator[Outcome]) -> Iterator[Outcome]:
+        """The same outcomes; who is to hear of one is told."""
+        from onefold.notify import Notifier
+
+        with closing(Notifier(self)) as notifier:
+            for outcome in outcomes:
+                if outcome.run_id is not None:
+                    notifier.ended(outcome.run_id)
+                yield outcome
 
     @needs(EDITOR)
     def start(self, selector: str, *, full: bool = False, allow_deletes: bool = False, started_by: str) -> str:
@@ -530,6 +547,47 @@ class Workspace:
         from onefold import backup
 
         return backup.write(self, file, said)
+
+    def sweep(self) -> Iterator[dict[str, Any]]:
+        """Delete what is older than `retention` says, and say what that was. Raises OnefoldError."""
+        from onefold import housekeeping
+
+        return housekeeping.sweep(self)
+
+    # --- alerts ---------------------------------------------------------------------------------------
+
+    def alerts(self, limit: int = 20) -> list[dict[str, Any]]:
+        """The alerts, without secrets: what each watches, what fires now, and its newest messages."""
+        from onefold import alerts, times
+
+        fires = [
+            {"alert": slug, "mapping": mapping, "rule": rule, "since": times.text(now.since), "count": now.count}
+            for (slug, mapping, rule), (now, _) in self.catalog.open_alerts().items()
+        ]
+        messages = [
+            {
+                **message.body,
+                "channel": message.channel,
+                "tries": message.tries,
+                "sent_at": times.text(message.sent_at) if message.sent_at else None,
+                "answer": message.answer,
+            }
+            for message in self.catalog.messages(limit)
+        ]
+        return [
+            {
+                **alerts.view(alert),
+                "fires": [line for line in fires if line["alert"] == alert.slug],
+                "messages": [line for line in messages if line["alert"] == alert.slug],
+            }
+            for alert in self.applied.alerts
+        ]
+
+    def test_alert(self, slug: str | None = None) -> list[dict[str, Any]]:
+        """Send a test message of an alert, or of all: alert, channel, sent, answer. Raises NotFound."""
+        from onefold import notify
+
+        return notify.test(self, slug)
 
     # --- runs -----------------------------------------------------------------------------------------
 

@@ -70,12 +70,26 @@ def _called(call: dict[str, Any]) -> list[str]:
 
 
 @app.command()
-def usage(folder: Folder = HERE, as_json: Json = False) -> None:
+def usage(
+    storage: Annotated[bool, typer.Option("--storage", help="What takes how much, instead.")] = False,
+    folder: Folder = HERE,
+    as_json: Json = False,
+) -> None:
     """Show API calls and tracked users per month and source; what syncs sent counts as neither."""
-    found = workspace(folder).usage()
+    space = workspace(folder)
+    found = space.storage() if storage else space.usage()
     if as_json:
         for line in found:
             dump(line)
         return
+    if storage:
+        figures = [[line["where"], line["what"], _figure(line["rows"]), _figure(line["bytes"])] for line in found]
+        total = sum(line["bytes"] or 0 for line in found)
+        grid(["where", "what", "rows", "bytes"], [*figures, ["in all", "", "", _figure(total)]])
+        return
     columns = ["month", "source", "api_calls", "tracked_users", "rejected", "duplicates", "sent"]
     grid(columns, [[cell(line[column]) for column in columns] for line in found])
+
+
+def _figure(number: int | None) -> str:
+    return "" if number is None else f"{number:>15,}"
