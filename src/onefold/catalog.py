@@ -357,15 +357,19 @@ class Catalog:
     # --- runs -----------------------------------------------------------------------------------------
 
     def start(
-        self, run_id: str, mapping: str, space: str, started_at: int, started_by: str, recipe: dict[str, Any]
+        self,
+        run_id: str,
+        mapping: str,
+        space: str,
+        started_at: int,
+        started_by: str,
+        recipe: dict[str, Any] | None = None,
     ) -> None:
         """Record that a run is under way in this process; one that another process announced is taken over."""
-        text = canonical.encode(recipe)
-        digest = hashlib.sha256(text.encode()).hexdigest()[:32]
-        here = {"host": socket.gethostname(), "pid": os.getpid(), "birth": birth(os.getpid()), "recipe": digest}
+        pid = os.getpid()
         with self._transaction() as connection:
-            if not connection.execute(sa.select(RECIPE.c.digest).where(RECIPE.c.digest == digest)).first():
-                connection.execute(_NEW_RECIPE, {"digest": digest, "data": recipe})
+            digest = None if recipe is None else self._keep_recipe(connection, recipe)
+            here = {"host": socket.gethostname(), "pid": pid, "birth": birth(pid), "recipe": digest}
             announced = (RUN.c.run_id == run_id) & (RUN.c.mapping == mapping) & (RUN.c.status == "running")
             if not connection.execute(RUN.update().where(announced).values(**here)).rowcount:
                 connection.execute(
@@ -379,6 +383,13 @@ class Catalog:
                         **here,
                     )
                 )
+
+    def _keep_recipe(self, connection: sa.Connection, recipe: dict[str, Any]) -> str:
+        """Keep what a run runs, once however often it runs; its digest."""
+        digest = hashlib.sha256(canonical.encode(recipe).encode()).hexdigest()[:32]
+        if not connection.execute(sa.select(RECIPE.c.digest).where(RECIPE.c.digest == digest)).first():
+            connection.execute(_NEW_RECIPE, {"digest": digest, "data": recipe})
+        return digest
 
     def progress(self, run_id: str, progress: dict[str, Any], at: int) -> None:
         """Record where a run is."""
