@@ -142,8 +142,8 @@ def test_a_rate_is_kept_by_starting_batches_later(sender: Sender, monkeypatch: p
     sender.add(300)
     sender.apply()
     assert sender.sync()["sent"] == 300
-    # Three batches of a second's calls: the last may start when two seconds have gone.
-    assert 1 < max(waits) <= 2
+    # Three seconds' worth of calls, a batch a lane: the last begins within the third second.
+    assert 2 < max(waits) <= 3
 
 
 # --- faults -------------------------------------------------------------------------------------------
@@ -154,7 +154,7 @@ FAULTS = {
     "500 after it was taken": Fault(500, arrives=True),
     "cut": Fault(cut=True),
     "cut after it was taken": Fault(cut=True, arrives=True),
-    "slow": Fault(seconds=0.5, arrives=True),
+    "slow": Fault(seconds=3, arrives=True),
 }
 
 
@@ -163,9 +163,8 @@ def test_nothing_is_lost_or_doubled_when_a_request_fails(
     name: str, sender: Sender, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small(monkeypatch, 10)
-    if name == "slow":
-        monkeypatch.setattr(tracking, "ANSWERING", 0.2)
-    proxy.fault = lambda number, _: FAULTS[name] if number % 3 == 1 else None
+    monkeypatch.setattr(tracking, "ANSWERING", 2)
+    proxy.fault = lambda number, _: FAULTS[name] if number == 2 or (number % 3 == 1 and name != "slow") else None
     sender.add(100)
     line = sender.sync()
     assert (line["status"], line["sent"], line["rejected"]) == ("succeeded", 100, 0)
@@ -220,7 +219,7 @@ def test_an_address_that_is_no_tracking_api_stops_the_run(sender: Sender, proxy:
     line = sender.sync()
     assert (line["status"], line["code"]) == ("failed", "endpoint_error")
     assert "check settings.endpoint" in line["error"]
-    assert len(proxy.batches) == 1
+    assert len(proxy.batches) <= endpoints.LANES
 
 
 def test_an_endpoint_that_refuses_every_call_is_not_asked_for_each(sender: Sender, proxy: Proxy) -> None:

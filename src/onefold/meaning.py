@@ -112,18 +112,20 @@ def _trigger(report: Report, path: Path, text: str, *, listens: bool) -> None:
 
 def _engage_space(report: Report, path: Path, workspace: Workspace, destination: Destination, mapping: Mapping) -> None:
     slugs = [source.slug for space in workspace.spaces for source in space.sources]
+    endpoint = (*path[:2], "settings", "endpoint")
+    remote = destination.endpoint != "local" and not report.about(endpoint) and endpoint not in report.unset
     listed = f"; there are {', '.join(slugs)}" if slugs else "; add one to the sources of a space"
     if mapping.fields.get("engage_space") is None:
         report.add(path[:-1], f"engage_space is missing; it names the profile source the calls go to{listed}")
     elif not mapping.engage_space.strip():
         report.add(path, f"must be the slug of a profile source as a constant text{listed}")
     elif (found := workspace.profile_source(mapping.engage_space)) is not None:
-        if destination.endpoint != "local" and found[1].write_key is None:
+        if remote and found[1].write_key is None:
             message = f"profile source {found[1].slug} lives elsewhere: give it the write_key that it has there"
             report.add(path, message)
     else:
         typed = constant(report.typed(path)) or ""
-        if destination.endpoint != "local" and not nearest(typed, slugs):
+        if remote and not nearest(typed, slugs):
             return  # it is the write key itself
         typed = typed if len(typed) < 32 else f"{typed[:4]}…"  # so long it may be a write key
         if path not in report.unset and (*path, "@literal") not in report.unset:

@@ -206,8 +206,8 @@ class Runs:
         with self._space(run.space) as store:
             rows = store.rows(
                 "select coalesce(j.key, '') as key, coalesce(j.event, '') as event, j.code, j.fields, j.message,"
-                " coalesce(j.record, '') as record, coalesce(j.call, '') as call from rejected j join run r on r.run = j.run"
-                " where r.run_id = $1 order by j.id limit $2",
+                " coalesce(j.record, '') as record, coalesce(j.call, '') as call"
+                " from rejected j join run r on r.run = j.run where r.run_id = $1 order by j.id limit $2",
                 *(run.run_id, 1 << 62 if limit is None else limit),
             )
         for row in rows:
