@@ -38,6 +38,10 @@ def check(report: Report, workspace: Workspace) -> None:
             message = "live calls are applied in this workspace; a remote endpoint takes rows of a warehouse"
             report.add((*place, "settings", "endpoint"), message)
     _after(report, workspace)
+    mappings = [f"{found.slug}/{mapping.slug}" for found in workspace.destinations for mapping in found.mappings]
+    for index, alert in enumerate(workspace.alerts):
+        for number, path in enumerate(alert.mappings):
+            _refer(report, ("alerts", index, "mappings", number), "mapping", path, mappings)
 
 
 def _refer(report: Report, path: Path, kind: str, slug: str, slugs: Iterable[str]) -> bool:

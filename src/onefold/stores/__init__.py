@@ -118,6 +118,7 @@ class Dialect:
     begin: tuple[str, ...]  # starts a transaction that writes: waits for its turn
     snapshot: tuple[str, ...]  # starts one that reads what is there now, whatever others write
     exists: str  # one row if the tables are there
+    sizes: str  # each table's name, and its bytes with its indexes
     bulk: tuple[str, ...]  # said before a long run of large chunks
     tuned: tuple[str, ...] = ()  # said after the tables were made
     settled: tuple[str, ...] = ()  # said after a long run of large chunks
