@@ -588,6 +588,7 @@ ELSEWHERE = "syncs would succeed and no profile would change"
 )
 def test_a_destination_reaches_the_region_of_its_spaces(region: str, endpoint: str | None, fits: bool) -> None:
     data = edited("spaces", 0, region=region)
+    data["spaces"][0]["sources"][0]["write_key"] = "key-of-that-region"
     data["destinations"][0]["settings"] = {"endpoint": endpoint} if endpoint else {}
     if fits:
         assert config.load(data, {}).destinations[0].endpoint == (endpoint or "local")
@@ -596,6 +597,30 @@ def test_a_destination_reaches_the_region_of_its_spaces(region: str, endpoint: s
             f"destinations[0].settings.endpoint: the endpoint is {endpoint or 'local'}, but space production"
             f" lives in {region}: {ELSEWHERE}; set it to {region}"
         ]
+
+
+def test_a_profile_source_that_lives_elsewhere_needs_the_key_it_has_there() -> None:
+    data = edited("spaces", 0, region="europe")
+    data["destinations"][0]["settings"] = {"endpoint": "europe"}
+    slug = data["spaces"][0]["sources"][0]["slug"]
+    assert problems(data) == [
+        f"destinations[0].mappings[0].fields.engage_space: profile source {slug} lives elsewhere: give it the write_key"
+        " that it has there"
+    ]
+
+
+def test_a_remote_destination_takes_the_write_key_itself_and_an_export_hides_it() -> None:
+    data = edited("destinations", 0, settings={"endpoint": "europe", "rate": 500, "retry": {"days": 3}})
+    data["destinations"][0]["mappings"][0]["fields"]["engage_space"] = "K3y0fTheSourceThere"
+    found = config.load(data, {}).destinations[0]
+    assert (found.rate, found.retry) == (500, config.Retry(days=3, runs=5))
+    assert "K3y0fTheSourceThere" not in config.dump(data)
+
+
+def test_a_rate_and_retries_are_for_remote_endpoints() -> None:
+    assert problems(edited("destinations", 0, settings={"rate": 5})) == [
+        "destinations[0].settings.rate: rate is for remote endpoints; a local space takes what comes"
+    ]
 
 
 def test_an_unknown_endpoint_is_refused() -> None:

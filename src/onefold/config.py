@@ -55,7 +55,7 @@ SHAPE = _keys(
     models=_keys("slug name source key sql sql_file"),
     destinations=_keys(
         "slug name type source enabled",
-        settings=_keys("endpoint"),
+        settings=_keys("endpoint rate", retry=_keys("days runs")),
         mappings=_keys(
             "slug name model action enabled trigger",
             schedule=_keys("every at days timezone cron after"),
@@ -156,8 +156,16 @@ class Mapping:
 
 
 @dataclass(frozen=True)
+class Retry:
+    """How long calls that a remote endpoint did not take are tried again: so many days, or runs."""
+
+    days: int = 14
+    runs: int = 5
+
+
+@dataclass(frozen=True)
 class Destination:
-    """`endpoint` is one of REGIONS, or an http(s) URL."""
+    """`endpoint` is one of REGIONS, or an http(s) URL; `rate` at most so many calls a second to a remote one."""
 
     slug: str
     name: str
@@ -166,6 +174,8 @@ class Destination:
     enabled: bool
     endpoint: str
     mappings: tuple[Mapping, ...] = ()
+    rate: int | None = None
+    retry: Retry = Retry()
 
 
 @dataclass(frozen=True)
@@ -426,6 +436,10 @@ def _destination(part: Part, live: Collection[Any]) -> Destination:
     if settings.open("endpoint") and endpoint not in REGIONS and not re.match(r"https?://[^/\s]", endpoint):
         hint = nearest(endpoint, REGIONS) or f"; write {', '.join(REGIONS)} or an http(s) URL"
         settings.refuse("endpoint", f"unknown endpoint {settings.typed('endpoint')}{hint}")
+    for key in ("rate", "retry"):
+        if endpoint == "local" and key in settings:
+            settings.refuse(key, f"{key} is for remote endpoints; a local space takes what comes")
+    retry = settings.part("retry")
     return Destination(
         slug=slug,
         name=part.name(),
@@ -434,6 +448,8 @@ def _destination(part: Part, live: Collection[Any]) -> Destination:
         enabled=part.flag("enabled", default=True),
         endpoint=endpoint,
         mappings=tuple((_listening if source in live else _mapping)(mapping, slug) for mapping in mappings),
+        rate=settings.whole("rate", 1) if "rate" in settings else None,
+        retry=Retry(retry.whole("days", 14), retry.whole("runs", 5)),
     )
 
 

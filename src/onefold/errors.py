@@ -54,11 +54,15 @@ class InvalidTrigger(OnefoldError):
 
 
 class RowRejected(OnefoldError):
-    """A row or call that was refused; `fields` names what was wrong with it (reference, section 1)."""
+    """A row or call that was refused; `fields` names what was wrong with it (reference, section 1).
+
+    `call` is the call that the row became, as JSON, if it became one.
+    """
 
     def __init__(self, code: str, message: str, fields: Sequence[str] = ()) -> None:
         super().__init__(message, code=code)
         self.fields = tuple(fields)
+        self.call: str | None = None
 
 
 class WarehouseError(OnefoldError):
@@ -71,6 +75,12 @@ class StoreError(OnefoldError):
     """A space or the catalog cannot be read or written; what was not committed is not there."""
 
     code = "store_error"
+
+
+class EndpointError(OnefoldError):
+    """A remote endpoint that takes no calls from us now; what it has acknowledged is recorded, the rest waits."""
+
+    code = "endpoint_error"
 
 
 class NotFound(OnefoldError):

@@ -120,6 +120,8 @@ def _destinations(workspace: Workspace) -> dict[str, Facts]:
             "source": destination.source,
             "enabled": destination.enabled,
             "settings.endpoint": destination.endpoint,
+            "settings.rate": destination.rate,
+            "settings.retry": f"{destination.retry.days} days, {destination.retry.runs} runs",
         }
         for destination in workspace.destinations
     }

@@ -23,9 +23,9 @@ from onefold.rules import Rules
 MAX_VALUE_BYTES = 128 * 1024
 MAX_RECORD_BYTES = 512 * 1024
 
-# What is remembered of a row: STATE, and whether the state has its key already.
-REMEMBERED = pa.schema([*state.STATE, ("known", pa.bool_())])
-_REJECTED = {"new": state.REJECTED_NEW, "updated": state.REJECTED_UPDATED, "deleted": state.REJECTED_DELETED}
+# What is remembered of a row: STATE, whether the state has its key already, and its event.
+REMEMBERED = pa.schema([*state.STATE, ("known", pa.bool_()), ("event", pa.string())])
+REJECTED = {"new": state.REJECTED_NEW, "updated": state.REJECTED_UPDATED, "deleted": state.REJECTED_DELETED}
 
 Places = np.ndarray[Any, np.dtype[np.int64]]
 Rejected = tuple[str | None, str | None, RowRejected, str | None]  # key, event, why, record
@@ -130,6 +130,7 @@ class Rows:
             "status": status,
             "version": np.full(rows, origin.version),
             "known": chunk["known"],
+            "event": chunk["event"],
         }
         remembered = pa.table([columns[name] for name in REMEMBERED.names], schema=REMEMBERED)
         chosen = chunk if selected.all() else chunk.filter(selected)
@@ -150,7 +151,7 @@ class Rows:
             except RowRejected as error:
                 rejected.append((row["key"], event, error, row["record"]))
                 # What was not accepted did not happen: the counter stays.
-                remembered.append((*seen, counter - 1, _REJECTED[event], self.origin.version, row["known"]))
+                remembered.append((*seen, counter - 1, REJECTED[event], self.origin.version, row["known"], event))
                 continue
             if call is None:
                 filtered += 1
@@ -160,7 +161,7 @@ class Rows:
             status = state.FILTERED if call is None else state.SENT
             if event == "deleted":
                 status = state.GONE
-            remembered.append((*seen, counter, status, self.origin.version, row["known"]))
+            remembered.append((*seen, counter, status, self.origin.version, row["known"], event))
         told = identity.table(REMEMBERED, remembered)
         return Mapped(calls.table(made), np.array(places, np.int64), told, rejected, filtered)
 
@@ -177,7 +178,11 @@ class Rows:
             # A directive met a value that it cannot take; only this row is wrong.
             raise RowRejected("invalid_field", str(error)) from error
         arrival = Arrival(self.origin.source, self.origin.received_at, said["messageId"])
-        return calls.call(message, arrival, self.rules)
+        try:
+            return calls.call(message, arrival, self.rules)
+        except RowRejected as error:
+            error.call = json.dumps(message)
+            raise
 
     def selects(self, event: Mapping[str, Any]) -> bool:
         """Whether the trigger selects an event."""

@@ -92,8 +92,17 @@ def conceal(data: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
             if isinstance(wanted, dict):
                 fields, wanted = wanted, wanted["@literal"]
             key = "@literal" if "@literal" in fields else "engage_space"
+            if _is_key(data, destination, wanted):
+                keys[wanted] = keys.get(wanted) or names.giver(destination["slug"], "WRITE_KEY")(wanted)
             fields[key] = keys.get(wanted, wanted)
     return data, names.made
+
+
+def _is_key(data: dict[str, Any], destination: dict[str, Any], wanted: str) -> bool:
+    """Whether the profile source of a remote destination's mapping is a written-out write key, and no slug."""
+    endpoint = (destination.get("settings") or {}).get("endpoint") or "local"
+    slugs = {source["slug"] for space in data.get("spaces") or [] for source in space.get("sources") or []}
+    return endpoint != "local" and wanted not in slugs and literal(wanted)
 
 
 class _Names:

@@ -20,6 +20,7 @@ from onefold import diff, identity, index, mapping, state
 from onefold.apply import Applied, apply
 from onefold.cancel import Cancel
 from onefold.config import Mapping, Model
+from onefold.deliver import Deliver, Remote
 from onefold.errors import InvalidMapping
 from onefold.identity import NOBODY
 from onefold.ledger import Counts, Header, Ledger
@@ -50,6 +51,7 @@ class Job:
     store: Store
     rules: Rules
     temp: Path
+    remote: Remote | None = None  # where the calls are delivered instead of applied
 
 
 class Stages(dict[str, dict[str, Any]]):
@@ -118,7 +120,12 @@ def sync(
         if known[1].num_rows * state.LATER > known[0].num_rows:
             ledger.compact(staging.seen())
         if found.changed:
-            _chunks(job, _Apply(job, ledger, applied), staging, found.changed, clock, progress, cancel)
+            step: _Apply | Deliver = _Apply(job, ledger, applied)
+            if job.remote is not None:
+                step = Deliver(job.remote, ledger, job.source, staging.rows, dry_run=dry_run)
+            # A delivery that waits for its endpoint is broken off; a chunk that is applied commits first.
+            with cancel.breaking(step.stop) if job.remote is not None else nullcontext():
+                _chunks(job, step, staging, found.changed, clock, progress, cancel)
         progress("done", found.changed, found.changed)
 
 
@@ -134,35 +141,44 @@ def _leased(job: Job, cancel: Cancel) -> Iterator[None]:
 
 
 def _chunks(
-    job: Job, step: _Apply, staging: diff.Staging, changed: int, clock: Stages, progress: Progress, cancel: Cancel
+    job: Job,
+    step: _Apply | Deliver,
+    staging: diff.Staging,
+    changed: int,
+    clock: Stages,
+    progress: Progress,
+    cancel: Cancel,
 ) -> None:
-    """Map and apply the changed rows in chunks: one is written while the next is mapped."""
+    """Map and apply (or deliver) the changed rows in chunks: one is written while the next is mapped."""
     progress("map", 0, changed)
     staging.ease()
     rows = _rows(job, step.ledger, staging)
     plan = rows.plan
     computing = rows.computing if plan is not None and plan.computed.resolvers else None
-    secret = job.store.secret
     job.store.prepare()
-    chunks = iter(staging.changes(CHUNK_ROWS, plan.select if plan else (), computing))
+    chunks = iter(staging.changes(step.rows, plan.select if plan else (), computing))
     done = 0
-    with ThreadPoolExecutor(1) as writer:
+    with step, ThreadPoolExecutor(1) as writer:
         writing = None
-        while True:
-            with clock.timed("map"):
-                chunk = next(chunks, None)
-                if chunk is not None:
-                    mapped = rows.map(chunk)
-                    identifying = identity.identifying(mapped.calls, job.rules, secret)
-                    clock.count("map", chunk.num_rows)
-            if writing is not None:
-                done += writing.result()
-                progress("apply", done, changed)
-            if chunk is None:
-                break
-            with clock.timed("apply"):
-                cancel.check()
-            writing = writer.submit(step.chunk, mapped, identifying, chunk.num_rows, clock)
+        try:
+            while True:
+                with clock.timed("map"):
+                    chunk = next(chunks, None)
+                    if chunk is not None:
+                        mapped = rows.map(chunk)
+                        ready: Any = step.ready(mapped)
+                        clock.count("map", chunk.num_rows)
+                if writing is not None:
+                    done += writing.result()
+                    progress(step.doing, done, changed)
+                if chunk is None:
+                    break
+                with clock.timed(step.doing):
+                    cancel.check()
+                writing = writer.submit(step.chunk, mapped, ready, chunk.num_rows, clock)
+        except BaseException:
+            step.stop()  # the writer ends its turn; what was not begun is not begun any more
+            raise
     progress("index", 0, None)
     with clock.timed("index", changed):
         step.end()
@@ -191,13 +207,29 @@ def check_columns(job: Job, columns: Sequence[str]) -> None:
 class _Apply:
     """The last step of a run: its calls are applied to the space, chunk by chunk."""
 
+    doing = "apply"
+
     def __init__(self, job: Job, ledger: Ledger, applied: Callable[[Applied], None]) -> None:
         self.job = job
         self.ledger = ledger
+        self.rows = CHUNK_ROWS
         self._applied = applied
         self._indexed: Indexed | None = None
         self._created: list[tuple[int, int]] = []  # segments that this run created: from, to before
         self._updated: set[int] = set()  # profiles, by oldest segment, that were there before it
+
+    def __enter__(self) -> _Apply:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing is open: a chunk commits whole."""
+
+    def stop(self) -> None:
+        """Nothing can be cut short: a chunk under way commits first."""
+
+    def ready(self, mapped: Mapped) -> pa.Table:
+        """What can be known of a chunk while the one before is written."""
+        return identity.identifying(mapped.calls, self.job.rules, self.job.store.secret)
 
     def chunk(self, mapped: Mapped, identifying: pa.Table, rows: int, clock: Stages) -> int:
         """Resolve and commit one mapped chunk, whole. Returns how many rows it held."""
@@ -225,7 +257,7 @@ class _Apply:
                 )
                 self._tally(outcome)
                 self._applied(outcome)
-            ledger.remember(mapped)
+            ledger.remember(mapped.state)
             ledger.reject(mapped.rejected)
             ledger.record()
 

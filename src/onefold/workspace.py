@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from onefold import config, runs
-from onefold.errors import Disabled, InvalidWorkspace, LoginFailed, NotFound, StoreError, WarehouseError
+from onefold.errors import Disabled, EndpointError, InvalidWorkspace, LoginFailed, NotFound, StoreError, WarehouseError
 from onefold.nearest import nearest
 from onefold.roles import ADMIN, EDITOR, VIEWER, Who, here, needs
 from onefold.runs import LISTENS, Outcome, Runs, Task, now
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from onefold.cancel import Cancel
     from onefold.catalog import Catalog
     from onefold.debugger import Cursor
+    from onefold.deliver import Remote
     from onefold.plan import Change
     from onefold.rules import Rules
     from onefold.sessions import Session, Sessions
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from onefold.warehouses import Table, Warehouse
 
 FILE = "onefold.yaml"
+# Where the stores of remote destinations are, below `home`; no slug of a space begins so.
+REMOTE = "destinations/"
 # What stays of a variable that is not set.
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
@@ -189,9 +192,11 @@ class Workspace:
     # --- spaces ---------------------------------------------------------------------------------------
 
     def space(self, slug: str, workspace: config.Workspace | None = None) -> Store:
-        """Open the store of a space. Raises NotFound, StoreError."""
+        """Open the store of a space, or of a remote destination (REMOTE and its slug). Raises NotFound, StoreError."""
         from onefold import stores
 
+        if slug.startswith(REMOTE):
+            return stores.open("sqlite", self.home / f"{slug}.db")
         space = pick((workspace or self.applied).spaces, slug, "space")
         return stores.open(space.store, self.home / "spaces" / f"{slug}.db")
 
@@ -402,6 +407,7 @@ class Workspace:
         return {
             f"{destination.slug}/{mapping.slug}": _profile_source(self.applied, mapping)[1].slug
             for destination, mapping in self.mappings()
+            if destination.endpoint == "local"
         }
 
     # --- mappings -------------------------------------------------------------------------------------
@@ -423,20 +429,27 @@ class Workspace:
         workspace: config.Workspace,
         store: Store,
     ) -> Job:
-        """What a sync of a mapping needs."""
+        """What a sync of a mapping needs. Raises NotFound, EndpointError."""
+        from onefold.rules import Rules
         from onefold.sync import Job
 
         model = pick(workspace.models, mapping.model, "model")
-        space, source = _profile_source(workspace, mapping)
+        remote, rules, source = None, None, destination.slug
+        if destination.endpoint == "local":
+            space, through = _profile_source(workspace, mapping)
+            rules, source = self.rules(space.slug, workspace), through.slug
+        else:
+            remote = _remote(workspace, destination, mapping)
         return Job(
             path=f"{destination.slug}/{mapping.slug}",
             mapping=mapping,
             model=model,
-            source=source.slug,
+            source=source,
             warehouse=self.warehouse(model.source, workspace),
             store=store,
-            rules=self.rules(space.slug, workspace),
+            rules=rules or Rules.of(config.Space("", "")),
             temp=self.home / "tmp",
+            remote=remote,
         )
 
     def test_mapping(self, selector: str, key: str | None = None) -> dict[str, Any]:
@@ -449,8 +462,7 @@ class Workspace:
         mapping = pick(destination.mappings, name, "mapping")
         if not mapping.model:
             raise Disabled(f"mapping {selector} {LISTENS}")
-        space, _ = _profile_source(workspace, mapping)
-        with self.space(space.slug, workspace) as store:
+        with self.space(_kept(workspace, destination, mapping), workspace) as store:
             return preview.mapping(self.job(destination, mapping, workspace, store), key)
 
     @needs(EDITOR)
@@ -522,7 +534,7 @@ class Workspace:
         return Task(
             path=f"{destination.slug}/{mapping.slug}",
             off=off,
-            space="" if off else _profile_source(self.applied, mapping)[0].slug,
+            space="" if off else _kept(self.applied, destination, mapping),
             job=partial(self.job, destination, mapping, self.applied),
             recipe={} if off else _recipe(shown, destination.slug, mapping.slug),
         )
@@ -637,3 +649,26 @@ def _profile_source(workspace: config.Workspace, mapping: config.Mapping) -> tup
     if found is None:
         raise NotFound(f"mapping {mapping.slug}: no profile source {mapping.engage_space!r}; add it to a space")
     return found
+
+
+def _kept(workspace: config.Workspace, destination: config.Destination, mapping: config.Mapping) -> str:
+    """Where the state and the runs of a mapping are kept: its space, or a store of its remote destination."""
+    if destination.endpoint != "local":
+        return f"{REMOTE}{destination.slug}"
+    return _profile_source(workspace, mapping)[0].slug
+
+
+def _remote(workspace: config.Workspace, destination: config.Destination, mapping: config.Mapping) -> Remote:
+    """Where a mapping of a remote destination delivers to. Raises EndpointError."""
+    from onefold import meaning
+    from onefold.deliver import Remote
+
+    found = workspace.profile_source(mapping.engage_space)
+    write_key = (found[1].write_key if found else None) or mapping.engage_space
+    for text in (destination.endpoint, write_key):
+        if unset := _VARIABLE.search(text):
+            said = f"destination {destination.slug} needs the environment variable {unset[1]}, which is not set"
+            raise EndpointError(said, code="missing_variable")
+    for why in meaning.elsewhere(workspace, destination, destination.endpoint):
+        raise EndpointError(f"destination {destination.slug}: {why}", code="region_mismatch")
+    return Remote(destination.endpoint, write_key, destination.rate, destination.retry.days, destination.retry.runs)

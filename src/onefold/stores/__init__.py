@@ -84,6 +84,13 @@ STEPS: list[list[str]] = [
         " record {text}, at {integer} not null)",
         "create index rejected_run on rejected (run)",
     ],
+    [
+        # The call that a rejected row became, if it became one.
+        "alter table rejected add column call {text}",
+        # The keys whose calls a remote endpoint has not taken: since when (µs), and in how many runs.
+        "create table failing (mapping {integer} not null, key {text} not null, since {integer} not null,"
+        " runs {integer} not null, primary key (mapping, key)) {clustered}",
+    ],
 ]
 # The schema number of the first step.
 FIRST = 2
