@@ -68,6 +68,13 @@ RUN = sa.Table(
     sa.Column("recipe", sa.String),  # the digest of what was run
     sa.Index("ix_run_mapping", "mapping", "started_at"),
 )
+SCHEDULE = sa.Table(
+    "schedule",
+    METADATA,
+    sa.Column("mapping", sa.String, primary_key=True),  # DEST/MAPPING, while it is synced by a schedule
+    sa.Column("said", sa.String, nullable=False),  # the schedule in words
+    sa.Column("since", sa.BigInteger, nullable=False),  # µs since the epoch
+)
 RECIPE = sa.Table(
     "recipe",
     METADATA,
@@ -275,12 +282,12 @@ class Catalog:
                     raise StoreError("the catalog was written by a newer Onefold; upgrade this one to open it")
         from onefold import migrations
 
-        with self._alone():
+        with self.alone():
             migrations.upgrade(self._engine)
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """While the tables are brought up to date, no other process does it too."""
+    def alone(self) -> Iterator[None]:
+        """What is done here no other process does meanwhile: bring the tables up to date, or start what is due."""
         if isinstance(self._place, Path):
             from filelock import FileLock
 
@@ -491,6 +498,36 @@ class Catalog:
             mine = sa.select(RUN).where(RUN.c.mapping == mapping)
             newest = mine.order_by(RUN.c.started_at.desc(), RUN.c.run_id.desc()).limit(limit)
             return [Run(**row._mapping) for row in connection.execute(newest)]
+
+    def running(self) -> list[Run]:
+        """The runs that say they are under way."""
+        with self._transaction() as connection:
+            return [Run(**row._mapping) for row in connection.execute(sa.select(RUN).where(RUN.c.status == "running"))]
+
+    def ended_well(self, mapping: str) -> int | None:
+        """When a mapping was last synced well; None if it never was."""
+        well = (RUN.c.mapping == mapping) & RUN.c.status.in_(("succeeded", "partly"))
+        with self._transaction() as connection:
+            at: int | None = connection.execute(sa.select(sa.func.max(RUN.c.finished_at)).where(well)).scalar()
+            return at
+
+    def moved(self) -> tuple[int | None, int | None]:
+        """When a run last began and last ended: while they stay the same, so do the runs."""
+        with self._transaction() as connection:
+            began = connection.execute(sa.select(sa.func.max(RUN.c.started_at))).scalar()
+            return began, connection.execute(sa.select(sa.func.max(RUN.c.finished_at))).scalar()
+
+    def schedules(self, said: dict[str, str], at: int) -> dict[str, int]:
+        """Since when each mapping has had its schedule: the one that it has in `said`, new ones since `at`."""
+        with self._transaction() as connection:
+            kept = {row.mapping: row for row in connection.execute(sa.select(SCHEDULE))}
+            since = {path: kept[path].since for path, text in said.items() if path in kept and kept[path].said == text}
+            for path in kept.keys() - since.keys():
+                connection.execute(SCHEDULE.delete().where(SCHEDULE.c.mapping == path))
+            for path in said.keys() - since.keys():
+                connection.execute(SCHEDULE.insert().values(mapping=path, said=said[path], since=at))
+                since[path] = at
+        return since
 
     def delivered(self, mapping: str) -> int:
         """When a mapping's run last sent something; if none did, when the configuration was applied last."""

@@ -219,6 +219,10 @@ class Runs:
         """The newest runs first."""
         return [_view(run) for run in self._catalog.runs(limit)]
 
+    def newest_of(self, path: str) -> dict[str, Any] | None:
+        """The newest run of a mapping."""
+        return next((_view(run) for run in self._catalog.runs_of(path, 1)), None)
+
     def follow(self, run_id: str) -> dict[str, Any]:
         """One run as it is now, out of the catalog alone. Raises NotFound."""
         return _view(self._catalog.run(run_id))

@@ -137,6 +137,7 @@ class Workspace:
             keys = {source.slug: source.write_key for space in workspace.spaces for source in space.sources}
             self.catalog.configure(self.document.data, now(), keys)
             self.__dict__.pop("applied", None)
+            self.timetable()  # schedules that are new count from now
             self.note("apply", FILE, lines(changes))
         return changes
 
@@ -514,7 +515,8 @@ class Workspace:
         """Start a sync of one mapping, DEST/MAPPING, in a process of its own; its run_id. Raises NotFound, Disabled."""
         (task,) = self._tasks(selector)
         run_id = self._runs.start(task, self.folder, full=full, allow_deletes=allow_deletes, started_by=started_by)
-        self.note("sync", selector, [f"run {run_id}", *(["full"] * full), *(["deletes allowed"] * allow_deletes)])
+        if started_by != "schedule":
+            self.note("sync", selector, [f"run {run_id}", *(["full"] * full), *(["deletes allowed"] * allow_deletes)])
         return run_id
 
     @needs(EDITOR)
@@ -614,6 +616,29 @@ class Workspace:
     def run(self, run_id: str) -> dict[str, Any]:
         """One run, with what it ran and its rejected rows counted by code. Raises NotFound."""
         return self._runs.show(run_id)
+
+    def timetable(self) -> list[dict[str, Any]]:
+        """For each mapping: its schedule in words, why it is not synced, its last run, and when it is due next.
+
+        `next_due` is in the past where `onefold serve` has to make up for it. Raises NotFound.
+        """
+        from onefold import scheduler, times
+
+        due = {entry.path: entry.due for entry in scheduler.entries(self, now())}
+        lines = []
+        for destination, mapping in self.mappings():
+            path = f"{destination.slug}/{mapping.slug}"
+            newest, at = self._runs.newest_of(path), due.get(path)
+            lines.append(
+                {
+                    "mapping": path,
+                    "schedule": "manual" if mapping.schedule is None else str(mapping.schedule),
+                    "off": runs.off(destination, mapping),
+                    "last_run": newest,
+                    "next_due": None if at is None else times.text(at),
+                }
+            )
+        return lines
 
     def follow(self, run_id: str) -> dict[str, Any]:
         """One run as it is now: while it is under way with its `progress`. Raises NotFound."""

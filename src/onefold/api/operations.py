@@ -97,6 +97,13 @@ def _mapping(mapping: config.Mapping) -> dict[str, Any]:
     return {**asdict(mapping), "schedule": None if mapping.schedule is None else str(mapping.schedule)}
 
 
+def _due(workspace: Workspace, given: Given, mapping: config.Mapping) -> dict[str, Any]:
+    """A mapping with its last run and when it is due."""
+    path = f"{given['destination']}/{mapping.slug}"
+    (line,) = [line for line in workspace.timetable() if line["mapping"] == path]
+    return {**_mapping(mapping), "last_run": line["last_run"], "next_due": line["next_due"]}
+
+
 def _all(kind: str, view: Callable[[Any], Any]) -> Run:
     """Lists what was applied: the spaces, the sources …"""
     return lambda workspace, _: {"data": [view(item) for item in getattr(workspace.configuration(), f"{kind}s")]}
@@ -231,10 +238,12 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("showDestination", "GET", _DESTINATION, "One destination",
               _one("destination", _destination), DESTINATION),
     Operation("listMappings", "GET", f"{_DESTINATION}/mappings", "The mappings of a destination",
-              lambda workspace, given: {"data": [_mapping(item) for item in _mappings(workspace, given)]},
+              lambda workspace, given: {"data": [_due(workspace, given, item) for item in _mappings(workspace, given)]},
               several(MAPPING)),
     Operation("showMapping", "GET", _MAPPING, "One mapping",
-              lambda workspace, given: _mapping(pick(_mappings(workspace, given), given["mapping"], "mapping")),
+              lambda workspace, given: _due(
+                  workspace, given, pick(_mappings(workspace, given), given["mapping"], "mapping")
+              ),
               MAPPING),
     Operation("testMapping", "POST", f"{_MAPPING}/test", "A row, its call, and what that would do; changes nothing",
               lambda workspace, given: workspace.test_mapping(_path(given), given["key"]), _TRIED,

@@ -122,3 +122,20 @@ def runs_cancel(run_id: str, folder: Folder = HERE, as_json: Json = False) -> No
         dump(run)
     else:
         typer.echo(f"Asked {run['mapping']} to stop; `onefold runs watch {run['run_id']}` tells when it has")
+
+
+@runs_app.command("next")
+def runs_next(folder: Folder = HERE, as_json: Json = False) -> None:
+    """Show when each mapping is synced next, by its schedule, while `onefold serve` runs."""
+    lines = workspace(folder).timetable()
+    if as_json:
+        for line in lines:
+            dump(line)
+        return
+    columns = ["mapping", "schedule", "last_run", "status", "next_due"]
+    table = []
+    for line in lines:
+        last = line["last_run"] or {}
+        due = line["next_due"] or ("off" if line["off"] else "")
+        table.append([line["mapping"], line["schedule"], *(cell(last.get(x)) for x in ("started_at", "status")), due])
+    grid(columns, table)

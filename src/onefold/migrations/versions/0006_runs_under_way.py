@@ -1,4 +1,4 @@
-"""Runs as they go: progress, requests to cancel, what was run; the rows of each stage beside its seconds."""
+"""Runs as they go: progress, requests to cancel, what ran, the rows of each stage; since when schedules are."""
 
 from __future__ import annotations
 
@@ -14,6 +14,12 @@ def upgrade() -> None:
         "recipe",
         sa.Column("digest", sa.String, primary_key=True),
         sa.Column("data", sa.JSON, nullable=False),
+    )
+    op.create_table(
+        "schedule",
+        sa.Column("mapping", sa.String, primary_key=True),
+        sa.Column("said", sa.String, nullable=False),
+        sa.Column("since", sa.BigInteger, nullable=False),
     )
     for column in (
         sa.Column("birth", sa.String),
