@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta, tzinfo
-from datetime import time as Time
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
 
 from onefold.report import Part
 
@@ -109,9 +108,9 @@ def interval(part: Part, key: str, such: str) -> int | None:
 
 def _times(part: Part) -> tuple[str, ...]:
     times = (part.text("at"),) if isinstance(part.value["at"], str) else part.texts("at") or ()
-    for time in times if part.open("at") else ():
-        if not re.fullmatch(r"([01][0-9]|2[0-3]):[0-5][0-9]", time):
-            part.refuse("at", f"{time!r} is no time of the day; write hours and minutes, such as '09:00'")
+    for said in times if part.open("at") else ():
+        if not re.fullmatch(r"([01][0-9]|2[0-3]):[0-5][0-9]", said):
+            part.refuse("at", f"{said!r} is no time of the day; write hours and minutes, such as '09:00'")
     if part.value["at"] == []:
         part.refuse("at", "names no time; write hours and minutes, such as '09:00'")
     return tuple(sorted(set(times)))
@@ -182,7 +181,7 @@ def following(schedule: Every | At | Cron, after: datetime, since: datetime) -> 
         day = today + timedelta(days=offset)
         if day.weekday() in days:
             for said in schedule.times:
-                moment = _moment(day, Time.fromisoformat(said), zone)
+                moment = _moment(day, time.fromisoformat(said), zone)
                 if moment > after:
                     return moment
     return None
@@ -194,7 +193,7 @@ def _zone(name: str) -> tzinfo:
     return UTC if name == "UTC" else ZoneInfo(name)
 
 
-def _moment(day: date, at: Time, zone: tzinfo) -> datetime:
+def _moment(day: date, at: time, zone: tzinfo) -> datetime:
     """When a clock shows a time for the first time, or leaps over it."""
     local = datetime.combine(day, at, zone)
     moment = local.astimezone(UTC)

@@ -132,7 +132,8 @@ def serve(
     """Serve until SIGINT or SIGTERM. Raises OnefoldError.
 
     `url` is the address by which people reach it, where that is another one: behind a proxy, or by a name. `said` is
-    told the address, and the one-time link by which the first user is made while there is none.
+    told the address, and the one-time link by which the first user is made while there is none. `syncs`: how many
+    scheduled ones may run at once.
     """
     workspace.begin()
     workspace.applied  # noqa: B018 - it says what is missing

@@ -127,6 +127,7 @@ class Workspace:
     @needs(EDITOR)
     def apply(self) -> list[Change]:
         """Make the file the configuration, open its spaces, and give every profile source a write key."""
+        from onefold import scheduler
         from onefold.plan import lines
 
         changes = self.plan()
@@ -137,7 +138,7 @@ class Workspace:
             keys = {source.slug: source.write_key for space in workspace.spaces for source in space.sources}
             self.catalog.configure(self.document.data, now(), keys)
             self.__dict__.pop("applied", None)
-            self.timetable()  # schedules that are new count from now
+            scheduler.entries(self, now())  # schedules that are new count from now
             self.note("apply", FILE, lines(changes))
         return changes
 
