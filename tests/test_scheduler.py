@@ -187,7 +187,7 @@ def test_a_changed_schedule_counts_from_then_and_what_is_off_is_not_run(tmp_path
         assert clock.ready() == []
         clock.at += HOUR
         assert clock.ready() == ([] if "enabled" in changes else ["often"])
-    (line,) = clock.workspace.timetable()
+    (line,) = clock.workspace.again().timetable()
     assert (line["next_due"], line["schedule"]) == (None, "every 30m")
     assert "disabled" in line["off"]
 
