@@ -246,6 +246,7 @@ THERE = {
     "destination": "d",
     "mapping": "off",
     "user": "ada",
+    "alert": "none",  # what it would send is tried in test_alerts
     "identifier": "email:ada@x",
 }
 

@@ -54,11 +54,15 @@ class InvalidTrigger(OnefoldError):
 
 
 class RowRejected(OnefoldError):
-    """A row or call that was refused; `fields` names what was wrong with it (reference, section 1)."""
+    """A row or call that was refused; `fields` names what was wrong with it (reference, section 1).
+
+    `call` is the call that the row became, as JSON, if it became one.
+    """
 
     def __init__(self, code: str, message: str, fields: Sequence[str] = ()) -> None:
         super().__init__(message, code=code)
         self.fields = tuple(fields)
+        self.call: str | None = None
 
 
 class WarehouseError(OnefoldError):
@@ -79,6 +83,12 @@ class ValueRefused(StoreError):
     code = "value_refused"
 
 
+class EndpointError(OnefoldError):
+    """A remote endpoint that takes no calls from us now; what it has acknowledged is recorded, the rest waits."""
+
+    code = "endpoint_error"
+
+
 class NotFound(OnefoldError):
     """The thing asked for does not exist; the sentence lists what does."""
 
@@ -95,6 +105,19 @@ class SyncStopped(OnefoldError):
     """A run that stopped itself; what its committed chunks did stays, the rest waits."""
 
     code = "sync_stopped"
+
+
+class NotRunning(OnefoldError):
+    """A run that was to be cancelled is over."""
+
+    code = "not_running"
+
+
+class Cancelled(OnefoldError):
+    """A run that somebody stopped; `code` is `stopped` where its process was told to end."""
+
+    code = "cancelled"
+    STAYS = "what was committed stays, and the next sync goes on with the rest"
 
 
 class Forbidden(OnefoldError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,7 +24,14 @@ class Shape:
 
     def call(self, event: Mapping[str, Any], arrival: Arrival, rules: Rules) -> dict[str, Any] | None:
         """The call that an event becomes, or None if the trigger leaves it out. Raises RowRejected."""
-        return calls.call(self.message(event), arrival, rules) if self.trigger.matches(event) else None
+        if not self.trigger.matches(event):
+            return None
+        message = self.message(event)
+        try:
+            return calls.call(message, arrival, rules)
+        except RowRejected as error:
+            error.call = json.dumps(message)
+            raise
 
     def message(self, event: Mapping[str, Any]) -> dict[str, Any]:
         """The call of an event that is selected, in the wire format. Raises RowRejected."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from onefold import apply, calls, canonical, diff, identity, profiles, sync, trigger
+from onefold import apply, calls, canonical, diff, endpoints, identity, profiles, secret, sync, trigger
 from onefold.apply import Applied
 from onefold.calls import Arrival
 from onefold.errors import NotFound, RowRejected
@@ -50,13 +50,17 @@ def mapping(job: Job, key: str | None) -> dict[str, Any]:
     except RowRejected as error:
         return {"row": found, "selected": False, "calls": [], "rejected": _why(error), "effects": []}
     arrival = Arrival(job.source, now, said["messageId"])
-    return {"row": found, **event(said, rows.shape, arrival, job.store, job.rules)}
+    remote = None if job.remote is None else secret.mask(endpoints.address(job.remote.endpoint))
+    return {"row": found, **event(said, rows.shape, arrival, job.store, job.rules, remote)}
 
 
-def event(said: dict[str, Any], shape: Shape, arrival: Arrival, store: Store, rules: Rules) -> dict[str, Any]:
+def event(
+    said: dict[str, Any], shape: Shape, arrival: Arrival, store: Store, rules: Rules, remote: str | None = None
+) -> dict[str, Any]:
     """An event, the call that a mapping makes of it, and what that would do to which profiles.
 
-    Returns `event`, `selected` (by the trigger), `calls`, `rejected` and `effects`; `arrival` is that of the call.
+    Returns `event`, `selected` (by the trigger), `calls`, `rejected` and `effects`; `arrival` is that of the call. Of
+    what goes to a `remote` endpoint it returns `delivered_to`: what it does there is not ours to know.
     """
     tried = {"event": said, "selected": shape.trigger.matches(said), "calls": [], "rejected": None, "effects": []}
     if not tried["selected"]:
@@ -68,6 +72,8 @@ def event(said: dict[str, Any], shape: Shape, arrival: Arrival, store: Store, ru
             batch = calls.table([calls.call(message, arrival, rules)])
         except RowRejected as error:
             return {**tried, "rejected": _why(error)}
+        if remote is not None:
+            return {**tried, "delivered_to": remote}
         return {**tried, "effects": list(_effects(store, rules, batch))}
 
 

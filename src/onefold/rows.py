@@ -24,9 +24,9 @@ from onefold.rules import Rules
 MAX_VALUE_BYTES = 128 * 1024
 MAX_RECORD_BYTES = 512 * 1024
 
-# What is remembered of a row: STATE, and whether the state has its key already.
-REMEMBERED = pa.schema([*state.STATE, ("known", pa.bool_())])
-_REJECTED = {"new": state.REJECTED_NEW, "updated": state.REJECTED_UPDATED, "deleted": state.REJECTED_DELETED}
+# What is remembered of a row: STATE, whether the state has its key already, and its event.
+REMEMBERED = pa.schema([*state.STATE, ("known", pa.bool_()), ("event", pa.string())])
+REJECTED = {"new": state.REJECTED_NEW, "updated": state.REJECTED_UPDATED, "deleted": state.REJECTED_DELETED}
 
 Places = np.ndarray[Any, np.dtype[np.int64]]
 Rejected = tuple[str | None, str | None, RowRejected, str | None]  # key, event, why, record
@@ -131,6 +131,7 @@ class Rows:
             "status": status,
             "version": np.full(rows, origin.version),
             "known": chunk["known"],
+            "event": chunk["event"],
         }
         remembered = pa.table([columns[name] for name in REMEMBERED.names], schema=REMEMBERED)
         chosen = chunk if selected.all() else chunk.filter(selected)
@@ -151,7 +152,7 @@ class Rows:
             except RowRejected as error:
                 rejected.append((row["key"], event, error, row["record"]))
                 # What was not accepted did not happen: the counter stays.
-                remembered.append((*seen, counter - 1, _REJECTED[event], self.origin.version, row["known"]))
+                remembered.append((*seen, counter - 1, REJECTED[event], self.origin.version, row["known"], event))
                 continue
             if call is None:
                 filtered += 1
@@ -161,7 +162,7 @@ class Rows:
             status = state.FILTERED if call is None else state.SENT
             if event == "deleted":
                 status = state.GONE
-            remembered.append((*seen, counter, status, self.origin.version, row["known"]))
+            remembered.append((*seen, counter, status, self.origin.version, row["known"], event))
         told = identity.table(REMEMBERED, remembered)
         return Mapped(calls.table(made), np.array(places, np.int64), told, rejected, filtered)
 
@@ -170,9 +171,8 @@ class Rows:
     def one(self, row: Mapping[str, Any], event: str, counter: int) -> dict[str, Any] | None:
         """The call that a row becomes, or None if the trigger leaves it out. Raises RowRejected."""
         said = self.event(row, event, counter)
-        return self.shape.call(
-            said, Arrival(self.origin.source, self.origin.received_at, said["messageId"]), self.rules
-        )
+        arrival = Arrival(self.origin.source, self.origin.received_at, said["messageId"])
+        return self.shape.call(said, arrival, self.rules)
 
     def event(self, row: Mapping[str, Any], event: str, counter: int, *, limits: bool = True) -> dict[str, Any]:
         """A changed row as the event that mappings read (reference, section 2).

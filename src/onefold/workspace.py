@@ -12,15 +12,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from onefold import config, runs
-from onefold.errors import Disabled, InvalidWorkspace, LoginFailed, NotFound, StoreError, WarehouseError
+from onefold.errors import Disabled, EndpointError, InvalidWorkspace, LoginFailed, NotFound, StoreError, WarehouseError
 from onefold.nearest import nearest
 from onefold.roles import ADMIN, EDITOR, VIEWER, Who, here, needs
 from onefold.runs import Outcome, Runs, Task, now
 
 if TYPE_CHECKING:
     from onefold.calls import Arrival
+    from onefold.cancel import Cancel
     from onefold.catalog import Catalog
     from onefold.debugger import Cursor
+    from onefold.deliver import Remote
     from onefold.events import Selected
     from onefold.plan import Change
     from onefold.rules import Rules
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
     from onefold.warehouses import Table, Warehouse
 
 FILE = "onefold.yaml"
+# Where the stores of remote destinations are, below `home`; no slug of a space begins so.
+REMOTE = "destinations/"
 # What stays of a variable that is not set.
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
@@ -125,6 +129,7 @@ class Workspace:
     @needs(EDITOR)
     def apply(self) -> list[Change]:
         """Make the file the configuration, open its spaces, and give every profile source a write key."""
+        from onefold import scheduler
         from onefold.plan import lines
 
         changes = self.plan()
@@ -135,6 +140,7 @@ class Workspace:
             keys = {source.slug: source.write_key for space in workspace.spaces for source in space.sources}
             self.catalog.configure(self.document.data, now(), keys)
             self.__dict__.pop("applied", None)
+            scheduler.entries(self, now())  # schedules that are new count from now
             self.note("apply", FILE, lines(changes))
         return changes
 
@@ -190,9 +196,11 @@ class Workspace:
     # --- spaces ---------------------------------------------------------------------------------------
 
     def space(self, slug: str, workspace: config.Workspace | None = None) -> Store:
-        """Open the store of a space. Raises NotFound, StoreError."""
+        """Open the store of a space, or of a remote destination (REMOTE and its slug). Raises NotFound, StoreError."""
         from onefold import stores
 
+        if slug.startswith(REMOTE):
+            return stores.open("sqlite", self.home / f"{slug}.db")
         space = pick((workspace or self.applied).spaces, slug, "space")
         return stores.open(space.store, self.home / "spaces" / f"{slug}.db")
 
@@ -451,11 +459,18 @@ class Workspace:
         with closing(Inbox(self.home / FILE)) as inbox:
             return usage.read(inbox, self._through(), synced)
 
+    def storage(self) -> list[dict[str, Any]]:
+        """What takes how much: `where`, `what`, rows, and bytes where they are known. Raises OnefoldError."""
+        from onefold import storage
+
+        return list(storage.read(self))
+
     def _through(self) -> dict[str, str]:
         """DEST/MAPPING -> the profile source it sends through."""
         return {
             f"{destination.slug}/{mapping.slug}": _profile_source(self.applied, mapping)[1].slug
             for destination, mapping in self.mappings()
+            if destination.endpoint == "local"
         }
 
     # --- mappings -------------------------------------------------------------------------------------
@@ -477,20 +492,27 @@ class Workspace:
         workspace: config.Workspace,
         store: Store,
     ) -> Job:
-        """What a sync of a mapping needs."""
+        """What a sync of a mapping needs. Raises NotFound, EndpointError."""
+        from onefold.rules import Rules
         from onefold.sync import Job
 
         model = pick(workspace.models, mapping.model, "model")
-        space, source = _profile_source(workspace, mapping)
+        remote, rules, source = None, None, destination.slug
+        if destination.endpoint == "local":
+            space, through = _profile_source(workspace, mapping)
+            rules, source = self.rules(space.slug, workspace), through.slug
+        else:
+            remote = _remote(workspace, destination, mapping)
         return Job(
             path=f"{destination.slug}/{mapping.slug}",
             mapping=mapping,
             model=model,
-            source=source.slug,
+            source=source,
             warehouse=self.warehouse(model.source, workspace),
             store=store,
-            rules=self.rules(space.slug, workspace),
+            rules=rules or Rules.of(config.Space("", "")),
             temp=self.home / "tmp",
+            remote=remote,
         )
 
     def test_mapping(
@@ -510,13 +532,14 @@ class Workspace:
         mapping = pick(destination.mappings, name, "mapping")
         space, source = _profile_source(workspace, mapping)
         if not mapping.model:
+            space, source = _profile_source(workspace, mapping)
             selected = Selected(selector, mapping, source.slug)
             said, arrival = self._tried(destination.source, selected, event, key)
             with self.space(space.slug, workspace) as store:
                 return preview.event(said, selected.shape, arrival, store, self.rules(space.slug, workspace))
         if event is not None:
             raise Disabled(f"mapping {selector} reads rows; try one with --key, not --event", code="other_kind")
-        with self.space(space.slug, workspace) as store:
+        with self.space(_kept(workspace, destination, mapping), workspace) as store:
             return preview.mapping(self.job(destination, mapping, workspace, store), key)
 
     @needs(EDITOR)
@@ -531,40 +554,68 @@ class Workspace:
         effect: Callable[[dict[str, Any]], None] | None = None,
         started_by: str = "cli",
         run_id: str | None = None,
+        cancel: Cancel | None = None,
     ) -> Iterator[Outcome]:
         """Sync the applied mappings that are selected, one after another; a failed one stops no other.
 
         `progress` gives each mapping a function to report to; `effect` is told, by name, of the first profiles that
         each chunk creates, updates and merges, and of the first rows that it rejects. A dry run takes everything
         back at its end, so that each mapping sees what those before it would have done. `run_id` is that of a run
-        which was announced, where one mapping is selected.
+        which was announced, where one mapping is selected. `cancel` stops them from another thread.
         """
-        return self._runs.sync(
-            [self._task(destination, mapping) for destination, mapping in self.mappings(selector)],
+        outcomes = self._runs.sync(
+            self._tasks(selector),
             progress=progress,
             effect=effect,
             started_by=started_by,
             run_id=run_id,
+            cancel=cancel,
             full=full,
             dry_run=dry_run,
             allow_deletes=allow_deletes,
         )
+        return outcomes if dry_run or not self.applied.alerts else self._telling(outcomes)
+
+    def _telling(self, outcomes: Iterator[Outcome]) -> Iterator[Outcome]:
+        """The same outcomes; who is to hear of one is told."""
+        from onefold.notify import Notifier
+
+        with closing(Notifier(self)) as notifier:
+            for outcome in outcomes:
+                if outcome.run_id is not None:
+                    notifier.ended(outcome.run_id)
+                yield outcome
 
     @needs(EDITOR)
     def start(self, selector: str, *, full: bool = False, allow_deletes: bool = False, started_by: str) -> str:
         """Start a sync of one mapping, DEST/MAPPING, in a process of its own; its run_id. Raises NotFound, Disabled."""
-        ((destination, mapping),) = self.mappings(selector)
-        task = self._task(destination, mapping)
+        (task,) = self._tasks(selector)
         run_id = self._runs.start(task, self.folder, full=full, allow_deletes=allow_deletes, started_by=started_by)
-        self.note("sync", selector, [f"run {run_id}", *(["full"] * full), *(["deletes allowed"] * allow_deletes)])
+        if started_by != "schedule":
+            self.note("sync", selector, [f"run {run_id}", *(["full"] * full), *(["deletes allowed"] * allow_deletes)])
         return run_id
 
-    def _task(self, destination: config.Destination, mapping: config.Mapping) -> Task:
-        """A mapping to be synced."""
+    @needs(EDITOR)
+    def cancel(self, run_id: str) -> dict[str, Any]:
+        """Ask a run to stop, wherever it runs; the run. It looks twice a second. Raises NotFound, NotRunning."""
+        run = self._runs.cancel(run_id, self.who.name)
+        self.note("cancel", run["mapping"], [f"run {run['run_id']}"])
+        return run
+
+    def _tasks(self, selector: str | None) -> list[Task]:
+        """The selected mappings, to be synced."""
+        shown = self.configuration()
+        return [self._task(destination, mapping, shown) for destination, mapping in self.mappings(selector)]
+
+    def _task(self, destination: config.Destination, mapping: config.Mapping, shown: config.Workspace) -> Task:
         off = runs.off(destination, mapping)
-        space = "" if off else _profile_source(self.applied, mapping)[0].slug
-        job = partial(self.job, destination, mapping, self.applied)
-        return Task(f"{destination.slug}/{mapping.slug}", off, space, job)
+        return Task(
+            path=f"{destination.slug}/{mapping.slug}",
+            off=off,
+            space="" if off else _kept(self.applied, destination, mapping),
+            job=partial(self.job, destination, mapping, self.applied),
+            recipe={} if off else _recipe(shown, destination.slug, mapping.slug),
+        )
 
     @needs(ADMIN)
     def copy(self, space: str, to: str) -> dict[str, int]:
@@ -587,6 +638,47 @@ class Workspace:
 
         return backup.write(self, file, said)
 
+    def sweep(self) -> Iterator[dict[str, Any]]:
+        """Delete what is older than `retention` says, and say what that was. Raises OnefoldError."""
+        from onefold import housekeeping
+
+        return housekeeping.sweep(self)
+
+    # --- alerts ---------------------------------------------------------------------------------------
+
+    def alerts(self, limit: int = 20) -> list[dict[str, Any]]:
+        """The alerts, without secrets: what each watches, what fires now, and its newest messages."""
+        from onefold import alerts, times
+
+        fires = [
+            {"alert": slug, "mapping": mapping, "rule": rule, "since": times.text(now.since), "count": now.count}
+            for (slug, mapping, rule), (now, _) in self.catalog.open_alerts().items()
+        ]
+        messages = [
+            {
+                **message.body,
+                "channel": message.channel,
+                "tries": message.tries,
+                "sent_at": times.text(message.sent_at) if message.sent_at else None,
+                "answer": message.answer,
+            }
+            for message in self.catalog.messages(limit)
+        ]
+        return [
+            {
+                **alerts.view(alert),
+                "fires": [line for line in fires if line["alert"] == alert.slug],
+                "messages": [line for line in messages if line["alert"] == alert.slug],
+            }
+            for alert in self.applied.alerts
+        ]
+
+    def test_alert(self, slug: str | None = None) -> list[dict[str, Any]]:
+        """Send a test message of an alert, or of all: alert, channel, sent, answer. Raises NotFound."""
+        from onefold import notify
+
+        return notify.test(self, slug)
+
     # --- runs -----------------------------------------------------------------------------------------
 
     @cached_property
@@ -598,8 +690,35 @@ class Workspace:
         return self._runs.newest(limit)
 
     def run(self, run_id: str) -> dict[str, Any]:
-        """One run, with its rejected rows counted by code. Raises NotFound."""
+        """One run, with what it ran and its rejected rows counted by code. Raises NotFound."""
         return self._runs.show(run_id)
+
+    def timetable(self) -> list[dict[str, Any]]:
+        """For each mapping: its schedule in words, why it is not synced, its last run, and when it is due next.
+
+        `next_due` is in the past where `onefold serve` has to make up for it. Raises NotFound.
+        """
+        from onefold import scheduler, times
+
+        due = {entry.path: entry.due for entry in scheduler.entries(self, now())}
+        lines = []
+        for destination, mapping in self.mappings():
+            path = f"{destination.slug}/{mapping.slug}"
+            newest, at = self._runs.newest_of(path), due.get(path)
+            lines.append(
+                {
+                    "mapping": path,
+                    "schedule": "manual" if mapping.schedule is None else str(mapping.schedule),
+                    "off": runs.off(destination, mapping),
+                    "last_run": newest,
+                    "next_due": None if at is None else times.text(at),
+                }
+            )
+        return lines
+
+    def follow(self, run_id: str) -> dict[str, Any]:
+        """One run as it is now: while it is under way with its `progress`. Raises NotFound."""
+        return self._runs.follow(run_id)
 
     def rejected(self, run_id: str, limit: int | None = None) -> Iterator[dict[str, Any]]:
         """The rejected rows of a run: key, event, code, fields, message and the row. Raises NotFound."""
@@ -617,9 +736,40 @@ def pick(items: Sequence[Any], slug: str, kind: str) -> Any:
     raise NotFound(f"no {kind} {slug!r}{hint}; {listed}")
 
 
+def _recipe(shown: config.Workspace, destination: str, slug: str) -> dict[str, Any]:
+    """The model and the mapping as they are shown."""
+    mapping = pick(pick(shown.destinations, destination, "destination").mappings, slug, "mapping")
+    schedule = None if mapping.schedule is None else str(mapping.schedule)
+    model = pick(shown.models, mapping.model, "model")
+    return {"model": {**vars(model)}, "mapping": {**vars(mapping), "schedule": schedule}}
+
+
 def _profile_source(workspace: config.Workspace, mapping: config.Mapping) -> tuple[config.Space, config.ProfileSource]:
     """The space and profile source that a mapping's `engage_space` names."""
     found = workspace.profile_source(mapping.engage_space)
     if found is None:
         raise NotFound(f"mapping {mapping.slug}: no profile source {mapping.engage_space!r}; add it to a space")
     return found
+
+
+def _kept(workspace: config.Workspace, destination: config.Destination, mapping: config.Mapping) -> str:
+    """Where the state and the runs of a mapping are kept: its space, or a store of its remote destination."""
+    if destination.endpoint != "local":
+        return f"{REMOTE}{destination.slug}"
+    return _profile_source(workspace, mapping)[0].slug
+
+
+def _remote(workspace: config.Workspace, destination: config.Destination, mapping: config.Mapping) -> Remote:
+    """Where a mapping of a remote destination delivers to. Raises EndpointError."""
+    from onefold import meaning
+    from onefold.deliver import Remote
+
+    found = workspace.profile_source(mapping.engage_space)
+    write_key = (found[1].write_key if found else None) or mapping.engage_space
+    for text in (destination.endpoint, write_key):
+        if unset := _VARIABLE.search(text):
+            said = f"destination {destination.slug} needs the environment variable {unset[1]}, which is not set"
+            raise EndpointError(said, code="missing_variable")
+    for why in meaning.elsewhere(workspace, destination, destination.endpoint):
+        raise EndpointError(f"destination {destination.slug}: {why}", code="region_mismatch")
+    return Remote(destination.endpoint, write_key, destination.rate, destination.retry.days, destination.retry.runs)
