@@ -30,6 +30,8 @@ SOURCE_TYPES = {
     "files": ("path",),
     "postgres": ("url", "statement_timeout"),
 }
+# Type of a profiles sync -> its option.
+TARGET_TYPES = {"duckdb": "path", "parquet": "path", "postgres": "url"}
 DESTINATION_TYPES = ("segment_profiles",)
 # Reference, section 1; what each takes stands in segment_profiles, which is too much to import for a word.
 ACTIONS = ("sendIdentify", "sendGroup", "sendTrack", "sendSubscription")
@@ -60,6 +62,7 @@ SHAPE = _keys(
             fields={},
         ),
     ),
+    profiles_syncs=_keys("slug name type path url schema", select=_keys("tables traits events")),
 )
 
 
@@ -159,12 +162,27 @@ class Destination:
 
 
 @dataclass(frozen=True)
+class ProfilesSync:
+    """A target of Profiles Sync: `to` is its path or URL, as typed; a pattern list of None selects all."""
+
+    slug: str
+    name: str
+    type: str
+    to: str
+    schema: str | None = None
+    tables: tuple[str, ...] | None = None
+    traits: tuple[str, ...] | None = None
+    events: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
 class Workspace:
     name: str
     spaces: tuple[Space, ...] = ()
     sources: tuple[Source, ...] = ()
     models: tuple[Model, ...] = ()
     destinations: tuple[Destination, ...] = ()
+    profiles_syncs: tuple[ProfilesSync, ...] = ()
 
     def profile_source(self, wanted: str) -> tuple[Space, ProfileSource] | None:
         """The profile source with a slug or write key, and its space."""
@@ -290,11 +308,11 @@ def _ambiguous(report: Report, workspace: Workspace, file: str) -> Iterator[str]
 def _workspace(report: Report, data: Any) -> Workspace:
     root = report.part({} if data is None else data, (), SHAPE)
     spaces, sources = root.parts("spaces"), root.parts("sources")
-    models, destinations = root.parts("models"), root.parts("destinations")
+    models, destinations, targets = root.parts("models"), root.parts("destinations"), root.parts("profiles_syncs")
     inputs = [space.parts("sources") for space in spaces]
     # A destination of one of these takes live calls; a warehouse of the same name goes before.
     live = _slugs(part for below in inputs for part in below) - _slugs(sources)
-    for parts in (spaces, sources, models, destinations, [part for below in inputs for part in below]):
+    for parts in (spaces, sources, models, destinations, targets, [part for below in inputs for part in below]):
         root.distinct(parts)
     return Workspace(
         name=root.text("workspace"),
@@ -302,6 +320,7 @@ def _workspace(report: Report, data: Any) -> Workspace:
         sources=tuple(_source(part) for part in sources),
         models=tuple(_model(part) for part in models),
         destinations=tuple(_destination(part, live) for part in destinations),
+        profiles_syncs=tuple(map(_profiles_sync, targets)),
     )
 
 
@@ -380,6 +399,26 @@ def _source(part: Part) -> Source:
         if "statement_timeout" in part:
             options["statement_timeout"] = part.whole("statement_timeout", 1)
     return Source(part.slug(), part.name(), kind, options)
+
+
+def _profiles_sync(part: Part) -> ProfilesSync:
+    kind, to = part.word("type", tuple(TARGET_TYPES)), ""
+    if kind in TARGET_TYPES:
+        option = TARGET_TYPES[kind]
+        for key in {*TARGET_TYPES.values()} - {option}:
+            if key in part.value:
+                part.refuse(key, f"a {kind} target takes no {key}; it has a {option}")
+        to = part.text(option)
+        if kind == "postgres" and part.open("url") and to.strip() and not _POSTGRES.match(to):
+            part.refuse("url", "must be a postgresql:// URL")
+    schema = part.optional("schema")
+    if schema is not None and part.open("schema") and not re.fullmatch(r"[a-z_][a-z0-9_]{0,62}", schema):
+        part.refuse("schema", f"{part.typed('schema')} is no schema; use a-z, 0-9 and _, beginning with a letter")
+    select = part.part("select")
+    return ProfilesSync(
+        *(part.slug(), part.name(), kind, to, schema),
+        *(select.texts(key) for key in ("tables", "traits", "events")),
+    )
 
 
 def _model(part: Part) -> Model:

@@ -18,11 +18,12 @@ from time import time_ns
 import duckdb
 import msgspec
 
+from onefold.errors import TargetError
 from onefold.profiles_sync import columns, tables
 from onefold.profiles_sync.columns import Family
 from onefold.profiles_sync.reading import Reading
 from onefold.profiles_sync.tables import PROFILES, TABLES, VIEWS, Table
-from onefold.profiles_sync.targets import Change, Target, TargetError
+from onefold.profiles_sync.targets import Change, Target
 from onefold.stores import Store
 
 FORMAT = 1
@@ -89,7 +90,7 @@ def sync(
     names: Mapping[str, str],
     selection: Selection,
     full: bool = False,
-    progress: Progress = lambda *_: None,
+    progress: Progress | None = None,
 ) -> Synced:
     """Bring the tables of a target up to what the space holds. `names`: of profile sources, by slug.
 
@@ -97,22 +98,23 @@ def sync(
     """
     with kernel(temp) as connection, store.snapshot(), closing(target):
         target.open(connection)
-        before = None if full else _position(store, target)
+        before = None if full else position(store, target)
         if before is not None and before.selection != selection:
             before = None
         anew: set[str] = set()
-        position = copy(before) if before else Position(_fingerprint(store), selection)
+        after = copy(before) if before else Position(_fingerprint(store), selection)
         notes: list[str] = []
         while True:
             reading = Reading(connection, store, names, before.seq if before else 0)
-            position.seq = reading.last
-            run = _Run(connection, reading, target, selection, before, position, anew)
+            after.seq = reading.last
+            run = _Run(connection, reading, target, selection, before, after, anew)
             try:
                 synced = run.run(progress)
             except _Retyped as found:
                 # Its tables are made anew, with what is known now.
                 notes += run.synced.notes
                 anew.add(found.family)
+                target.close()
                 target.open(connection)
                 continue
             synced.notes = notes + synced.notes
@@ -123,7 +125,7 @@ def copy(position: Position) -> Position:
     return msgspec.json.decode(msgspec.json.encode(position), type=Position)
 
 
-def _position(store: Store, target: Target) -> Position | None:
+def position(store: Store, target: Target) -> Position | None:
     """Where the target's tables leave off; None where there are none."""
     text = target.position()
     if text is None:
@@ -171,7 +173,7 @@ class _Run:
         self.synced = Synced(full=before is None)
         self.beside: dict[str, Table] = {}
 
-    def run(self, progress: Progress) -> Synced:
+    def run(self, progress: Progress | None) -> Synced:
         self.kernel.execute(f"set variable uuid_ts = make_timestamptz({time_ns() // 1000})")
         for name, table in TABLES.items():
             if self._wanted("tables", name):
@@ -186,7 +188,8 @@ class _Run:
             if self.whole:
                 self.kernel.execute(tables.single())
                 self._profiles()
-            progress(self.synced.calls, self.reading.last - after)
+            if progress:
+                progress(self.synced.calls, self.reading.last - after)
         self.reading.gather(whole=self.whole)
         self.kernel.execute(tables.whole(self.selection.traits))
         self._profiles()
@@ -221,7 +224,8 @@ class _Run:
         sharing = {name: table for name, table in self.beside.items() if table.family == family}
         known = self.position.families.setdefault(family, Family())
         before = known.columns()
-        learned = known.learn(names, {name for table in TABLES.values() for name in table.columns} | tables.OWN)
+        sharing_all = [table for table in (*TABLES.values(), *sharing.values()) if table.family == family]
+        learned = known.learn(names, {name for table in sharing_all for name in table.columns})
         self.synced.notes += [f"{family}: {note}" for note in learned.notes]
         if learned.retyped:
             self.synced.notes += [

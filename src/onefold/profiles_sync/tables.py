@@ -9,8 +9,6 @@ from onefold.profiles_sync.columns import KIND, MORE, Family
 from onefold.values import literal, quote
 
 TRAITS, ACCOUNT_TRAITS = "traits", "account_traits"  # families; that of an event is the name of its table
-# Columns that tables of events have beside those of the tables that are always there.
-OWN = {"event_text"}
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from onefold.errors import OnefoldError
+from onefold.errors import TargetError
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection as Kernel
@@ -23,14 +24,7 @@ TYPES = {"text": "varchar", "timestamp": "timestamptz"}
 POSITION, BESIDE = "_onefold", "__new"
 # The column that the rows of a profile are found by.
 KEY = "canonical_segment_id"
-# What a view or a table is that another tool may have made: it is never dropped.
 SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,62}")
-
-
-class TargetError(OnefoldError):
-    """A target cannot be reached, read or written; its tables are as they were."""
-
-    code = "target_error"
 
 
 @dataclass(frozen=True)
@@ -77,20 +71,20 @@ class Target(Protocol):
         """What stands for a table in a query of the kernel."""
 
 
-def open(to: str, folder: Path, schema: str) -> Target:  # noqa: A001 - the field's word
-    """The target of a URL or a path, which is relative to `folder`. Raises TargetError."""
-    if not SCHEMA.fullmatch(schema):
-        raise TargetError(f"{schema!r} cannot name a schema; use a-z, 0-9 and _, at most 63, beginning with a letter")
+def kind_of(to: str) -> str:
+    """The type of a target that is given as a URL or a path. Raises TargetError."""
     if re.match(r"postgres(ql)?://", to):
-        from onefold.profiles_sync.targets import postgres
-
-        return postgres.Target(to, schema)
+        return "postgres"
     if "://" in to:
-        raise TargetError(f"targets of {to.partition('://')[0]}:// are not known; write postgresql://…, a .duckdb file or a folder")
-    if to.endswith((".duckdb", ".db", ".ddb")):
-        from onefold.profiles_sync.targets import duckdb as file
+        scheme = to.partition("://")[0]
+        raise TargetError(f"targets of {scheme}:// are not known; write postgresql://…, a .duckdb file or a folder")
+    return "duckdb" if to.endswith((".duckdb", ".ddb", ".db")) else "parquet"
 
-        return file.Target(folder / to, schema)
-    from onefold.profiles_sync.targets import parquet
 
-    return parquet.Target(folder / to / schema)
+def open(kind: str, to: str, folder: Path, schema: str) -> Target:  # noqa: A001 - the field's word
+    """The target of a type, at a URL or a path, which is relative to `folder`. Raises TargetError."""
+    if not SCHEMA.fullmatch(schema):
+        raise TargetError(f"{schema!r} is no schema; use a-z, 0-9 and _, at most 63, beginning with a letter")
+    module = import_module(f"onefold.profiles_sync.targets.{kind}")
+    found: Target = module.Target(to, folder, schema)
+    return found

@@ -8,24 +8,25 @@ from pathlib import Path
 
 import duckdb
 
-from onefold.profiles_sync.targets import BESIDE, KEY, POSITION, TYPES, Change, TargetError
+from onefold.errors import TargetError
+from onefold.profiles_sync.targets import BESIDE, KEY, POSITION, TYPES, Change
 from onefold.profiles_sync.tables import RAW
 from onefold.values import literal, quote
 
 
 class Target:
-    """A schema of the file, attached to the kernel as `target`."""
+    """A schema of the file, attached to the kernel under a name."""
 
-    def __init__(self, file: Path, schema: str) -> None:
-        self.file, self.schema = file, schema
-        self.name = file.name
+    def __init__(self, path: str, folder: Path, schema: str, called: str = "target") -> None:
+        self.file, self.schema, self.called = folder / path, schema, called
+        self.name = path
         self._dropped: list[str] = []
 
     def open(self, kernel: duckdb.DuckDBPyConnection) -> None:
         self.kernel = kernel
         self.file.parent.mkdir(parents=True, exist_ok=True)
         with self._failing():
-            kernel.execute(f"attach {literal(str(self.file))} as target")
+            kernel.execute(f"attach {literal(str(self.file))} as {self.called}")
             kernel.execute(f"create schema if not exists {self._in('')[:-1]}")
             kernel.execute(f"create table if not exists {self._in(POSITION)} (position varchar)")
             for table in self._tables():
@@ -34,19 +35,19 @@ class Target:
 
     def close(self) -> None:
         with self._failing():
-            self.kernel.execute("detach database if exists target")
+            self.kernel.execute(f"detach database if exists {self.called}")
 
     def _tables(self) -> list[str]:
-        query = "select table_name from duckdb_tables() where database_name = 'target' and schema_name = ?"
-        return [name for (name,) in self.kernel.execute(query, [self.schema]).fetchall()]
+        query = "select table_name from duckdb_tables() where database_name = ? and schema_name = ?"
+        return [name for (name,) in self.kernel.execute(query, [self.called, self.schema]).fetchall()]
 
     def _in(self, table: str) -> str:
-        return f"target.{quote(self.schema)}." + (quote(table) if table else "")
+        return f"{self.called}.{quote(self.schema)}." + (quote(table) if table else "")
 
     def position(self) -> str | None:
         with self._failing():
-            found = self.kernel.execute(f"select position from {self._in(POSITION)}").fetchone()
-        return str(found[0]) if found else None
+            found = self.kernel.execute(f"select position from {self._in(POSITION)}").fetchall()
+        return str(found[0][0]) if found else None
 
     def create(self, table: str, columns: Mapping[str, str]) -> None:
         with self._failing():
@@ -59,8 +60,8 @@ class Target:
 
     def append(self, table: str, sql: str) -> int:
         with self._failing():
-            done = self.kernel.execute(f"insert into {self._in(table + BESIDE)} by name {sql}").fetchone()
-        return int(done[0]) if done else 0
+            ((rows,),) = self.kernel.execute(f"insert into {self._in(table + BESIDE)} by name {sql}").fetchall()
+        return int(rows)
 
     def drop(self, tables: Sequence[str]) -> None:
         self._dropped += tables

@@ -16,7 +16,8 @@ from typing import Any
 
 import duckdb
 
-from onefold.profiles_sync.targets import KEY, TYPES, Change, TargetError
+from onefold.errors import TargetError
+from onefold.profiles_sync.targets import KEY, TYPES, Change
 from onefold.profiles_sync.tables import RAW
 from onefold.values import literal, quote
 
@@ -27,9 +28,9 @@ _HIDDEN = "_new-"
 class Target:
     """A folder, of one schema."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.name = str(folder)
+    def __init__(self, path: str, folder: Path, schema: str) -> None:
+        self.folder = folder / path / schema
+        self.name = f"{path}/{schema}"
 
     def open(self, kernel: duckdb.DuckDBPyConnection) -> None:
         self.kernel = kernel
@@ -79,13 +80,12 @@ class Target:
         file = f"run{self.manifest['run'] + 1:06}-{len(self._written[table]) + 1:04}.parquet"
         hidden = self.folder / table / f"{_HIDDEN}{file}"
         with self._failing():
-            written = self.kernel.execute(f"copy ({sql}) to {literal(str(hidden))} (format parquet)").fetchone()
-        rows = int(written[0]) if written else 0
+            ((rows,),) = self.kernel.execute(f"copy ({sql}) to {literal(str(hidden))} (format parquet)").fetchall()
         if rows or empty:
             self._written[table].append(file)
         else:
             hidden.unlink()
-        return rows
+        return int(rows)
 
     def drop(self, tables: Sequence[str]) -> None:
         for table in tables:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import duckdb
 import pyarrow as pa
 
 from onefold import postgres
-from onefold.profiles_sync.targets import BESIDE, KEY, POSITION, Change, TargetError
+from onefold.errors import TargetError
+from onefold.profiles_sync.targets import BESIDE, KEY, POSITION, Change
 from onefold.profiles_sync.tables import RAW
 from onefold.stores import sentence
 from onefold.values import quote
@@ -22,7 +24,7 @@ _BATCH_ROWS = 65_536
 class Target:
     """A schema of the database of a url."""
 
-    def __init__(self, url: str, schema: str) -> None:
+    def __init__(self, url: str, _: Path, schema: str) -> None:
         found = postgres.name(url)
         if found is None:
             raise TargetError(f"the target's PostgreSQL url {postgres.UNREADABLE}", code="invalid_url")
@@ -70,7 +72,7 @@ class Target:
             self._say(f"alter table {quote(table + beside)} {added}")
 
     def append(self, table: str, sql: str) -> int:
-        reader = self.kernel.execute(sql).to_arrow_reader(_BATCH_ROWS)
+        reader = self.kernel.sql(sql).to_arrow_reader(_BATCH_ROWS)
         with self._failing(), self._connection.cursor() as cursor:
             return int(cursor.adbc_ingest(table + BESIDE, reader, mode="append", db_schema_name=self.schema))
 
