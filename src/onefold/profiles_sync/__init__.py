@@ -76,7 +76,11 @@ def kernel(temp: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     """The DuckDB of a run; what it needs beyond memory goes to `temp`."""
     temp.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=temp, prefix="profiles-sync-") as folder:
-        options = {"memory_limit": MEMORY, "temp_directory": folder, "preserve_insertion_order": False}
+        options: dict[str, str | bool | int | float | list[str]] = {
+            "memory_limit": MEMORY,
+            "temp_directory": folder,
+            "preserve_insertion_order": False,
+        }
         with duckdb.connect(config=options) as connection:
             connection.execute("set TimeZone = 'UTC'")
             yield connection
@@ -134,7 +138,9 @@ def position(store: Store, target: Target) -> Position | None:
     try:
         found = msgspec.json.decode(text, type=Position)
     except msgspec.DecodeError as error:
-        raise TargetError(f"target {target.name}: its tables are of another release; {anew}", code="other_release") from error
+        raise TargetError(
+            f"target {target.name}: its tables are of another release; {anew}", code="other_release"
+        ) from error
     if found.format != FORMAT:
         raise TargetError(f"target {target.name}: its tables are of another release; {anew}", code="other_release")
     if found.space != _fingerprint(store):
@@ -144,6 +150,15 @@ def position(store: Store, target: Target) -> Position | None:
             f"target {target.name}: its tables go further than the space, which was restored; {anew}", code="restored"
         )
     return found
+
+
+def _tables(position: str | None) -> Collection[str]:
+    """The tables that a target has of us, also of another space or release."""
+    try:
+        found = msgspec.json.decode(position or "{}").get("tables", {})
+    except (msgspec.DecodeError, AttributeError):
+        return ()
+    return found if isinstance(found, dict) else ()
 
 
 def _fingerprint(store: Store) -> str:
@@ -167,6 +182,7 @@ class _Run:
         """`position`: what `before` knows and will; `anew`: families whose tables are made anew."""
         self.kernel, self.reading, self.target, self.selection = connection, reading, target, selection
         self.before, self.position, self.anew = before, position, anew
+        self.former = _tables(target.position())
         self.since = before.seq if before else 0
         # Profiles are laid out all of them, or those that something was said of.
         self.whole = before is None or not {tables.TRAITS, tables.ACCOUNT_TRAITS}.isdisjoint(anew)
@@ -273,6 +289,11 @@ class _Run:
             changes[name] = Change(new, shape, {} if new else added, not new and name in PROFILES)
             self.position.tables[name] = shape
         gone = [] if self.whole else self.kernel.execute("select segment_id from member").fetchall()
-        views = {name: sql for name, (over, sql) in VIEWS.items() if self._wanted("tables", name) and {*over} <= {*self.position.tables}}
+        views = {
+            name: sql
+            for name, (over, sql) in VIEWS.items()
+            if self._wanted("tables", name) and {*over} <= {*self.position.tables}
+        }
         text = msgspec.json.encode(self.position).decode()
+        self.target.drop([name for name in self.former if name not in self.position.tables])
         self.target.keep(text, changes, [segment_id for (segment_id,) in gone], views)

@@ -31,7 +31,9 @@ class Difference:
     examples: list[str]
 
     def sentence(self) -> str:
-        return f"{self.table}: {self.missing:,} rows are missing, {self.more:,} are too many; {'; '.join(self.examples)}"
+        return (
+            f"{self.table}: {self.missing:,} rows are missing, {self.more:,} are too many; {'; '.join(self.examples)}"
+        )
 
 
 def check(
@@ -63,13 +65,13 @@ def _compared(
 ) -> Iterator[Difference]:
     """The difference of a table, if there is one."""
     named = ", ".join(quote(name) for name in columns if name != WRITTEN)
-    counts, examples = [], []
+    counts: list[int] = []
+    examples: list[str] = []
     for sign, one, other in (("-", right, held), ("+", held, right)):
-        connection.execute(
-            f"create or replace temp table differing as select {named} from {one} except all select {named} from {other}"
-        )
+        only = f"select {named} from {one} except all select {named} from {other}"
+        connection.execute(f"create or replace temp table differing as {only}")
         counts += [connection.execute("select count(*) from differing").fetchall()[0][0]]
         rows = connection.execute(f"select to_json(d)::varchar from differing d limit {EXAMPLES}").fetchall()
         examples += [f"{sign} {row}" for (row,) in rows]
     if any(counts):
-        yield Difference(table, *counts, examples)
+        yield Difference(table, counts[0], counts[1], examples)

@@ -12,8 +12,8 @@ from hashlib import sha256
 
 import msgspec
 
-# The shortest limit there is of a name, in bytes (PostgreSQL).
-LENGTH = 63
+# The shortest limit there is of a name, in bytes (PostgreSQL: 63), with room for what stands beside (`__new`).
+LENGTH = 58
 # Columns that the names of one family may have; further names share the column MORE, as one JSON object. PostgreSQL
 # takes 1,600 of a table, and counts those that were ever there.
 MOST = 1000

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from onefold.profiles_sync.columns import KIND, MORE, Family
+from onefold.profiles_sync.columns import KIND, MORE, Column, Family
 from onefold.values import literal, quote
 
 TRAITS, ACCOUNT_TRAITS = "traits", "account_traits"  # families; that of an event is the name of its table
@@ -59,9 +59,9 @@ def _wide(family: Family) -> dict[str, str]:
     return found
 
 
-def _fields(family: Family) -> dict[str, object]:
+def _fields(family: Family) -> dict[str, Column]:
     """The names with columns that are no other's, whatever their case, and not empty: fields of a struct."""
-    found: dict[str, object] = {}
+    found: dict[str, Column] = {}
     seen: set[str] = {""}
     for name, column in family.names.items():
         if column.column and name.lower() not in seen:
@@ -91,8 +91,8 @@ _ENVELOPE = "message_id segment_id account_segment_id event_source_id user_id an
 def _event(where: str, more: str, said: str, doc: str, family: str | None) -> Table:
     columns = _columns(f"{_ENVELOPE} {more} context {_TIMES}")
     rows = f"""
-        select * exclude (event), source as event_source_id, said."userId" as user_id, said."anonymousId" as anonymous_id,
-            said."groupId" as group_id, said.context::varchar as context, getvariable('uuid_ts') as uuid_ts{said},
+        select * exclude (event), source as event_source_id,
+            said."userId" as user_id, said."anonymousId" as anonymous_id, said."groupId" as group_id, said.context::varchar as context, getvariable('uuid_ts') as uuid_ts{said},
             {doc} as doc
         from calls where seq > getvariable('since') and {where}
     """
@@ -109,11 +109,13 @@ def event(name: str, table: str) -> Table:
 
 
 def _updates(owner: str, where: str, family: str) -> Table:
+    # Names are taken out only of what may hold a null.
     rows = f"""
         select {owner} as segment_id, message_id, seq, timestamp, received_at, getvariable('uuid_ts') as uuid_ts,
-            nullif(list_aggregate(list_transform(list_filter(map_entries(traits::json::map(varchar, json)),
-                lambda e: coalesce(e.value::varchar, 'null') = 'null'), lambda e: to_json(e.key)::varchar), 'string_agg', ','), '') as unset_list,
-            case when unset_list is not null then '[' || unset_list || ']' end as __unset, traits as doc
+            case when contains(traits, ':null') then nullif(to_json(list_transform(
+                list_filter(map_entries(traits::json::map(varchar, json)),
+                    lambda e: coalesce(e.value::varchar, 'null') = 'null'), lambda e: e.key))::varchar, '[]')
+            end as __unset, traits as doc
         from calls where seq > getvariable('since') and traits is not null and {owner} is not null and {where}
     """
     return Table(_columns(f"segment_id message_id __unset {_TIMES}"), rows, family)
@@ -225,25 +227,27 @@ VIEWS: dict[str, tuple[tuple[str, ...], str]] = {
 
 # --- what a chunk says ------------------------------------------------------------------------------
 
-EVENTS_SAID = "select event from calls where type = 'track' and event is not null group by event order by min(seq), event"
+EVENTS_SAID = (
+    "select event from calls where type = 'track' and event is not null group by event order by min(seq), event"
+)
 EVENT_TABLES = """
     create or replace temp table event_tables as
     select unnest(?::varchar[]) as name, unnest(?::varchar[]) as event
 """
 # The traits and properties of a chunk, each with the family of its column; a token is the JSON of a value.
 _ITEMS = """
-    create or replace temp table items as
-    select family, seq, unnest(map_keys(m)) as name, nullif(unnest(map_values(m))::varchar, 'null') as token
-    from (
+    create or replace temp table items as from (
+        select family, seq, unnest(map_keys(m)) as name, nullif(unnest(map_values(m))::varchar, 'null') as token from (
         select case
                 when type in ('page', 'screen') then type || 's'
                 when type = 'track' then (select any_value(t.event) from event_tables t where t.name = calls.event)
             end as family, seq, said.properties::map(varchar, json) as m
         from calls where json_type(said.properties) = 'OBJECT'
         union all
-        select case when type = 'group' then '{account_traits}' else '{traits}' end, seq, traits::json::map(varchar, json)
-        from calls where traits is not null
-    ) where family is not null
+        select case when type = 'group' then '{account_traits}' else '{traits}' end, seq,
+            traits::json::map(varchar, json)
+        from calls where traits is not null) where family is not null
+    ) where family not in ('{traits}', '{account_traits}') or {wanted}
 """
 KINDS = f"""
     select family, name, bit_or(kind) as kinds from (select *, {KIND} as kind from items) where kind > 0
@@ -253,8 +257,7 @@ KINDS = f"""
 
 def items(traits: Sequence[str] | None) -> str:
     """Takes the traits and properties of a chunk apart; `traits` are patterns of those that are wanted."""
-    said = _ITEMS.format(traits=TRAITS, account_traits=ACCOUNT_TRAITS)
-    return said + f" and (family not in ('{TRAITS}', '{ACCOUNT_TRAITS}') or {_wanted(traits)})" if traits is not None else said
+    return _ITEMS.format(traits=TRAITS, account_traits=ACCOUNT_TRAITS, wanted=_wanted(traits))
 
 
 def _wanted(patterns: Sequence[str] | None) -> str:
@@ -285,12 +288,11 @@ _SINGLE = """
 # The same of whole profiles in `segments`: of each trait the newest value, by time and call (traits.merged).
 _WHOLE = """
     create or replace temp table member as
-    select s.*, p.segment_id as canonical_segment_id, case when s.segment_id like 'use\\_%' escape '\\' then 'u' else 'a'
-        end as owner
+    select s.*, p.segment_id as canonical_segment_id, case s.segment_id[1] when 'u' then 'u' else 'a' end as owner
     from segments s join segments p on p.segment = s.profile;
     create or replace temp view identified as
-    select i.canonical_segment_id, i.owner, k.name as type, i.item[2] as value, t.seq, make_timestamptz(i.item[3]::bigint)
-        as timestamp, t.received_at
+    select i.canonical_segment_id, i.owner, k.name as type, i.item[2] as value, t.seq,
+        make_timestamptz(i.item[3]::bigint) as timestamp, t.received_at
     from (select canonical_segment_id, owner, unnest(from_json(identifiers, '[["VARCHAR"]]')) as item from member) i
     join kinds k on k.type = i.item[1]::bigint join times t on t.seq = i.item[4]::bigint;
     create or replace temp table newest as
@@ -314,8 +316,8 @@ _WHOLE = """
         case when m.segment <> m.profile then m.canonical_segment_id end as merged_to,
         case when m.segment = m.profile then d.doc end as doc
     from member m left join (
-        select canonical_segment_id, json_group_object(name, token::json)::varchar as doc from newest where token is not null
-        group by canonical_segment_id
+        select canonical_segment_id, json_group_object(name, token::json)::varchar as doc
+        from newest where token is not null group by canonical_segment_id
     ) d on d.canonical_segment_id = m.canonical_segment_id;
     create or replace temp view merged as
     select m.canonical_segment_id, m.segment_id, j.seq, t.timestamp, t.received_at

@@ -60,8 +60,8 @@ class Target(Protocol):
         """Add the rows of a query of the kernel to a table beside; how many there were."""
 
     def keep(self, position: str, changes: Mapping[str, Change], gone: Sequence[str], views: Mapping[str, str]) -> None:
-        """Put everything in place, all or nothing. `gone`: profiles by KEY; `views`: all there are to be; `{table}` in them
-        stands for a table.
+        """Put everything in place, all or nothing. `gone`: profiles by KEY; `views`: all there are to be; `{table}`
+        in them stands for a table.
         """
 
     def drop(self, tables: Sequence[str]) -> None:

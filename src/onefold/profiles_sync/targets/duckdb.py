@@ -9,8 +9,8 @@ from pathlib import Path
 import duckdb
 
 from onefold.errors import TargetError
+from onefold.profiles_sync.tables import RAW, VIEWS
 from onefold.profiles_sync.targets import BESIDE, KEY, POSITION, TYPES, Change
-from onefold.profiles_sync.tables import RAW
 from onefold.values import literal, quote
 
 
@@ -78,8 +78,10 @@ class Target:
                     self._place(table, change)
                 # Without the word that the file is attached by: others open it under another.
                 named = {table: f"{quote(self.schema)}.{quote(table)}" for table in RAW}
+                for view in VIEWS:
+                    say(f"drop view if exists {self._in(view)}")
                 for view, sql in views.items():
-                    say(f"create or replace view {self._in(view)} as {sql.format_map(named)}")
+                    say(f"create view {self._in(view)} as {sql.format_map(named)}")
                 say(f"delete from {self._in(POSITION)}")
                 say(f"insert into {self._in(POSITION)} values (?)", [position])
                 say("commit")

@@ -17,8 +17,8 @@ from typing import Any
 import duckdb
 
 from onefold.errors import TargetError
-from onefold.profiles_sync.targets import KEY, TYPES, Change
 from onefold.profiles_sync.tables import RAW
+from onefold.profiles_sync.targets import KEY, TYPES, Change
 from onefold.values import literal, quote
 
 MANIFEST, VIEWS = "manifest.json", "views.sql"
@@ -109,7 +109,12 @@ class Target:
         }
         self.manifest = {"position": position, "run": self.manifest["run"] + 1, "tables": tables}
         with self._failing():
-            self._replace(VIEWS, "".join(f"create or replace view {quote(view)} as {sql.format_map(named)};\n" for view, sql in views.items()))
+            self._replace(
+                VIEWS,
+                "".join(
+                    f"create or replace view {quote(view)} as {sql.format_map(named)};\n" for view, sql in views.items()
+                ),
+            )
             self._replace(MANIFEST, json.dumps(self.manifest, indent=1))
             self._settle()
 

@@ -12,8 +12,8 @@ import pyarrow as pa
 
 from onefold import postgres
 from onefold.errors import TargetError
+from onefold.profiles_sync.tables import RAW, VIEWS
 from onefold.profiles_sync.targets import BESIDE, KEY, POSITION, Change
-from onefold.profiles_sync.tables import RAW
 from onefold.stores import sentence
 from onefold.values import quote
 
@@ -46,7 +46,9 @@ class Target:
             self._connection = driver.connect(postgres.patient(self._url), autocommit=True)
         except driver.Error as error:
             # Without the cause, whose words may hold secrets.
-            why = "the user or password is refused" if postgres.refused(str(error)) else postgres.unreachable(str(error))
+            why = (
+                "the user or password is refused" if postgres.refused(str(error)) else postgres.unreachable(str(error))
+            )
             raise TargetError(f"target {self.name} cannot be reached: {why}") from None
         self._say("set application_name = 'onefold'", "set client_min_messages = warning")
         self._say(f"create schema if not exists {quote(self.schema)}", f"set search_path to {quote(self.schema)}")
@@ -89,7 +91,7 @@ class Target:
         try:
             # Whoever comes second waits here, and finds what the first one kept.
             self._say(f"lock table {POSITION} in exclusive mode")
-            self._say(*(f"drop view if exists {quote(view)}" for view in views))
+            self._say(*(f"drop view if exists {quote(view)}" for view in VIEWS))
             self._say(*(f"drop table if exists {quote(table)}" for table in self._dropped))
             for table, change in changes.items():
                 self._place(table, change)
