@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import random
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -348,13 +350,13 @@ KILLS = 6  # spread evenly over the steps of a run
 
 def test_after_a_kill_the_next_run_ends_in_the_same_tables(speaker: Speaker, target: str) -> None:
     draw = random.Random(1)
-    speaker.say(*stream(draw, 60))
+    speaker.say(*stream(draw, 200))
     speaker.sync(target)
     speaker.say(*stream(draw, 30))
     steps = int(crash(speaker, target, 0).stdout)
     for kill in range(KILLS):
         speaker.say(*stream(draw, 30))
-        assert crash(speaker, target, 1 + (kill * (steps - 1)) // (KILLS - 1)).returncode == -9
+        assert crash(speaker, target, 1 + kill * steps * 9 // 10 // (KILLS - 1)).returncode == -9
         speaker.sync(target)
         speaker.sync(f"anew{kill}.duckdb")
         anew = speaker.tables(f"anew{kill}.duckdb")
@@ -487,3 +489,61 @@ def test_names_and_events_may_hold_any_character_in_the_log(speaker: Speaker) ->
         logged = log.calls(store, range(1, 8))
         assert [call.event for call in logged.values()] == found["event"].to_pylist()
         assert [call.body for call in logged.values()] == found["body"].to_pylist()
+
+
+# --- what people build on it --------------------------------------------------------------------------
+
+SHOWN: list[dict[str, Any]] = [
+    *WORKED,
+    {"type": "identify", "userId": "ada", "traits": {"email": "ada@example.com", "plan": "pro"}},
+    {"type": "identify", "userId": "ada", "traits": {"plan": "team"}},
+    {"type": "group", "userId": "ada", "groupId": "acme", "traits": {"name": "Acme"}},
+    {"type": "track", "userId": "ada", "event": "Order Completed", "properties": {"total": 9.5}},
+    {"type": "track", "userId": "ada", "event": "Order Completed", "properties": {"total": 10}},
+]
+
+
+def test_the_ten_questions_of_the_docs_have_answers(speaker: Speaker, url: str) -> None:
+    speaker.say(*SHOWN)
+    speaker.sync(url)
+    speaker.sync(FILE)
+    text = (ROOT / "docs" / "profiles-sync.md").read_text()
+    questions = re.findall(r"```sql\n(.*?)```", text, re.DOTALL)
+    assert len(questions) == 10
+    with (
+        duckdb.connect(str(speaker.folder / FILE)) as file,
+        adbc_driver_postgresql.dbapi.connect(url, autocommit=True) as connection,
+        connection.cursor() as cursor,
+    ):
+        file.execute("set schema = 'production'; set TimeZone = 'UTC'")
+        cursor.execute("set search_path to production")
+        answers = [file.sql(question).fetchall() for question in questions]
+        for question, answer in zip(questions, answers, strict=True):
+            cursor.execute(question.strip().removesuffix(";"))
+            assert len(cursor.fetchall()) == len(answer) > 0
+    assert answers[0] == [(2,)]
+    assert answers[5] == [("team", 1), (None, 1)]
+    assert [total for _, total in answers[7]] == [19.5]
+    assert answers[9] == [("Acme", 1)]
+
+
+def test_the_dbt_project_builds_and_its_tests_hold(speaker: Speaker, tmp_path: Path) -> None:
+    speaker.say(*SHOWN)
+    speaker.sync(FILE)
+    for words in (["build"], ["source", "freshness"]):
+        ran = subprocess.run(
+            [str(Path(sys.executable).with_name("dbt")), "--no-send-anonymous-usage-stats", *words]
+            + ["--profiles-dir", ".", "--target-path", str(tmp_path / "made"), "--log-path", str(tmp_path / "log")],
+            cwd=ROOT / "examples" / "dbt",
+            env={**os.environ, "ONEFOLD_TARGET": str(speaker.folder / FILE)},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+        assert ran.returncode == 0, ran.stdout
+    with duckdb.connect(str(speaker.folder / FILE)) as connection:
+        assert connection.sql("select count(*), sum(identifiers) from marts.profiles").fetchall() == [(3, 6)]
+
+
+ROOT = Path(__file__).parents[1]

@@ -179,7 +179,7 @@ def tables(store: Store, after: int = 0) -> Iterator[pa.Table]:
 
 
 # Blocks of a table, and bytes of text that are taken apart at a time.
-_MANY = 4096
+_MANY = 7680
 _BYTES = 4 << 20
 
 

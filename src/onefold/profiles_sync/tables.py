@@ -92,8 +92,8 @@ def _event(where: str, more: str, said: str, doc: str, family: str | None) -> Ta
     columns = _columns(f"{_ENVELOPE} {more} context {_TIMES}")
     rows = f"""
         select * exclude (event), source as event_source_id,
-            said."userId" as user_id, said."anonymousId" as anonymous_id, said."groupId" as group_id, said.context::varchar as context, getvariable('uuid_ts') as uuid_ts{said},
-            {doc} as doc
+            said."userId" as user_id, said."anonymousId" as anonymous_id, said."groupId" as group_id,
+            said.context::varchar as context, getvariable('uuid_ts') as uuid_ts{said}, {doc} as doc
         from calls where seq > getvariable('since') and {where}
     """
     return Table(columns, rows, family)
