@@ -34,6 +34,7 @@ class Shop:
         self.models: dict[str, tuple[str, str]] = {"people": ("id", "select * from people order by id")}
         self.mappings: list[dict[str, Any]] = [mapping()]
         self.space: dict[str, Any] = {}
+        self.settings: dict[str, Any] = {}
         folder.mkdir(parents=True, exist_ok=True)
         self.sql("create table people (id integer, email varchar, plan varchar, seen timestamp)")
 
@@ -62,7 +63,15 @@ class Shop:
             "models": [
                 {"slug": slug, "source": "w", "key": key, "sql": sql} for slug, (key, sql) in self.models.items()
             ],
-            "destinations": [{"slug": "d", "type": "segment_profiles", "source": "w", "mappings": self.mappings}],
+            "destinations": [
+                {
+                    "slug": "d",
+                    "type": "segment_profiles",
+                    "source": "w",
+                    "settings": self.settings,
+                    "mappings": self.mappings,
+                }
+            ],
         }
         # JSON is YAML.
         (self.folder / "onefold.yaml").write_text(json.dumps(data, indent=1))
@@ -99,12 +108,15 @@ class Shop:
         return found
 
 
-def command(*words: str, cwd: Path, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    """Run the real `onefold` command."""
+def command(
+    *words: str, cwd: Path, env: dict[str, str] | None = None, typed: str | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run the real `onefold` command; `typed` is its standard input."""
     return subprocess.run(
         [str(Path(sys.executable).parent / "onefold"), *words],
         cwd=cwd,
         env={**os.environ, **(env or {})},
+        input=typed,
         capture_output=True,
         text=True,
         timeout=120,

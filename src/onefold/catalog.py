@@ -8,20 +8,22 @@ from __future__ import annotations
 import os
 import secrets
 import socket
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 
-from onefold import postgres, values
+from onefold import postgres, times, values
+from onefold.alerts import Open
 from onefold.errors import NotFound, StoreError
 from onefold.processes import alive
 
 # The newest step in migrations/versions.
-HEAD = "0003"
+HEAD = "0005"
 
 METADATA = sa.MetaData()
 CONFIGURATION = sa.Table(
@@ -67,6 +69,37 @@ TOKEN = sa.Table(
     sa.Column("used_at", sa.BigInteger),
     sa.Column("revoked_at", sa.BigInteger),
 )
+ALERT = sa.Table(
+    "alert",
+    METADATA,
+    sa.Column("alert", sa.String, primary_key=True),  # its slug
+    sa.Column("mapping", sa.String, primary_key=True),
+    sa.Column("rule", sa.String, primary_key=True),
+    sa.Column("since", sa.BigInteger, nullable=False),
+    sa.Column("count", sa.Integer, nullable=False),
+    sa.Column("told_at", sa.BigInteger, nullable=False),
+    sa.Column("run_id", sa.String),  # the last run for which it fired
+)
+MESSAGE = sa.Table(
+    "message",
+    METADATA,
+    sa.Column("id", sa.String, primary_key=True),
+    sa.Column("alert", sa.String, nullable=False),
+    sa.Column("channel", sa.String, nullable=False),  # email, webhook, slack
+    sa.Column("created_at", sa.BigInteger, nullable=False, index=True),
+    sa.Column("body", sa.JSON, nullable=False),
+    sa.Column("tries", sa.Integer, nullable=False),
+    sa.Column("tried_at", sa.BigInteger, nullable=False),
+    sa.Column("sent_at", sa.BigInteger),
+    sa.Column("answer", sa.String),  # of the other side, or why it could not be sent
+)
+SENT = sa.Table(
+    "sent",
+    METADATA,
+    sa.Column("month", sa.String, primary_key=True),
+    sa.Column("mapping", sa.String, primary_key=True),
+    sa.Column("calls", sa.BigInteger, nullable=False),  # of runs that are no longer kept
+)
 
 
 @dataclass(frozen=True)
@@ -108,6 +141,25 @@ class Token:
     created_at: int
     used_at: int | None = None
     revoked_at: int | None = None
+
+
+# An alert's rule that fired for a mapping: (alert, mapping, rule).
+Rule = tuple[str, str, str]
+
+
+@dataclass(frozen=True)
+class Message:
+    """A message of an alert, through one channel. Times in µs; `answer` of the other side, or why it was not sent."""
+
+    id: str
+    alert: str
+    channel: str
+    created_at: int
+    body: dict[str, Any]
+    tries: int = 0
+    tried_at: int = 0
+    sent_at: int | None = None
+    answer: str | None = None
 
 
 def _file(file: Path) -> sa.Engine:
@@ -166,13 +218,16 @@ class Catalog:
         self._engine.dispose()
 
     @contextmanager
-    def _transaction(self) -> Iterator[sa.Connection]:
+    def transaction(self) -> Iterator[sa.Connection]:
+        """All or nothing. Raises StoreError."""
         try:
             with self._engine.begin() as connection:
                 yield connection
         except sa.exc.SQLAlchemyError as error:
             cause = getattr(error, "orig", None) or error
             raise StoreError(f"the catalog cannot be read or written: {str(cause).strip().splitlines()[0]}") from None
+
+    _transaction = transaction
 
     def _migrate(self) -> None:
         with self._transaction() as connection:
@@ -220,6 +275,17 @@ class Catalog:
                     given = sa.func.pg_get_serial_sequence(table.name, numbered.name)
                     into.execute(sa.select(sa.func.setval(given, newest)))
         return copied
+
+    def sizes(self) -> list[tuple[str, int, int | None]]:
+        """Each table with its rows, and its bytes where the database can tell."""
+        with self._transaction() as connection:
+            found: list[tuple[str, int, int | None]] = []
+            for table in METADATA.sorted_tables:
+                rows = connection.execute(sa.select(sa.func.count()).select_from(table)).scalar() or 0
+                size = sa.select(sa.func.pg_total_relation_size(table.name))
+                postgresql = self._engine.dialect.name == "postgresql"
+                found.append((table.name, rows, connection.execute(size).scalar() if postgresql else None))
+            return found
 
     # --- configuration --------------------------------------------------------------------------------
 
@@ -303,7 +369,32 @@ class Catalog:
         """(mapping, started_at, calls sent) of every run that has ended."""
         with self._transaction() as connection:
             ended = sa.select(RUN.c.mapping, RUN.c.started_at, RUN.c.counts).where(RUN.c.counts.is_not(None))
-            return [(row.mapping, row.started_at, row.counts.get("sent", 0)) for row in connection.execute(ended)]
+            kept = [(row.mapping, row.started_at, row.counts.get("sent", 0)) for row in connection.execute(ended)]
+            gone = connection.execute(sa.select(SENT))
+            return [*kept, *((row.mapping, times.month(row.month), row.calls) for row in gone)]
+
+    def forget_runs(self, before: int, limit: int) -> int:
+        """Delete runs that started before, at most so many, but not the newest of a mapping; how many they were.
+
+        What they sent goes on counting in its month.
+        """
+        later = RUN.alias()
+        newer = sa.exists().where((later.c.mapping == RUN.c.mapping) & (later.c.started_at > RUN.c.started_at))
+        old = (RUN.c.started_at < before) & (RUN.c.status != "running") & newer
+        with self._transaction() as connection:
+            runs = connection.execute(sa.select(RUN).where(old).limit(limit)).all()
+            sent = Counter[tuple[str, str]]()
+            for run in runs:
+                sent[times.text(run.started_at)[:7], run.mapping] += (run.counts or {}).get("sent", 0)
+            for (month, mapping), calls in sent.items():
+                mine = (SENT.c.month == month) & (SENT.c.mapping == mapping)
+                if not connection.execute(SENT.update().where(mine).values(calls=SENT.c.calls + calls)).rowcount:
+                    connection.execute(SENT.insert().values(month=month, mapping=mapping, calls=calls))
+            if runs:
+                connection.execute(
+                    RUN.delete().where(RUN.c.run_id == sa.bindparam("gone")), [{"gone": run.run_id} for run in runs]
+                )
+            return len(runs)
 
     def run(self, run_id: str) -> Run:
         """Raises NotFound; the beginning of an id is enough where only one run has it."""
@@ -315,6 +406,84 @@ class Catalog:
             many = "more than one run has an id that begins so" if found else "there is no such run"
             raise NotFound(f"run {run_id!r}: {many}; `onefold runs` lists them")
         return (exact or found)[0]
+
+    def runs_of(self, mapping: str, limit: int) -> list[Run]:
+        """The newest runs of a mapping, newest first."""
+        with self._transaction() as connection:
+            mine = sa.select(RUN).where(RUN.c.mapping == mapping)
+            newest = mine.order_by(RUN.c.started_at.desc(), RUN.c.run_id.desc()).limit(limit)
+            return [Run(**row._mapping) for row in connection.execute(newest)]
+
+    def delivered(self, mapping: str) -> int:
+        """When a mapping's run last sent something; if none did, when the configuration was applied last."""
+        newest, before = 100, 1 << 62
+        with self._transaction() as connection:
+            while newest:
+                ended = (RUN.c.mapping == mapping) & (RUN.c.started_at < before) & RUN.c.counts.is_not(None)
+                rows = connection.execute(
+                    sa.select(RUN.c.started_at, RUN.c.finished_at, RUN.c.counts)
+                    .where(ended).order_by(RUN.c.started_at.desc()).limit(newest)
+                ).all()  # fmt: skip
+                for row in rows:
+                    if row.counts.get("sent"):
+                        return int(row.finished_at or row.started_at)
+                if len(rows) < newest:
+                    break
+                before = rows[-1].started_at
+            return connection.execute(sa.select(sa.func.max(CONFIGURATION.c.applied_at))).scalar() or 0
+
+    # --- alerts ---------------------------------------------------------------------------------------
+
+    def open_alerts(self) -> dict[Rule, tuple[Open, str | None]]:
+        """The rules that fire now, each with the last run for which it did."""
+        with self._transaction() as connection:
+            return {
+                (row.alert, row.mapping, row.rule): (Open(row.since, row._mapping["count"], row.told_at), row.run_id)
+                for row in connection.execute(sa.select(ALERT))
+            }
+
+    def tell(self, changed: Mapping[Rule, Open | None], run_id: str | None, messages: Sequence[Message]) -> None:
+        """Remember which rules fire, or no longer do, and what is to be sent: both or nothing."""
+        with self._transaction() as connection:
+            for (alert, mapping, rule), fires in changed.items():
+                mine = (ALERT.c.alert == alert) & (ALERT.c.mapping == mapping) & (ALERT.c.rule == rule)
+                connection.execute(ALERT.delete().where(mine))
+                if fires is not None:
+                    row = {"alert": alert, "mapping": mapping, "rule": rule, **asdict(fires), "run_id": run_id}
+                    connection.execute(ALERT.insert().values(row))
+            if messages:
+                connection.execute(MESSAGE.insert(), [asdict(message) for message in messages])
+
+    def unsent(self, tries: int) -> list[Message]:
+        """Messages that were tried fewer times and are not sent, oldest first."""
+        with self._transaction() as connection:
+            waiting = sa.select(MESSAGE).where(MESSAGE.c.sent_at.is_(None) & (MESSAGE.c.tries < tries))
+            return [Message(**row._mapping) for row in connection.execute(waiting.order_by(MESSAGE.c.created_at))]
+
+    def messages(self, limit: int) -> list[Message]:
+        """The newest messages first."""
+        with self._transaction() as connection:
+            newest = sa.select(MESSAGE).order_by(MESSAGE.c.created_at.desc(), MESSAGE.c.id).limit(limit)
+            return [Message(**row._mapping) for row in connection.execute(newest)]
+
+    def claim(self, message: Message, at: int) -> bool:
+        """Take a message to send it; False if another process has taken it meanwhile."""
+        same = (MESSAGE.c.id == message.id) & (MESSAGE.c.tries == message.tries) & MESSAGE.c.sent_at.is_(None)
+        with self._transaction() as connection:
+            taken = MESSAGE.update().where(same).values(tries=message.tries + 1, tried_at=at)
+            return bool(connection.execute(taken).rowcount)
+
+    def forget_messages(self, before: int, limit: int) -> int:
+        """Delete messages that were made before, at most so many; how many they were."""
+        with self._transaction() as connection:
+            old = sa.select(MESSAGE.c.id).where(MESSAGE.c.created_at < before).limit(limit)
+            return connection.execute(MESSAGE.delete().where(MESSAGE.c.id.in_(old.scalar_subquery()))).rowcount
+
+    def answered(self, message_id: str, answer: str, sent_at: int | None) -> None:
+        """Record what came of sending; `sent_at` None: it was not taken."""
+        with self._transaction() as connection:
+            changed = MESSAGE.update().where(MESSAGE.c.id == message_id)
+            connection.execute(changed.values(answer=answer, sent_at=sent_at))
 
     # --- access tokens --------------------------------------------------------------------------------
 

@@ -13,11 +13,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from onefold import document, meaning, query, schedule, secret
+from onefold import alerts, document, meaning, query, retention, schedule, secret
+from onefold.alerts import Alert
 from onefold.errors import InvalidWorkspace, NotFound, Problem
 from onefold.meaning import REGIONS
 from onefold.nearest import nearest
 from onefold.report import Part, Report
+from onefold.retention import DEFAULTS, Retention
 from onefold.schedule import Schedule
 
 WINDOWS = ("ever", "daily", "weekly", "monthly", "annually")
@@ -55,12 +57,20 @@ SHAPE = _keys(
     models=_keys("slug name source key sql sql_file"),
     destinations=_keys(
         "slug name type source enabled",
-        settings=_keys("endpoint"),
+        settings=_keys("endpoint rate", retry=_keys("days runs")),
         mappings=_keys(
             "slug name model action enabled trigger",
             schedule=_keys("every at days timezone cron after"),
             fields={},
         ),
+    ),
+    retention=_keys("runs rejected"),
+    alerts=_keys(
+        "slug name mappings",
+        when=_keys("run_failed run_partly rejected_above volume_changed nothing_delivered"),
+        email=_keys("server from to"),
+        webhook=_keys("url secret"),
+        slack=_keys("url"),
     ),
     profiles_syncs=_keys("slug name type path url schema", select=_keys("tables traits events")),
 )
@@ -149,8 +159,16 @@ class Mapping:
 
 
 @dataclass(frozen=True)
+class Retry:
+    """How long calls that a remote endpoint did not take are tried again: so many days, or runs."""
+
+    days: int = 14
+    runs: int = 5
+
+
+@dataclass(frozen=True)
 class Destination:
-    """`endpoint` is one of REGIONS, or an http(s) URL."""
+    """`endpoint` is one of REGIONS, or an http(s) URL; `rate` at most so many calls a second to a remote one."""
 
     slug: str
     name: str
@@ -159,6 +177,8 @@ class Destination:
     enabled: bool
     endpoint: str
     mappings: tuple[Mapping, ...] = ()
+    rate: int | None = None
+    retry: Retry = Retry()
 
 
 @dataclass(frozen=True)
@@ -182,6 +202,8 @@ class Workspace:
     sources: tuple[Source, ...] = ()
     models: tuple[Model, ...] = ()
     destinations: tuple[Destination, ...] = ()
+    retention: Retention = DEFAULTS
+    alerts: tuple[Alert, ...] = ()
     profiles_syncs: tuple[ProfilesSync, ...] = ()
 
     def profile_source(self, wanted: str) -> tuple[Space, ProfileSource] | None:
@@ -285,6 +307,10 @@ def _warnings(report: Report, file: str) -> Iterator[str]:
             variable = f"${{{secret.name(slug, 'PASSWORD')}}}"
             sentence = f"the password is written out; write {variable} in its place and set that variable"
             yield f"{file}: {Problem(document.dotted(path), sentence, report.line(path))}"
+    for holder, key, slug, kind, path in secret.words(report.raw):
+        if secret.literal(holder[key]) and path[0] == "alerts":  # a write key is no secret: browsers know it
+            sentence = f"it is written out; write ${{{secret.name(slug, kind)}}} in its place and set that variable"
+            yield f"{file}: {Problem(document.dotted(path), sentence, report.line(path))}"
 
 
 def _ambiguous(report: Report, workspace: Workspace, file: str) -> Iterator[str]:
@@ -308,11 +334,12 @@ def _ambiguous(report: Report, workspace: Workspace, file: str) -> Iterator[str]
 def _workspace(report: Report, data: Any) -> Workspace:
     root = report.part({} if data is None else data, (), SHAPE)
     spaces, sources = root.parts("spaces"), root.parts("sources")
-    models, destinations, targets = root.parts("models"), root.parts("destinations"), root.parts("profiles_syncs")
+    models, destinations, told = root.parts("models"), root.parts("destinations"), root.parts("alerts")
+    targets = root.parts("profiles_syncs")
     inputs = [space.parts("sources") for space in spaces]
     # A destination of one of these takes live calls; a warehouse of the same name goes before.
     live = _slugs(part for below in inputs for part in below) - _slugs(sources)
-    for parts in (spaces, sources, models, destinations, targets, [part for below in inputs for part in below]):
+    for parts in (spaces, sources, models, destinations, targets, told, [part for below in inputs for part in below]):
         root.distinct(parts)
     return Workspace(
         name=root.text("workspace"),
@@ -320,6 +347,8 @@ def _workspace(report: Report, data: Any) -> Workspace:
         sources=tuple(_source(part) for part in sources),
         models=tuple(_model(part) for part in models),
         destinations=tuple(_destination(part, live) for part in destinations),
+        retention=retention.read(root.part("retention")),
+        alerts=tuple(alerts.read(part) for part in told),
         profiles_syncs=tuple(map(_profiles_sync, targets)),
     )
 
@@ -447,6 +476,10 @@ def _destination(part: Part, live: Collection[Any]) -> Destination:
     if settings.open("endpoint") and endpoint not in REGIONS and not re.match(r"https?://[^/\s]", endpoint):
         hint = nearest(endpoint, REGIONS) or f"; write {', '.join(REGIONS)} or an http(s) URL"
         settings.refuse("endpoint", f"unknown endpoint {settings.typed('endpoint')}{hint}")
+    for key in ("rate", "retry"):
+        if endpoint == "local" and key in settings:
+            settings.refuse(key, f"{key} is for remote endpoints; a local space takes what comes")
+    retry = settings.part("retry")
     return Destination(
         slug=slug,
         name=part.name(),
@@ -455,6 +488,8 @@ def _destination(part: Part, live: Collection[Any]) -> Destination:
         enabled=part.flag("enabled", default=True),
         endpoint=endpoint,
         mappings=tuple((_listening if source in live else _mapping)(mapping, slug) for mapping in mappings),
+        rate=settings.whole("rate", 1) if "rate" in settings else None,
+        retry=Retry(retry.whole("days", 14), retry.whole("runs", 5)),
     )
 
 

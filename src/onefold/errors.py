@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil
 
 
 class OnefoldError(Exception):
@@ -53,11 +54,15 @@ class InvalidTrigger(OnefoldError):
 
 
 class RowRejected(OnefoldError):
-    """A row or call that was refused; `fields` names what was wrong with it (reference, section 1)."""
+    """A row or call that was refused; `fields` names what was wrong with it (reference, section 1).
+
+    `call` is the call that the row became, as JSON, if it became one.
+    """
 
     def __init__(self, code: str, message: str, fields: Sequence[str] = ()) -> None:
         super().__init__(message, code=code)
         self.fields = tuple(fields)
+        self.call: str | None = None
 
 
 class WarehouseError(OnefoldError):
@@ -78,6 +83,12 @@ class StoreError(OnefoldError):
     code = "store_error"
 
 
+class EndpointError(OnefoldError):
+    """A remote endpoint that takes no calls from us now; what it has acknowledged is recorded, the rest waits."""
+
+    code = "endpoint_error"
+
+
 class NotFound(OnefoldError):
     """The thing asked for does not exist; the sentence lists what does."""
 
@@ -94,3 +105,25 @@ class SyncStopped(OnefoldError):
     """A run that stopped itself; what its committed chunks did stays, the rest waits."""
 
     code = "sync_stopped"
+
+
+class Forbidden(OnefoldError):
+    """Who asks may not do that; the sentence names the role that may."""
+
+    code = "forbidden"
+
+
+class LoginFailed(OnefoldError):
+    """No user has that name and password."""
+
+    code = "login_failed"
+
+
+class TooManyAttempts(OnefoldError):
+    """Too many wrong passwords, of this user or from this address; `seconds` to wait."""
+
+    code = "too_many_attempts"
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = ceil(seconds)
+        super().__init__(f"too many wrong passwords; wait {self.seconds} s and try again")

@@ -272,6 +272,17 @@ class Inbox:
                 (REJECTED,),
             )
 
+    def forget(self, before: int, limit: int) -> int:
+        """Delete rejected calls that came before, in µs, at most so many; how many they were. Raises OnefoldError."""
+        with self._turn() as db:
+            # Those of a request that still waits are yet to be counted.
+            gone = db.execute(
+                "delete from rejected where (seq, place, mapping) in (select seq, place, mapping from rejected"
+                " where at < ? and seq not in (select seq from request) order by seq limit ?)",
+                (before, limit),
+            )
+            return gone.rowcount
+
     # --- what was kept --------------------------------------------------------------------------------
 
     def rejected(self, source: str, after: int, limit: int) -> list[Refused]:
@@ -300,6 +311,18 @@ class Inbox:
                 return {name: target.execute(count(name)).fetchone()[0] for name in tables if name in SCHEMA}
             except sqlite3.Error as error:
                 raise OnefoldError(f"the inbox cannot be copied: {error}", code="inbox_error") from error
+
+    def sizes(self) -> list[tuple[str, int, int | None]]:
+        """Each table with its rows, and its bytes where this SQLite can tell. Raises OnefoldError."""
+        tables = [name for (name,) in self._rows("select name from sqlite_master where type = 'table'")]
+        try:
+            sizes = dict(self._db.execute(
+                "select m.tbl_name, sum(d.pgsize) from dbstat d join sqlite_master m on m.name = d.name"
+                " where d.aggregate = true group by 1"
+            ))  # fmt: skip
+        except sqlite3.OperationalError:
+            sizes = {}  # built without it
+        return [(name, self._rows(f"select count(*) from {name}")[0][0], sizes.get(name)) for name in tables]
 
     def usage(self) -> list[tuple[str, str, str, int]]:
         """(month, source, what, calls): what is RECEIVED, REPEATED, REFUSED or the DEST/MAPPING that made them."""

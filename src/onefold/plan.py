@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from onefold import canonical, config, secret
+from onefold import alerts, canonical, config, retention, secret
 from onefold.config import TARGET_TYPES, IdentifierRule, Workspace
+from onefold.retention import NAMES as RETAINED
 
 NONE = "(none)"
 _SIGNS = {"create": "+", "update": "~", "delete": "-", "detach": "-"}
@@ -50,6 +51,8 @@ def plan(old: dict[str, Any] | None, new: dict[str, Any], env: Mapping[str, str]
         # A workspace with nothing in it yet is still something to apply.
         return changes or [Change("create", "workspace", after.name)]
     own = [("name", before.name, after.name)] if before.name != after.name else []
+    kept = [(name, *(retention.told(getattr(w.retention, name)) for w in (before, after))) for name in RETAINED]
+    own += [(f"retention.{name}", was, is_now) for name, was, is_now in kept if was != is_now]
     own += _order("destinations", before.destinations, after.destinations)
     return [*([Change("update", "workspace", after.name, own)] if own else []), *changes]
 
@@ -118,6 +121,8 @@ def _destinations(workspace: Workspace) -> dict[str, Facts]:
             "source": destination.source,
             "enabled": destination.enabled,
             "settings.endpoint": destination.endpoint,
+            "settings.rate": destination.rate,
+            "settings.retry": f"{destination.retry.days} days, {destination.retry.runs} runs",
         }
         for destination in workspace.destinations
     }
@@ -161,6 +166,10 @@ def _leaves(name: str, value: Any) -> Facts:
     return {leaf: item for key, below in value.items() for leaf, item in _leaves(f"{name}.{key}", below).items()}
 
 
+def _alerts(workspace: Workspace) -> dict[str, Facts]:
+    return {alert.slug: alerts.facts(alert) for alert in workspace.alerts}
+
+
 # In the order of the file.
 _FACTS: dict[str, Callable[[Workspace], dict[str, Facts]]] = {
     "space": _spaces,
@@ -169,6 +178,7 @@ _FACTS: dict[str, Callable[[Workspace], dict[str, Facts]]] = {
     "model": _models,
     "destination": _destinations,
     "mapping": _mappings,
+    "alert": _alerts,
     "profiles sync": _profiles_syncs,
 }
 
@@ -270,6 +280,7 @@ def _mapping(workspace: Workspace, path: str) -> config.Mapping:
 def _texts(name: str, old: Any, new: Any, before: Workspace, after: Workspace) -> tuple[str, str, str]:
     """A change as (field, old text, new text), without its secrets."""
     keys = [s.write_key for w in (before, after) for space in w.spaces for s in space.sources if s.write_key]
+    keys += [hidden for w in (before, after) for alert in w.alerts for hidden in alerts.secrets(alert)]
     was, is_now = (_hidden(_text(name, value), keys) for value in (old, new))
     if is_now == was:  # only a secret differs
         is_now += " (another)" if is_now == "***" else " (another password)"

@@ -9,7 +9,19 @@ from typing import Any
 
 import pyarrow as pa
 
-from onefold import apply, calls, canonical, diff, identity, profiles, segment_profiles, sync, trigger
+from onefold import (
+    apply,
+    calls,
+    canonical,
+    diff,
+    endpoints,
+    identity,
+    profiles,
+    secret,
+    segment_profiles,
+    sync,
+    trigger,
+)
 from onefold.apply import Applied
 from onefold.calls import Arrival
 from onefold.errors import InvalidMapping, NotFound, RowRejected
@@ -54,6 +66,9 @@ def mapping(job: Job, key: str | None) -> dict[str, Any]:
                 said["calls"] = segment_profiles.calls(job.mapping.action, job.mapping.fields, event)
             arrival = Arrival(job.source, now, event["messageId"])
             batch = calls.table([calls.call(message, arrival, job.rules) for message in said["calls"]])
+            if job.remote is not None:
+                said["delivered_to"] = secret.mask(endpoints.address(job.remote.endpoint))
+                return said  # what it does there is not ours to know
         except RowRejected as error:
             said["rejected"] = {"code": error.code, "fields": list(error.fields), "message": str(error)}
             return said

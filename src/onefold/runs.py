@@ -40,7 +40,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one mapping's sync ended; `counts` as in sync.Counts."""
+    """How one mapping's sync ended; `counts` as in ledger.Counts."""
 
     run_id: str | None
     mapping: str
@@ -67,8 +67,6 @@ def off(destination: Destination, mapping: Mapping) -> str | None:
         return f"mapping {destination.slug}/{mapping.slug} is disabled; set `enabled: true` and apply"
     if not mapping.model:
         return f"mapping {destination.slug}/{mapping.slug} {LISTENS}"
-    if destination.endpoint != "local":
-        return f"destination {destination.slug} has a remote endpoint; this version delivers to local spaces only"
     return None
 
 
@@ -208,8 +206,8 @@ class Runs:
         with self._space(run.space) as store:
             rows = store.rows(
                 "select coalesce(j.key, '') as key, coalesce(j.event, '') as event, j.code, j.fields, j.message,"
-                " coalesce(j.record, '') as record from rejected j join run r on r.run = j.run"
-                " where r.run_id = $1 order by j.id limit $2",
+                " coalesce(j.record, '') as record, coalesce(j.call, '') as call"
+                " from rejected j join run r on r.run = j.run where r.run_id = $1 order by j.id limit $2",
                 *(run.run_id, 1 << 62 if limit is None else limit),
             )
         for row in rows:
@@ -220,6 +218,7 @@ class Runs:
                 "fields": json.loads(row["fields"]),
                 "message": row["message"],
                 "row": json.loads(row["record"]) if row["record"] else None,
+                "call": json.loads(row["call"]) if row["call"] else None,
             }
 
 
@@ -261,7 +260,7 @@ def _told(job: Job, effect: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
 
 
 def _no_counts() -> Any:
-    from onefold.sync import Counts
+    from onefold.ledger import Counts
 
     return Counts()
 

@@ -19,8 +19,7 @@ class Every:
     seconds: int
 
     def __str__(self) -> str:
-        unit = next(unit for unit in ("d", "h", "m", "s") if self.seconds % UNITS[unit] == 0)
-        return f"every {self.seconds // UNITS[unit]}{unit}"
+        return f"every {told(self.seconds)}"
 
 
 @dataclass(frozen=True)
@@ -60,6 +59,12 @@ class After:
 Schedule = Every | At | Cron | After
 
 
+def told(seconds: int) -> str:
+    """An interval as it is typed: `90d`."""
+    unit = next(unit for unit in ("d", "h", "m", "s") if seconds % UNITS[unit] == 0)
+    return f"{seconds // UNITS[unit]}{unit}"
+
+
 def read(part: Part, destination: str) -> Schedule | None:
     """The schedule of an object; None, which is manual, if it is wrong or has none.
 
@@ -85,13 +90,18 @@ def read(part: Part, destination: str) -> Schedule | None:
 
 
 def _every(part: Part) -> Every | None:
-    text = part.text("every") if isinstance(part.value["every"], str) else str(part.value["every"])
-    written = re.fullmatch(r"\s*([1-9][0-9]*)\s*([smhd])\s*", text)
+    seconds = interval(part, "every", "15m or 1h")
+    return None if seconds is None else Every(seconds)
+
+
+def interval(part: Part, key: str, such: str) -> int | None:
+    """The seconds of an interval that is there, such as 15m; None, and a problem, if it is none."""
+    text = part.text(key) if isinstance(part.value[key], str) else str(part.value[key])
+    written = re.fullmatch(r"\s*([1-9][0-9]{0,8})\s*([smhd])\s*", text)
     if written:
-        return Every(int(written[1]) * UNITS[written[2]])
-    if part.open("every") and text.strip():
-        wanted = "write a number and s, m, h or d, such as 15m or 1h"
-        part.refuse("every", f"{part.typed('every')} is no interval; {wanted}")
+        return int(written[1]) * UNITS[written[2]]
+    if part.open(key) and text.strip():
+        part.refuse(key, f"{part.typed(key)} is no interval; write a number and s, m, h or d, such as {such}")
     return None
 
 

@@ -12,23 +12,37 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from onefold import config, runs
-from onefold.errors import Disabled, InvalidWorkspace, NotFound, StoreError, TargetError, WarehouseError
+from onefold.errors import (
+    Disabled,
+    EndpointError,
+    InvalidWorkspace,
+    LoginFailed,
+    NotFound,
+    StoreError,
+    TargetError,
+    WarehouseError,
+)
 from onefold.nearest import nearest
+from onefold.roles import ADMIN, EDITOR, VIEWER, Who, here, needs
 from onefold.runs import LISTENS, Outcome, Runs, Task, now
 
 if TYPE_CHECKING:
     from onefold.catalog import Catalog
     from onefold.debugger import Cursor
+    from onefold.deliver import Remote
     from onefold.plan import Change
     from onefold.profiles_sync import Selection, Synced
     from onefold.profiles_sync.check import Difference
     from onefold.profiles_sync.targets import Target
     from onefold.rules import Rules
+    from onefold.sessions import Session, Sessions
     from onefold.stores import Store
     from onefold.sync import Job, Progress
     from onefold.warehouses import Table, Warehouse
 
 FILE = "onefold.yaml"
+# Where the stores of remote destinations are, below `home`; no slug of a space begins so.
+REMOTE = "destinations/"
 # What stays of a variable that is not set.
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
@@ -42,16 +56,24 @@ def open(path: str | os.PathLike[str], env: Mapping[str, str] | None = None) -> 
 class Workspace:
     """One workspace folder: the file as written, what was applied, and the spaces."""
 
-    def __init__(self, folder: Path, env: Mapping[str, str]) -> None:
+    def __init__(self, folder: Path, env: Mapping[str, str], who: Who | None = None) -> None:
+        """`who` asks: they may do what their role allows. Nobody else than the command line does without."""
         self.folder = folder
         self.env = env
         self.closing = ExitStack()
+        self._who = who
 
-    def again(self) -> Workspace:
-        """The same folder, read anew; it shares the catalog, so close only this one."""
-        found = Workspace(self.folder, self.env)
-        found.__dict__["catalog"] = self.catalog
+    def again(self, who: Who | None = None) -> Workspace:
+        """The same folder, read anew, for `who` (as before without); it shares the catalog, so close only this one."""
+        found = Workspace(self.folder, self.env, who or self._who)
+        found.__dict__ |= {"catalog": self.catalog, "sessions": self.sessions}
         return found
+
+    @property
+    def who(self) -> Who:
+        if self._who is None:
+            self._who = here()
+        return self._who
 
     def close(self) -> None:
         """Close the catalog, and first what was opened for as long as the workspace is."""
@@ -113,8 +135,11 @@ class Workspace:
 
         return plan(self.catalog.configuration(), self.document.data, self.env)
 
+    @needs(EDITOR)
     def apply(self) -> list[Change]:
         """Make the file the configuration, open its spaces, and give every profile source a write key."""
+        from onefold.plan import lines
+
         changes = self.plan()
         workspace = self.document.workspace
         for space in workspace.spaces:
@@ -123,6 +148,7 @@ class Workspace:
             keys = {source.slug: source.write_key for space in workspace.spaces for source in space.sources}
             self.catalog.configure(self.document.data, now(), keys)
             self.__dict__.pop("applied", None)
+            self.note("apply", FILE, lines(changes))
         return changes
 
     def export(self) -> str:
@@ -131,6 +157,16 @@ class Workspace:
         if data is None:
             raise NotFound("nothing is applied yet; run `onefold apply` first")
         return config.dump(data)
+
+    def begin(self) -> None:
+        """Make a folder that has no workspace file an empty workspace. Raises OnefoldError."""
+        file = self.folder / FILE
+        if file.exists() or self.env.get("ONEFOLD_CATALOG") or (self.home / "catalog.db").exists():
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        slug = re.sub(r"[^a-z0-9]+", "-", self.folder.resolve().name.lower()).strip("-")
+        file.write_text(f"# A Onefold workspace.\nworkspace: {slug or 'workspace'}\n")
+        self.apply()
 
     # --- sources and models ---------------------------------------------------------------------------
 
@@ -167,9 +203,11 @@ class Workspace:
     # --- spaces ---------------------------------------------------------------------------------------
 
     def space(self, slug: str, workspace: config.Workspace | None = None) -> Store:
-        """Open the store of a space. Raises NotFound, StoreError."""
+        """Open the store of a space, or of a remote destination (REMOTE and its slug). Raises NotFound, StoreError."""
         from onefold import stores
 
+        if slug.startswith(REMOTE):
+            return stores.open("sqlite", self.home / f"{slug}.db")
         space = pick((workspace or self.applied).spaces, slug, "space")
         return stores.open(space.store, self.home / "spaces" / f"{slug}.db")
 
@@ -216,8 +254,99 @@ class Workspace:
         with self.space(space) as store:
             return profiles.search(store, text, self.rules(space), limit)
 
+    # --- users, sessions and the audit log ------------------------------------------------------------
+
+    @cached_property
+    def sessions(self) -> Sessions:
+        """What a server keeps of those who log in; shared with `again`."""
+        from onefold.sessions import Sessions
+
+        return Sessions(self.catalog)
+
+    def login(self, name: str, password: str, address: str) -> Session:
+        """Begin a session. Raises LoginFailed, TooManyAttempts."""
+        from onefold import users
+
+        try:
+            session = self.sessions.login(name, password, address, now())
+        except LoginFailed:
+            known = users.find(self.catalog, name)  # what else was typed may be a password
+            self.again(Who(known.name if known else "(nobody)", VIEWER, address=address)).note("login refused", "", [])
+            raise
+        self.again(session.who).note("login", session.who.name, [])
+        return session
+
+    def session(self, token: str, address: str = "") -> Session | None:
+        """The session of a cookie's value, unless it has ended."""
+        return self.sessions.find(token, address, now())
+
+    def logout(self) -> None:
+        """End the session that asks."""
+        self.sessions.end(self.who.session)
+        self.note("logout", self.who.name, [])
+
+    def setup(self, token: str, name: str, password: str, address: str) -> Session:
+        """Make the first user, an admin, by the one-time link of `serve`, and log in. Raises OnefoldError."""
+        session = self.sessions.accept(token, name, password, address, now())
+        self.again(session.who).note("user create", session.who.name, ["role: admin", "by the one-time link"])
+        return session
+
+    @needs(ADMIN)
+    def users(self) -> list[dict[str, Any]]:
+        """All users, oldest first: id, name, role, created_at, used_at (the last login)."""
+        from onefold import users
+
+        return [user.view() for user in users.every(self.catalog)]
+
+    @needs(ADMIN)
+    def create_user(self, name: str, role: str, password: str) -> dict[str, Any]:
+        """Raises OnefoldError."""
+        from onefold import users
+
+        user = users.create(self.catalog, name, role, password, now())
+        self.note("user create", user.name, [f"role: {role}"])
+        return user.view()
+
+    @needs(ADMIN)
+    def change_user(self, name: str, *, role: str | None = None, password: str | None = None) -> None:
+        """Another role or password; another password ends the user's sessions. Raises NotFound, OnefoldError."""
+        from onefold import users
+
+        user = users.change(self.catalog, name, role=role, password=password)
+        lines = [f"role: {user.role} → {role}"] if role not in (None, user.role) else []
+        self.note("user change", user.name, [*lines, *(["another password"] if password is not None else [])])
+
+    @needs(ADMIN)
+    def remove_user(self, name: str) -> None:
+        """Remove a user and end their sessions. Raises NotFound, OnefoldError."""
+        from onefold import users
+
+        self.note("user remove", users.remove(self.catalog, name).name, [])
+
+    def change_password(self, old: str, new: str) -> None:
+        """Another password for who asks; ends their other sessions. Raises OnefoldError, LoginFailed among them."""
+        self.sessions.change_password(self.who, old, new)
+        self.note("user change", self.who.name, ["another password"])
+
+    @needs(ADMIN)
+    def audit(self, limit: int = 100, before: int | None = None, text: str = "") -> list[dict[str, Any]]:
+        """Who changed what, newest first: id, at, who, kind, address, action, object, lines.
+
+        Older than the line `before`; with `text` in who, action or object.
+        """
+        from onefold import audit
+
+        return audit.read(self.catalog, limit, before, text)
+
+    def note(self, action: str, subject: str, lines: Sequence[str]) -> None:
+        """Write into the audit log that who asks did this to `subject`; never with secrets."""
+        from onefold import audit
+
+        audit.write(self.catalog, self.who, action, subject, lines, now())
+
     # --- access tokens --------------------------------------------------------------------------------
 
+    @needs(ADMIN)
     def create_token(self, space: str | None, name: str = "", rate: int | None = None) -> dict[str, Any]:
         """An access token of a space, or without one the admin token; `token` is shown here only. Raises NotFound.
 
@@ -228,20 +357,25 @@ class Workspace:
         if space is not None:
             pick(self.applied.spaces, space, "space")
         text, token = tokens.issue(self.catalog, space, name, tokens.RATE if rate is None else rate, now())
+        self.note("token create", token.id, [f"opens: {space or 'the configuration API'}", f"name: {name}"])
         return {**tokens.view(token), "token": text}
 
+    @needs(ADMIN)
     def tokens(self) -> list[dict[str, Any]]:
         """All access tokens, oldest first, revoked ones too."""
         from onefold import tokens
 
         return [tokens.view(token) for token in self.catalog.tokens()]
 
+    @needs(ADMIN)
     def revoke_token(self, token_id: str) -> None:
         """Make a token worthless, within a second also on a running server. Raises NotFound."""
         self.catalog.revoke_token(token_id, now())
+        self.note("token revoke", token_id, [])
 
     # --- live -----------------------------------------------------------------------------------------
 
+    @needs(ADMIN)
     def write_keys(self) -> list[dict[str, str]]:
         """The profile sources with their spaces and write keys. Raises NotFound."""
         keys = self.catalog.write_keys()
@@ -273,11 +407,18 @@ class Workspace:
         with closing(Inbox(self.home / FILE)) as inbox:
             return usage.read(inbox, self._through(), synced)
 
+    def storage(self) -> list[dict[str, Any]]:
+        """What takes how much: `where`, `what`, rows, and bytes where they are known. Raises OnefoldError."""
+        from onefold import storage
+
+        return list(storage.read(self))
+
     def _through(self) -> dict[str, str]:
         """DEST/MAPPING -> the profile source it sends through."""
         return {
             f"{destination.slug}/{mapping.slug}": _profile_source(self.applied, mapping)[1].slug
             for destination, mapping in self.mappings()
+            if destination.endpoint == "local"
         }
 
     # --- mappings -------------------------------------------------------------------------------------
@@ -299,20 +440,27 @@ class Workspace:
         workspace: config.Workspace,
         store: Store,
     ) -> Job:
-        """What a sync of a mapping needs."""
+        """What a sync of a mapping needs. Raises NotFound, EndpointError."""
+        from onefold.rules import Rules
         from onefold.sync import Job
 
         model = pick(workspace.models, mapping.model, "model")
-        space, source = _profile_source(workspace, mapping)
+        remote, rules, source = None, None, destination.slug
+        if destination.endpoint == "local":
+            space, through = _profile_source(workspace, mapping)
+            rules, source = self.rules(space.slug, workspace), through.slug
+        else:
+            remote = _remote(workspace, destination, mapping)
         return Job(
             path=f"{destination.slug}/{mapping.slug}",
             mapping=mapping,
             model=model,
-            source=source.slug,
+            source=source,
             warehouse=self.warehouse(model.source, workspace),
             store=store,
-            rules=self.rules(space.slug, workspace),
+            rules=rules or Rules.of(config.Space("", "")),
             temp=self.home / "tmp",
+            remote=remote,
         )
 
     def test_mapping(self, selector: str, key: str | None = None) -> dict[str, Any]:
@@ -325,10 +473,10 @@ class Workspace:
         mapping = pick(destination.mappings, name, "mapping")
         if not mapping.model:
             raise Disabled(f"mapping {selector} {LISTENS}")
-        space, _ = _profile_source(workspace, mapping)
-        with self.space(space.slug, workspace) as store:
+        with self.space(_kept(workspace, destination, mapping), workspace) as store:
             return preview.mapping(self.job(destination, mapping, workspace, store), key)
 
+    @needs(EDITOR)
     def sync(
         self,
         selector: str | None = None,
@@ -348,7 +496,7 @@ class Workspace:
         back at its end, so that each mapping sees what those before it would have done. `run_id` is that of a run
         which was announced, where one mapping is selected.
         """
-        return self._runs.sync(
+        outcomes = self._runs.sync(
             [self._task(destination, mapping) for destination, mapping in self.mappings(selector)],
             progress=progress,
             effect=effect,
@@ -358,22 +506,37 @@ class Workspace:
             dry_run=dry_run,
             allow_deletes=allow_deletes,
         )
+        return outcomes if dry_run or not self.applied.alerts else self._telling(outcomes)
 
+    def _telling(self, outcomes: Iterator[Outcome]) -> Iterator[Outcome]:
+        """The same outcomes; who is to hear of one is told."""
+        from onefold.notify import Notifier
+
+        with closing(Notifier(self)) as notifier:
+            for outcome in outcomes:
+                if outcome.run_id is not None:
+                    notifier.ended(outcome.run_id)
+                yield outcome
+
+    @needs(EDITOR)
     def start(self, selector: str, *, full: bool = False, allow_deletes: bool = False, started_by: str) -> str:
         """Start a sync of one mapping, DEST/MAPPING, in a process of its own; its run_id. Raises NotFound, Disabled."""
         ((destination, mapping),) = self.mappings(selector)
         task = self._task(destination, mapping)
-        return self._runs.start(task, self.folder, full=full, allow_deletes=allow_deletes, started_by=started_by)
+        run_id = self._runs.start(task, self.folder, full=full, allow_deletes=allow_deletes, started_by=started_by)
+        self.note("sync", selector, [f"run {run_id}", *(["full"] * full), *(["deletes allowed"] * allow_deletes)])
+        return run_id
 
     def _task(self, destination: config.Destination, mapping: config.Mapping) -> Task:
         """A mapping to be synced."""
         off = runs.off(destination, mapping)
-        space = "" if off else _profile_source(self.applied, mapping)[0].slug
+        space = "" if off else _kept(self.applied, destination, mapping)
         job = partial(self.job, destination, mapping, self.applied)
         return Task(f"{destination.slug}/{mapping.slug}", off, space, job)
 
     # --- profiles sync --------------------------------------------------------------------------------
 
+    @needs(ADMIN)
     def sync_profiles(
         self, space: str, to: str, *, full: bool = False, progress: Callable[[int, int], None] | None = None
     ) -> Synced:
@@ -383,6 +546,7 @@ class Workspace:
         with self._towards(space, to) as (store, target, given):
             return profiles_sync.sync(store, target, self.home / "tmp", **given, full=full, progress=progress)
 
+    @needs(ADMIN)
     def check_profiles(self, space: str, to: str) -> list[Difference]:
         """How the tables of a target differ from the space, row by row. Raises NotFound, TargetError."""
         from onefold.profiles_sync import check
@@ -414,6 +578,7 @@ class Workspace:
             return targets.open(found.type, found.to, self.folder, found.schema or schema), selection
         return targets.open(targets.kind_of(to), to, self.folder, schema), Selection()
 
+    @needs(ADMIN)
     def copy(self, space: str, to: str) -> dict[str, int]:
         """Copy a space, whole, into another `store`; its tables' numbers of rows. Raises NotFound, StoreError."""
         from onefold import stores
@@ -427,11 +592,53 @@ class Workspace:
 
     # --- keeping it ----------------------------------------------------------------------------------
 
+    @needs(ADMIN)
     def backup(self, file: Path, said: Callable[[str, int, int], None] = lambda *_: None) -> dict[str, Any]:
         """Write a backup of it all, as it is now, into a new file; what is in it. Raises OnefoldError."""
         from onefold import backup
 
         return backup.write(self, file, said)
+
+    def sweep(self) -> Iterator[dict[str, Any]]:
+        """Delete what is older than `retention` says, and say what that was. Raises OnefoldError."""
+        from onefold import housekeeping
+
+        return housekeeping.sweep(self)
+
+    # --- alerts ---------------------------------------------------------------------------------------
+
+    def alerts(self, limit: int = 20) -> list[dict[str, Any]]:
+        """The alerts, without secrets: what each watches, what fires now, and its newest messages."""
+        from onefold import alerts, times
+
+        fires = [
+            {"alert": slug, "mapping": mapping, "rule": rule, "since": times.text(now.since), "count": now.count}
+            for (slug, mapping, rule), (now, _) in self.catalog.open_alerts().items()
+        ]
+        messages = [
+            {
+                **message.body,
+                "channel": message.channel,
+                "tries": message.tries,
+                "sent_at": times.text(message.sent_at) if message.sent_at else None,
+                "answer": message.answer,
+            }
+            for message in self.catalog.messages(limit)
+        ]
+        return [
+            {
+                **alerts.view(alert),
+                "fires": [line for line in fires if line["alert"] == alert.slug],
+                "messages": [line for line in messages if line["alert"] == alert.slug],
+            }
+            for alert in self.applied.alerts
+        ]
+
+    def test_alert(self, slug: str | None = None) -> list[dict[str, Any]]:
+        """Send a test message of an alert, or of all: alert, channel, sent, answer. Raises NotFound."""
+        from onefold import notify
+
+        return notify.test(self, slug)
 
     # --- runs -----------------------------------------------------------------------------------------
 
@@ -469,3 +676,26 @@ def _profile_source(workspace: config.Workspace, mapping: config.Mapping) -> tup
     if found is None:
         raise NotFound(f"mapping {mapping.slug}: no profile source {mapping.engage_space!r}; add it to a space")
     return found
+
+
+def _kept(workspace: config.Workspace, destination: config.Destination, mapping: config.Mapping) -> str:
+    """Where the state and the runs of a mapping are kept: its space, or a store of its remote destination."""
+    if destination.endpoint != "local":
+        return f"{REMOTE}{destination.slug}"
+    return _profile_source(workspace, mapping)[0].slug
+
+
+def _remote(workspace: config.Workspace, destination: config.Destination, mapping: config.Mapping) -> Remote:
+    """Where a mapping of a remote destination delivers to. Raises EndpointError."""
+    from onefold import meaning
+    from onefold.deliver import Remote
+
+    found = workspace.profile_source(mapping.engage_space)
+    write_key = (found[1].write_key if found else None) or mapping.engage_space
+    for text in (destination.endpoint, write_key):
+        if unset := _VARIABLE.search(text):
+            said = f"destination {destination.slug} needs the environment variable {unset[1]}, which is not set"
+            raise EndpointError(said, code="missing_variable")
+    for why in meaning.elsewhere(workspace, destination, destination.endpoint):
+        raise EndpointError(f"destination {destination.slug}: {why}", code="region_mismatch")
+    return Remote(destination.endpoint, write_key, destination.rate, destination.retry.days, destination.retry.runs)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
+
+# The names by which a server that serves this host only is asked.
+HERE = ("localhost", "127.0.0.1", "[::1]")
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -19,11 +22,12 @@ def app(
     woken: Callable[[], None] = lambda: None,
     resolving: Callable[[], bool] = lambda: True,
     limit: int | None = None,
+    hosts: Collection[str] = HERE,
 ) -> Starlette:
     """The application of a workspace; what it opened it closes when it ends. Raises OnefoldError.
 
     `woken` is called when calls are in the inbox; `resolving` tells whether somebody takes them out; `limit`: the
-    bytes that may wait there.
+    bytes that may wait there; `hosts`: the names by which the server may be asked.
     """
     from starlette.applications import Starlette
 
@@ -61,8 +65,8 @@ def app(
     routes = [
         *profile.routes(workspace),
         *tracking.routes(tracking.Tracking(keys, commits, metrics)),
-        *debugger.routes(workspace),
-        *configuration.routes(workspace),
+        *debugger.routes(workspace, hosts),
+        *configuration.routes(workspace, hosts),
         *health.routes(commits, metrics, resolving),
     ]
     return Starlette(routes=routes, lifespan=lifespan)

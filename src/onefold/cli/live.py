@@ -15,20 +15,23 @@ from onefold.cli.output import HERE, Folder, Json, cell, dump, grid, show, works
 def serve(
     host: Annotated[str, typer.Option(help="The address to listen at.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="The port; 0 takes a free one.", min=0, max=65535)] = 8000,
+    url: Annotated[str, typer.Option(help="The address by which people reach it, if another: behind a proxy.")] = "",
     folder: Folder = HERE,
     as_json: Json = False,
 ) -> None:
-    """Serve the tracking API, the Profile API and the configuration API."""
+    """Serve the web app, the tracking API, the Profile API and the configuration API."""
     from onefold import serve as server
 
-    def said(address: str) -> None:
+    def said(address: str, setup: str | None) -> None:
         if as_json:
-            dump({"url": address})
+            dump({"url": address, **({"setup": setup} if setup else {})})
         else:
             typer.echo(f"Onefold serves {folder.resolve()} at {address}; Ctrl+C ends it.")
+            if setup:
+                typer.echo(f"There is no user yet. Open this link, once, to become the first admin:\n  {setup}")
         sys.stdout.flush()
 
-    server.serve(workspace(folder), host, port, said)
+    server.serve(workspace(folder), host, port, said, url)
 
 
 @app.command()
@@ -67,12 +70,26 @@ def _called(call: dict[str, Any]) -> list[str]:
 
 
 @app.command()
-def usage(folder: Folder = HERE, as_json: Json = False) -> None:
+def usage(
+    storage: Annotated[bool, typer.Option("--storage", help="What takes how much, instead.")] = False,
+    folder: Folder = HERE,
+    as_json: Json = False,
+) -> None:
     """Show API calls and tracked users per month and source; what syncs sent counts as neither."""
-    found = workspace(folder).usage()
+    space = workspace(folder)
+    found = space.storage() if storage else space.usage()
     if as_json:
         for line in found:
             dump(line)
         return
+    if storage:
+        figures = [[line["where"], line["what"], _figure(line["rows"]), _figure(line["bytes"])] for line in found]
+        total = sum(line["bytes"] or 0 for line in found)
+        grid(["where", "what", "rows", "bytes"], [*figures, ["in all", "", "", _figure(total)]])
+        return
     columns = ["month", "source", "api_calls", "tracked_users", "rejected", "duplicates", "sent"]
     grid(columns, [[cell(line[column]) for column in columns] for line in found])
+
+
+def _figure(number: int | None) -> str:
+    return "" if number is None else f"{number:>15,}"

@@ -84,6 +84,13 @@ STEPS: list[list[str]] = [
         " record {text}, at {integer} not null)",
         "create index rejected_run on rejected (run)",
     ],
+    [
+        # The call that a rejected row became, if it became one.
+        "alter table rejected add column call {text}",
+        # The keys whose calls a remote endpoint has not taken: since when (µs), and in how many runs.
+        "create table failing (mapping {integer} not null, key {text} not null, since {integer} not null,"
+        " runs {integer} not null, primary key (mapping, key)) {clustered}",
+    ],
 ]
 # The schema number of the first step.
 FIRST = 2
@@ -111,6 +118,7 @@ class Dialect:
     begin: tuple[str, ...]  # starts a transaction that writes: waits for its turn
     snapshot: tuple[str, ...]  # starts one that reads what is there now, whatever others write
     exists: str  # one row if the tables are there
+    sizes: str  # each table's name, and its bytes with its indexes
     bulk: tuple[str, ...]  # said before a long run of large chunks
     tuned: tuple[str, ...] = ()  # said after the tables were made
     settled: tuple[str, ...] = ()  # said after a long run of large chunks
