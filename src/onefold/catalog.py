@@ -5,6 +5,7 @@ What a run did to profiles stands in the space; the catalog says only where to l
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
 import socket
@@ -13,17 +14,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from time import time_ns
 from typing import Any
 
 import sqlalchemy as sa
 
-from onefold import postgres, times, values
+from onefold import canonical, postgres, times, values
 from onefold.alerts import Open
 from onefold.errors import NotFound, StoreError
-from onefold.processes import alive
+from onefold.processes import alive, birth
+
+# Seconds after which a run that stays where it is says so again, and from which one of another host is given up.
+HEARTBEAT, SILENCE = 10, 120
 
 # The newest step in migrations/versions.
-HEAD = "0005"
+HEAD = "0006"
 
 METADATA = sa.MetaData()
 CONFIGURATION = sa.Table(
@@ -43,11 +48,11 @@ RUN = sa.Table(
     "run",
     METADATA,
     sa.Column("run_id", sa.String, primary_key=True),
-    sa.Column("mapping", sa.String, nullable=False, index=True),  # DEST/MAPPING
+    sa.Column("mapping", sa.String, nullable=False),  # DEST/MAPPING
     sa.Column("space", sa.String, nullable=False),
-    sa.Column("started_at", sa.BigInteger, nullable=False),
-    sa.Column("finished_at", sa.BigInteger),
-    sa.Column("status", sa.String, nullable=False),
+    sa.Column("started_at", sa.BigInteger, nullable=False, index=True),
+    sa.Column("finished_at", sa.BigInteger, index=True),
+    sa.Column("status", sa.String, nullable=False, index=True),
     sa.Column("started_by", sa.String, nullable=False),
     sa.Column("host", sa.String, nullable=False),
     sa.Column("pid", sa.Integer, nullable=False),
@@ -55,7 +60,26 @@ RUN = sa.Table(
     sa.Column("error", sa.String),
     sa.Column("seconds", sa.Float),
     sa.Column("counts", sa.JSON),
-    sa.Column("stages", sa.JSON),  # stage -> seconds
+    sa.Column("stages", sa.JSON),  # stage -> seconds and rows
+    sa.Column("birth", sa.String),  # of its process: another one may get the same pid
+    sa.Column("progress", sa.JSON),  # as record.Record.view; of a run that did not end well, where it stopped
+    sa.Column("seen_at", sa.BigInteger),  # when it last wrote its progress
+    sa.Column("cancelled_by", sa.String),  # who asked it to stop
+    sa.Column("recipe", sa.String),  # the digest of what was run
+    sa.Index("ix_run_mapping", "mapping", "started_at"),
+)
+SCHEDULE = sa.Table(
+    "schedule",
+    METADATA,
+    sa.Column("mapping", sa.String, primary_key=True),  # DEST/MAPPING, while it is synced by a schedule
+    sa.Column("said", sa.String, nullable=False),  # the schedule in words
+    sa.Column("since", sa.BigInteger, nullable=False),  # µs since the epoch
+)
+RECIPE = sa.Table(
+    "recipe",
+    METADATA,
+    sa.Column("digest", sa.String, primary_key=True),
+    sa.Column("data", sa.JSON, nullable=False),  # the model and the mapping of runs, secrets left out
 )
 TOKEN = sa.Table(
     "token",
@@ -119,14 +143,26 @@ class Run:
     error: str | None
     seconds: float | None
     counts: dict[str, int] | None
-    stages: dict[str, float] | None
+    stages: dict[str, dict[str, Any]] | None
+    birth: str | None
+    progress: dict[str, Any] | None
+    seen_at: int | None
+    cancelled_by: str | None
+    recipe: str | None
+
+    @property
+    def here(self) -> bool:
+        """Whether it ran on this host."""
+        return self.host == socket.gethostname()
 
     @property
     def abandoned(self) -> bool:
-        """Whether it says running, but its process is gone."""
-        if self.status != "running" or self.host != socket.gethostname():
+        """Whether it says running, but its process is gone, or on another host has not been heard of for long."""
+        if self.status != "running":
             return False
-        return not alive(self.pid)
+        if self.here:
+            return not alive(self.pid, self.birth)
+        return time_ns() // 1000 - (self.seen_at or self.started_at) > SILENCE * 1_000_000
 
 
 @dataclass(frozen=True)
@@ -205,6 +241,12 @@ def _server(url: str) -> sa.Engine:
 _SNAPSHOT = {"sqlite": "begin", "postgresql": "set transaction isolation level repeatable read"}
 
 
+# Another run may write the same one meanwhile.
+_NEW_RECIPE = sa.text("insert into recipe (digest, data) values (:digest, :data) on conflict do nothing").bindparams(
+    sa.bindparam("data", type_=sa.JSON)
+)
+
+
 class Catalog:
     """The catalog of one workspace; created when it is not there yet. Raises StoreError."""
 
@@ -240,12 +282,12 @@ class Catalog:
                     raise StoreError("the catalog was written by a newer Onefold; upgrade this one to open it")
         from onefold import migrations
 
-        with self._alone():
+        with self.alone():
             migrations.upgrade(self._engine)
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """While the tables are brought up to date, no other process does it too."""
+    def alone(self) -> Iterator[None]:
+        """What is done here no other process does meanwhile: bring the tables up to date, or start what is due."""
         if isinstance(self._place, Path):
             from filelock import FileLock
 
@@ -321,10 +363,20 @@ class Catalog:
 
     # --- runs -----------------------------------------------------------------------------------------
 
-    def start(self, run_id: str, mapping: str, space: str, started_at: int, started_by: str) -> None:
+    def start(
+        self,
+        run_id: str,
+        mapping: str,
+        space: str,
+        started_at: int,
+        started_by: str,
+        recipe: dict[str, Any] | None = None,
+    ) -> None:
         """Record that a run is under way in this process; one that another process announced is taken over."""
-        here = {"host": socket.gethostname(), "pid": os.getpid()}
+        pid = os.getpid()
         with self._transaction() as connection:
+            digest = None if recipe is None else self._keep_recipe(connection, recipe)
+            here = {"host": socket.gethostname(), "pid": pid, "birth": birth(pid), "recipe": digest}
             announced = (RUN.c.run_id == run_id) & (RUN.c.mapping == mapping) & (RUN.c.status == "running")
             if not connection.execute(RUN.update().where(announced).values(**here)).rowcount:
                 connection.execute(
@@ -339,8 +391,41 @@ class Catalog:
                     )
                 )
 
+    def _keep_recipe(self, connection: sa.Connection, recipe: dict[str, Any]) -> str:
+        """Keep what a run runs, once however often it runs; its digest."""
+        digest = hashlib.sha256(canonical.encode(recipe).encode()).hexdigest()[:32]
+        if not connection.execute(sa.select(RECIPE.c.digest).where(RECIPE.c.digest == digest)).first():
+            connection.execute(_NEW_RECIPE, {"digest": digest, "data": recipe})
+        return digest
+
+    def progress(self, run_id: str, progress: dict[str, Any], at: int) -> None:
+        """Record where a run is."""
+        with self._transaction() as connection:
+            connection.execute(RUN.update().where(RUN.c.run_id == run_id).values(progress=progress, seen_at=at))
+
+    def cancel(self, run_id: str, by: str) -> bool:
+        """Ask a run to stop; whether it is under way. The first who asks is kept."""
+        running = (RUN.c.run_id == run_id) & (RUN.c.status == "running")
+        asked = sa.func.coalesce(RUN.c.cancelled_by, by)
+        with self._transaction() as connection:
+            return bool(connection.execute(RUN.update().where(running).values(cancelled_by=asked)).rowcount)
+
+    def cancel_asked(self, run_id: str) -> str | None:
+        """Who asked a run to stop; None while nobody did."""
+        with self._transaction() as connection:
+            asked: str | None = connection.execute(sa.select(RUN.c.cancelled_by).where(RUN.c.run_id == run_id)).scalar()
+            return asked
+
+    def recipe(self, digest: str) -> dict[str, Any] | None:
+        """What a run ran."""
+        with self._transaction() as connection:
+            data: dict[str, Any] | None = connection.execute(
+                sa.select(RECIPE.c.data).where(RECIPE.c.digest == digest)
+            ).scalar()
+            return data
+
     def finish(self, run_id: str, **outcome: Any) -> None:
-        """Record how a run ended: status, finished_at, seconds, counts, stages, code, error."""
+        """Record how a run ended: status, finished_at, seconds, counts, stages, progress, code, error."""
         with self._transaction() as connection:
             connection.execute(RUN.update().where(RUN.c.run_id == run_id).values(**outcome))
 
@@ -413,6 +498,36 @@ class Catalog:
             mine = sa.select(RUN).where(RUN.c.mapping == mapping)
             newest = mine.order_by(RUN.c.started_at.desc(), RUN.c.run_id.desc()).limit(limit)
             return [Run(**row._mapping) for row in connection.execute(newest)]
+
+    def running(self) -> list[Run]:
+        """The runs that say they are under way."""
+        with self._transaction() as connection:
+            return [Run(**row._mapping) for row in connection.execute(sa.select(RUN).where(RUN.c.status == "running"))]
+
+    def ended_well(self, mapping: str) -> int | None:
+        """When a mapping was last synced well; None if it never was."""
+        well = (RUN.c.mapping == mapping) & RUN.c.status.in_(("succeeded", "partly"))
+        with self._transaction() as connection:
+            at: int | None = connection.execute(sa.select(sa.func.max(RUN.c.finished_at)).where(well)).scalar()
+            return at
+
+    def moved(self) -> tuple[int | None, int | None]:
+        """When a run last began and last ended: while they stay the same, so do the runs."""
+        with self._transaction() as connection:
+            began = connection.execute(sa.select(sa.func.max(RUN.c.started_at))).scalar()
+            return began, connection.execute(sa.select(sa.func.max(RUN.c.finished_at))).scalar()
+
+    def schedules(self, said: dict[str, str], at: int) -> dict[str, int]:
+        """Since when each mapping has had its schedule: the one that it has in `said`, new ones since `at`."""
+        with self._transaction() as connection:
+            kept = {row.mapping: row for row in connection.execute(sa.select(SCHEDULE))}
+            since = {path: kept[path].since for path, text in said.items() if path in kept and kept[path].said == text}
+            for path in kept.keys() - since.keys():
+                connection.execute(SCHEDULE.delete().where(SCHEDULE.c.mapping == path))
+            for path in said.keys() - since.keys():
+                connection.execute(SCHEDULE.insert().values(mapping=path, said=said[path], since=at))
+                since[path] = at
+        return since
 
     def delivered(self, mapping: str) -> int:
         """When a mapping's run last sent something; if none did, when the configuration was applied last."""

@@ -103,7 +103,7 @@ class Deliver:
         ledger = self.ledger
         ledger.counts.filtered += mapped.filtered
         sendable = pc.less_equal(pc.binary_length(items), CALL_BYTES).to_numpy(zero_copy_only=False)
-        with clock.timed("deliver"):
+        with clock.timed("deliver", rows):
             with ledger.turn():
                 silent = np.ones(mapped.state.num_rows, bool)
                 silent[mapped.places] = False

@@ -44,7 +44,7 @@ class Counts:
     null_keys: int
     repeated_keys: int
     known: int
-    retried: int = 0  # of the changed rows: those whose last call was not acknowledged
+    retried: int = 0  # of the changed rows: those rejected before, or whose last call was not acknowledged
 
     @property
     def changed(self) -> int:
@@ -59,8 +59,15 @@ class Staging:
         self.columns: list[str] = []
         self._kinds: list[Any] = []
 
-    def load(self, reader: pa.RecordBatchReader, key: str) -> int:
-        """Stage all rows with their key and checksum. Returns their number. Raises WarehouseError."""
+    def interrupt(self) -> None:
+        """Break off, from another thread, what is computed here."""
+        self._db.interrupt()
+
+    def load(self, reader: pa.RecordBatchReader, key: str, told: Callable[[int], None] = lambda _: None) -> int:
+        """Stage all rows with their key and checksum. Returns their number. Raises WarehouseError.
+
+        `told` hears how many there are so far.
+        """
         self.columns = list(reader.schema.names)
         if key not in self.columns:
             raise WarehouseError(
@@ -72,7 +79,7 @@ class Staging:
         self._db.unregister("shape")
         named = self.schema()
         kind = self._kinds[self.columns.index(key)]
-        self._db.register("incoming", reader)
+        self._db.register("incoming", _counted(reader, told))
         with _streaming():
             self._db.execute(f"create table rows as select * from incoming as t({', '.join(self._names())})")
         self._db.unregister("incoming")
@@ -112,7 +119,7 @@ class Staging:
                 case when k.key is null or k.epoch <> $1
                      or k.status in ({REJECTED_NEW}, {REJECTED_DELETED}, {GONE}, {OPEN_NEW}, {OPEN_DELETED})
                      then 'new' else 'updated' end as event,
-                coalesce(k.status in {_OPEN}, false) as retried
+                coalesce(k.status in {_OPEN} or k.status in {rejected}, false) as retried
             from staged s left join seen k on k.key = s.key
             where s.key is not null and s.key not in (select key from repeated where key is not null)
                 and (k.key is null or k.epoch <> $1 or k.checksum <> s.checksum
@@ -122,7 +129,7 @@ class Staging:
         )
         self._db.execute(
             f"""create table deleted as
-            select k.key, k.checksum, 'deleted' as event, k.status in {_OPEN} as retried,
+            select k.key, k.checksum, 'deleted' as event, k.status in {_OPEN} or k.status in {rejected} as retried,
                 k.counter - (k.status = {OPEN_DELETED} and k.version = $1)::int as counter from seen k
             where k.status <> {GONE} and not exists (select 1 from staged s where s.key = k.key)
                 and (k.status <> {REJECTED_DELETED} or k.version <> $1)""",
@@ -258,6 +265,19 @@ _CHANGES = ("changed", "deleted")
 _OPEN = f"({OPEN_NEW}, {OPEN_UPDATED}, {OPEN_DELETED})"
 _ABSENT = f"{REJECTED_DELETED}, {GONE}, {OPEN_DELETED}"
 _REPEATED = "key in (select key from repeated where key is not null)"
+
+
+def _counted(reader: pa.RecordBatchReader, told: Callable[[int], None]) -> pa.RecordBatchReader:
+    """The same rows; `told` hears how many have gone by."""
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        rows = 0
+        for batch in reader:
+            yield batch
+            rows += batch.num_rows
+            told(rows)
+
+    return pa.RecordBatchReader.from_batches(reader.schema, batches())
 
 
 @contextmanager

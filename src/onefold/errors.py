@@ -107,6 +107,19 @@ class SyncStopped(OnefoldError):
     code = "sync_stopped"
 
 
+class NotRunning(OnefoldError):
+    """A run that was to be cancelled is over."""
+
+    code = "not_running"
+
+
+class Cancelled(OnefoldError):
+    """A run that somebody stopped; `code` is `stopped` where its process was told to end."""
+
+    code = "cancelled"
+    STAYS = "what was committed stays, and the next sync goes on with the rest"
+
+
 class Forbidden(OnefoldError):
     """Who asks may not do that; the sentence names the role that may."""
 

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from onefold import diff, identity, state
+from onefold.cancel import Cancel
 from onefold.config import Mapping
 from onefold.rows import Rejected, key_rejected
 from onefold.stores import Store
@@ -34,7 +35,7 @@ class Counts:
     filtered: int = 0
     sent: int = 0
     rejected: int = 0
-    retried: int = 0  # of the changed rows: those whose last call was not acknowledged
+    retried: int = 0  # of the changed rows: those rejected before, or whose last call was not acknowledged
     unresolved: int = 0
     identifiers_dropped: int = 0
     profiles_created: int = 0
@@ -125,8 +126,8 @@ class Ledger:
         self._run_id = run_id
         self._refused = refused
 
-    def begin(self, found: diff.Counts, rejected: Iterator[pa.Table]) -> None:
-        """Write the mapping's header, the run, and the rows whose key is NULL or repeated."""
+    def begin(self, found: diff.Counts, rejected: Iterator[pa.Table], cancel: Cancel) -> None:
+        """Write the mapping's header, the run, and the rows whose key is NULL or repeated. Raises Cancelled."""
         self.received_at = time_ns() // 1000
         counts = self.counts
         counts.added, counts.updated, counts.deleted = found.added, found.updated, found.deleted
@@ -140,6 +141,7 @@ class Ledger:
             )
             self.record()
         for chunk in rejected:
+            cancel.check()
             rows = [
                 key_rejected(key, record, self.header.key_column)
                 for key, record in zip(chunk["key"].to_pylist(), chunk["record"].to_pylist(), strict=True)

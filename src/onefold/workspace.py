@@ -27,6 +27,7 @@ from onefold.roles import ADMIN, EDITOR, VIEWER, Who, here, needs
 from onefold.runs import LISTENS, Outcome, Runs, Task, now
 
 if TYPE_CHECKING:
+    from onefold.cancel import Cancel
     from onefold.catalog import Catalog
     from onefold.debugger import Cursor
     from onefold.deliver import Remote
@@ -138,6 +139,7 @@ class Workspace:
     @needs(EDITOR)
     def apply(self) -> list[Change]:
         """Make the file the configuration, open its spaces, and give every profile source a write key."""
+        from onefold import scheduler
         from onefold.plan import lines
 
         changes = self.plan()
@@ -148,6 +150,7 @@ class Workspace:
             keys = {source.slug: source.write_key for space in workspace.spaces for source in space.sources}
             self.catalog.configure(self.document.data, now(), keys)
             self.__dict__.pop("applied", None)
+            scheduler.entries(self, now())  # schedules that are new count from now
             self.note("apply", FILE, lines(changes))
         return changes
 
@@ -488,20 +491,22 @@ class Workspace:
         effect: Callable[[dict[str, Any]], None] | None = None,
         started_by: str = "cli",
         run_id: str | None = None,
+        cancel: Cancel | None = None,
     ) -> Iterator[Outcome]:
         """Sync the applied mappings that are selected, one after another; a failed one stops no other.
 
         `progress` gives each mapping a function to report to; `effect` is told, by name, of the first profiles that
         each chunk creates, updates and merges, and of the first rows that it rejects. A dry run takes everything
         back at its end, so that each mapping sees what those before it would have done. `run_id` is that of a run
-        which was announced, where one mapping is selected.
+        which was announced, where one mapping is selected. `cancel` stops them from another thread.
         """
         outcomes = self._runs.sync(
-            [self._task(destination, mapping) for destination, mapping in self.mappings(selector)],
+            self._tasks(selector),
             progress=progress,
             effect=effect,
             started_by=started_by,
             run_id=run_id,
+            cancel=cancel,
             full=full,
             dry_run=dry_run,
             allow_deletes=allow_deletes,
@@ -521,18 +526,33 @@ class Workspace:
     @needs(EDITOR)
     def start(self, selector: str, *, full: bool = False, allow_deletes: bool = False, started_by: str) -> str:
         """Start a sync of one mapping, DEST/MAPPING, in a process of its own; its run_id. Raises NotFound, Disabled."""
-        ((destination, mapping),) = self.mappings(selector)
-        task = self._task(destination, mapping)
+        (task,) = self._tasks(selector)
         run_id = self._runs.start(task, self.folder, full=full, allow_deletes=allow_deletes, started_by=started_by)
-        self.note("sync", selector, [f"run {run_id}", *(["full"] * full), *(["deletes allowed"] * allow_deletes)])
+        if started_by != "schedule":
+            self.note("sync", selector, [f"run {run_id}", *(["full"] * full), *(["deletes allowed"] * allow_deletes)])
         return run_id
 
-    def _task(self, destination: config.Destination, mapping: config.Mapping) -> Task:
-        """A mapping to be synced."""
+    @needs(EDITOR)
+    def cancel(self, run_id: str) -> dict[str, Any]:
+        """Ask a run to stop, wherever it runs; the run. It looks twice a second. Raises NotFound, NotRunning."""
+        run = self._runs.cancel(run_id, self.who.name)
+        self.note("cancel", run["mapping"], [f"run {run['run_id']}"])
+        return run
+
+    def _tasks(self, selector: str | None) -> list[Task]:
+        """The selected mappings, to be synced."""
+        shown = self.configuration()
+        return [self._task(destination, mapping, shown) for destination, mapping in self.mappings(selector)]
+
+    def _task(self, destination: config.Destination, mapping: config.Mapping, shown: config.Workspace) -> Task:
         off = runs.off(destination, mapping)
-        space = "" if off else _kept(self.applied, destination, mapping)
-        job = partial(self.job, destination, mapping, self.applied)
-        return Task(f"{destination.slug}/{mapping.slug}", off, space, job)
+        return Task(
+            path=f"{destination.slug}/{mapping.slug}",
+            off=off,
+            space="" if off else _kept(self.applied, destination, mapping),
+            job=partial(self.job, destination, mapping, self.applied),
+            recipe={} if off else _recipe(shown, destination.slug, mapping.slug),
+        )
 
     # --- profiles sync --------------------------------------------------------------------------------
 
@@ -651,8 +671,35 @@ class Workspace:
         return self._runs.newest(limit)
 
     def run(self, run_id: str) -> dict[str, Any]:
-        """One run, with its rejected rows counted by code. Raises NotFound."""
+        """One run, with what it ran and its rejected rows counted by code. Raises NotFound."""
         return self._runs.show(run_id)
+
+    def timetable(self) -> list[dict[str, Any]]:
+        """For each mapping: its schedule in words, why it is not synced, its last run, and when it is due next.
+
+        `next_due` is in the past where `onefold serve` has to make up for it. Raises NotFound.
+        """
+        from onefold import scheduler, times
+
+        due = {entry.path: entry.due for entry in scheduler.entries(self, now())}
+        lines = []
+        for destination, mapping in self.mappings():
+            path = f"{destination.slug}/{mapping.slug}"
+            newest, at = self._runs.newest_of(path), due.get(path)
+            lines.append(
+                {
+                    "mapping": path,
+                    "schedule": "manual" if mapping.schedule is None else str(mapping.schedule),
+                    "off": runs.off(destination, mapping),
+                    "last_run": newest,
+                    "next_due": None if at is None else times.text(at),
+                }
+            )
+        return lines
+
+    def follow(self, run_id: str) -> dict[str, Any]:
+        """One run as it is now: while it is under way with its `progress`. Raises NotFound."""
+        return self._runs.follow(run_id)
 
     def rejected(self, run_id: str, limit: int | None = None) -> Iterator[dict[str, Any]]:
         """The rejected rows of a run: key, event, code, fields, message and the row. Raises NotFound."""
@@ -668,6 +715,14 @@ def pick(items: Sequence[Any], slug: str, kind: str) -> Any:
     hint = nearest(slug, slugs)
     listed = f"there are {', '.join(slugs)}" if slugs else f"the workspace has no {kind}"
     raise NotFound(f"no {kind} {slug!r}{hint}; {listed}")
+
+
+def _recipe(shown: config.Workspace, destination: str, slug: str) -> dict[str, Any]:
+    """The model and the mapping as they are shown."""
+    mapping = pick(pick(shown.destinations, destination, "destination").mappings, slug, "mapping")
+    schedule = None if mapping.schedule is None else str(mapping.schedule)
+    model = pick(shown.models, mapping.model, "model")
+    return {"model": {**vars(model)}, "mapping": {**vars(mapping), "schedule": schedule}}
 
 
 def _profile_source(workspace: config.Workspace, mapping: config.Mapping) -> tuple[config.Space, config.ProfileSource]:

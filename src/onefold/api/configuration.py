@@ -5,22 +5,25 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Collection
+from collections.abc import AsyncIterator, Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 from uuid import uuid4
 
 import msgspec
+from starlette.responses import StreamingResponse
 from starlette.routing import BaseRoute
 from starlette.types import Receive, Scope, Send
 
-from onefold.api import HERE
+from onefold.api import HERE, streams
 from onefold.api.access import Gate, set_cookie
 from onefold.api.answer import Refused, send_answer, send_error
 from onefold.api.operations import BODIES, OPERATIONS, Operation, Schema, openapi
 from onefold.api.route import Below
+from onefold.errors import OnefoldError
 from onefold.roles import VIEWER, Who
 from onefold.sessions import LONGEST, Session, view
 from onefold.workspace import Workspace
@@ -29,6 +32,7 @@ PREFIX = "/api/"
 DESCRIPTION = "/api/openapi.json"
 # What may run at once; a preview or a plan can take seconds.
 THREADS = 4
+PAUSE = 0.5  # seconds between two looks at what is followed
 BODY = 65_536
 
 
@@ -56,20 +60,43 @@ class Api:
         try:
             body = await _read(receive)
             loop = asyncio.get_running_loop()
-            status, found, extra = await loop.run_in_executor(self._threads, self._answer, scope, body)
+            status, found, extra, follow = await loop.run_in_executor(self._threads, self._answer, scope, body)
         except Exception as error:  # whatever it is, it has an answer
             await send_error(scope, send, request_id, error)
-        else:
+            return
+        if follow is None:
             await send_answer(scope, send, request_id, found, status, extra)
+            return
+        said = {"Cache-Control": "no-store", "Request-Id": request_id}
+        stream = StreamingResponse(self._stream(follow), media_type="text/event-stream", headers=said)
+        await stream(scope, receive, send)
 
-    def _answer(self, scope: Scope, body: bytes) -> tuple[int, bytes, dict[str, str]]:
-        """Status, body and further headers of an answer. Raises Refused, OnefoldError."""
+    async def _stream(self, follow: Callable[[], Any]) -> AsyncIterator[str]:
+        """What is followed as it is, and whenever it has changed, until it is not running any more."""
+        told = None
+        while True:
+            try:
+                found = await asyncio.get_running_loop().run_in_executor(self._threads, follow)
+            except OnefoldError as error:
+                said = {"code": error.code, "message": str(error)}
+                yield f"event: error\ndata: {json.dumps(said, ensure_ascii=False)}\n\n"
+                return
+            if found != told:
+                yield f"event: run\ndata: {json.dumps(found, ensure_ascii=False)}\n\n"
+                told = found
+            else:
+                yield ": nothing new\n\n"  # tells a client that went away from one that waits
+            if found["status"] != "running" or not await streams.pause(PAUSE):
+                return
+
+    def _answer(self, scope: Scope, body: bytes) -> tuple[int, bytes, dict[str, str], Callable[[], Any] | None]:
+        """Status, body and further headers of an answer, and what to follow instead. Raises Refused, OnefoldError."""
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         self._gate.from_here(headers)
         path = scope["raw_path"].decode("ascii", "replace")
         path = path[path.index(PREFIX) :]
         if path == DESCRIPTION and scope["method"] in ("GET", "HEAD"):
-            return 200, self._document, {}
+            return 200, self._document, {}, None
         address = (scope.get("client") or ("",))[0]
         opened = (scope["method"], path) in _OPEN
         who = (
@@ -93,7 +120,9 @@ class Api:
             further["Set-Cookie"] = set_cookie(headers, value, lasts, secure=scope["scheme"] == "https")
             found = view(found.who if begun else who)
         text: bytes = msgspec.json.encode(found)
-        return operation.status, text, further
+        live = scope["method"] == "GET" and "text/event-stream" in headers.get("accept", "")
+        follow = partial(operation.follow, self._workspace, given) if live and operation.follow is not None else None
+        return operation.status, text, further, follow
 
 
 async def _read(receive: Receive) -> bytes:

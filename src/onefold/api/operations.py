@@ -67,6 +67,7 @@ class Operation:
     role: str | None = VIEWER  # who may, at least; None: anybody
     cookie: bool = False  # the answer begins or ends a session
     fails: tuple[int, ...] = ()  # besides what all can be answered with
+    follow: Run | None = None  # for who accepts Server-Sent Events: each state of it, until it is not running
 
     @property
     def names(self) -> list[str]:
@@ -94,6 +95,13 @@ def _destination(found: config.Destination) -> dict[str, Any]:
 
 def _mapping(mapping: config.Mapping) -> dict[str, Any]:
     return {**asdict(mapping), "schedule": None if mapping.schedule is None else str(mapping.schedule)}
+
+
+def _due(workspace: Workspace, given: Given, mapping: config.Mapping) -> dict[str, Any]:
+    """A mapping with its last run and when it is due."""
+    path = f"{given['destination']}/{mapping.slug}"
+    (line,) = [line for line in workspace.timetable() if line["mapping"] == path]
+    return {**_mapping(mapping), "last_run": line["last_run"], "next_due": line["next_due"]}
 
 
 def _all(kind: str, view: Callable[[Any], Any]) -> Run:
@@ -137,7 +145,8 @@ def _changes(read: Callable[[Workspace], list[Change]]) -> Run:
 
 def _sync(workspace: Workspace, given: Given) -> Any:
     options = {"full": given["full"], "allow_deletes": given["allow_deletes"]}
-    return workspace.run(workspace.start(_path(given), **options, started_by="api"))
+    by = workspace.who.name if workspace.who.kind == "user" else "api"
+    return workspace.run(workspace.start(_path(given), **options, started_by=by))
 
 
 def _profiles(workspace: Workspace, given: Given) -> Any:
@@ -229,10 +238,12 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("showDestination", "GET", _DESTINATION, "One destination",
               _one("destination", _destination), DESTINATION),
     Operation("listMappings", "GET", f"{_DESTINATION}/mappings", "The mappings of a destination",
-              lambda workspace, given: {"data": [_mapping(item) for item in _mappings(workspace, given)]},
+              lambda workspace, given: {"data": [_due(workspace, given, item) for item in _mappings(workspace, given)]},
               several(MAPPING)),
     Operation("showMapping", "GET", _MAPPING, "One mapping",
-              lambda workspace, given: _mapping(pick(_mappings(workspace, given), given["mapping"], "mapping")),
+              lambda workspace, given: _due(
+                  workspace, given, pick(_mappings(workspace, given), given["mapping"], "mapping")
+              ),
               MAPPING),
     Operation("testMapping", "POST", f"{_MAPPING}/test", "A row, its call, and what that would do; changes nothing",
               lambda workspace, given: workspace.test_mapping(_path(given), given["key"]), _TRIED,
@@ -256,7 +267,10 @@ OPERATIONS: tuple[Operation, ...] = (
               lambda workspace, given: {"data": workspace.runs(given["limit"])}, several(RUN),
               {"limit": limit(50, 1000)}),
     Operation("showRun", "GET", "/api/runs/{run}", "One run, with its rejected rows counted by code",
-              lambda workspace, given: workspace.run(given["run"]), RUN),
+              lambda workspace, given: workspace.run(given["run"]), RUN,
+              follow=lambda workspace, given: workspace.follow(given["run"])),
+    Operation("cancelRun", "POST", "/api/runs/{run}/cancel", "Stop a run; what is committed stays",
+              lambda workspace, given: workspace.cancel(given["run"]), RUN, fails=(409,)),
     Operation("listRejected", "GET", "/api/runs/{run}/rejected", "The rejected rows of a run",
               lambda workspace, given: {"data": list(workspace.rejected(given["run"], given["limit"]))},
               several(thing("code message", fields=LIST)), {"limit": limit(100, 10_000)}),
@@ -278,7 +292,7 @@ FAILS = {
     503: "a store cannot be read or written now",
 }
 ALSO = {
-    409: "it is disabled",
+    409: "it is disabled, or over",
     413: "the body is too long",
     415: "the body is not JSON",
     502: "the warehouse cannot be read",
@@ -313,6 +327,8 @@ def _described(operation: Operation) -> dict[str, Any]:
         fails |= {status: ALSO[status] for status in (413, 415)}
     error = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
     said: dict[str, Any] = {"description": "done", "content": {"application/json": {"schema": operation.result}}}
+    if operation.follow is not None:
+        said["content"]["text/event-stream"] = {"schema": TEXT}
     if operation.status == 202:
         said["headers"] = {"Location": {"schema": TEXT, "required": True}}
     described: dict[str, Any] = {

@@ -16,6 +16,7 @@ def serve(
     host: Annotated[str, typer.Option(help="The address to listen at.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="The port; 0 takes a free one.", min=0, max=65535)] = 8000,
     url: Annotated[str, typer.Option(help="The address by which people reach it, if another: behind a proxy.")] = "",
+    syncs: Annotated[int | None, typer.Option(help="How many scheduled syncs may run at once.", min=1)] = None,
     folder: Folder = HERE,
     as_json: Json = False,
 ) -> None:
@@ -31,7 +32,7 @@ def serve(
                 typer.echo(f"There is no user yet. Open this link, once, to become the first admin:\n  {setup}")
         sys.stdout.flush()
 
-    server.serve(workspace(folder), host, port, said, url)
+    server.serve(workspace(folder), host, port, said, url, syncs)
 
 
 @app.command()
