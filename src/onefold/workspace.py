@@ -619,6 +619,7 @@ class Workspace:
 
         return backup.write(self, file, said)
 
+    @needs(ADMIN)
     def sweep(self) -> Iterator[dict[str, Any]]:
         """Delete what is older than `retention` says, and say what that was. Raises OnefoldError."""
         from onefold import housekeeping
@@ -654,6 +655,7 @@ class Workspace:
             for alert in self.applied.alerts
         ]
 
+    @needs(EDITOR)
     def test_alert(self, slug: str | None = None) -> list[dict[str, Any]]:
         """Send a test message of an alert, or of all: alert, channel, sent, answer. Raises NotFound."""
         from onefold import notify
