@@ -156,5 +156,5 @@ def _sync(
     if line["status"] != "succeeded" or any(line[name] != count for name, count in expected.items()):
         raise RuntimeError(f"{case}: expected {expected} of a sync that succeeds, but it said {line}")
     shown = process.run(process.ONEFOLD, "runs", "show", line["run_id"], "-C", str(folder), "--json")
-    stages = json.loads(shown.output).get("stages", {})
+    stages = {stage: spent["seconds"] for stage, spent in json.loads(shown.output).get("stages", {}).items()}
     return Measured(case, rows, ran.seconds, ran.memory_mb, floor, targets or [], judged, stages=stages)

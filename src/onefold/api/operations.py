@@ -294,7 +294,7 @@ OPERATIONS: tuple[Operation, ...] = (
               lambda workspace, given: workspace.run(given["run"]), RUN,
               follow=lambda workspace, given: workspace.follow(given["run"])),
     Operation("cancelRun", "POST", "/api/runs/{run}/cancel", "Stop a run; what is committed stays",
-              lambda workspace, given: workspace.cancel(given["run"]), RUN, fails=(409,)),
+              lambda workspace, given: workspace.cancel(given["run"]), RUN, fails=(409,), role=EDITOR),
     Operation("listRejected", "GET", "/api/runs/{run}/rejected", "The rejected rows of a run",
               lambda workspace, given: {"data": list(workspace.rejected(given["run"], given["limit"]))},
               several(thing("code message", fields=LIST)), {"limit": limit(100, 10_000)}),

@@ -44,7 +44,11 @@ def runs_show(run_id: str, folder: Folder = HERE, as_json: Json = False) -> None
     if as_json:
         dump(found)
         return
+    stages, recipe = found.pop("stages", {}), found.pop("recipe", None)
     show(f"{name:20} {cell(value)}" for name, value in found.items() if value is not None)
+    show(f"{stage:20} {spent['seconds']:.3f} s, {cell(spent['rows'])} rows" for stage, spent in stages.items())
+    for part, said in (recipe or {}).items():
+        show([f"{part} as it was:", *(f"  {name:18} {cell(value)}" for name, value in said.items())])
 
 
 @runs_app.command("rejected")
