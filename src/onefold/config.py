@@ -32,6 +32,8 @@ SOURCE_TYPES = {
     "files": ("path",),
     "postgres": ("url", "statement_timeout"),
 }
+# Type of a profiles sync -> its option.
+TARGET_TYPES = {"duckdb": "path", "parquet": "path", "postgres": "url"}
 DESTINATION_TYPES = ("segment_profiles",)
 # Reference, section 1; what each takes stands in segment_profiles, which is too much to import for a word.
 ACTIONS = ("sendIdentify", "sendGroup", "sendTrack", "sendSubscription")
@@ -70,6 +72,7 @@ SHAPE = _keys(
         webhook=_keys("url secret"),
         slack=_keys("url"),
     ),
+    profiles_syncs=_keys("slug name type path url schema", select=_keys("tables traits events")),
 )
 
 
@@ -179,6 +182,20 @@ class Destination:
 
 
 @dataclass(frozen=True)
+class ProfilesSync:
+    """A target of Profiles Sync: `to` is its path or URL, as typed; a pattern list of None selects all."""
+
+    slug: str
+    name: str
+    type: str
+    to: str
+    schema: str | None = None
+    tables: tuple[str, ...] | None = None
+    traits: tuple[str, ...] | None = None
+    events: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
 class Workspace:
     name: str
     spaces: tuple[Space, ...] = ()
@@ -187,6 +204,7 @@ class Workspace:
     destinations: tuple[Destination, ...] = ()
     retention: Retention = DEFAULTS
     alerts: tuple[Alert, ...] = ()
+    profiles_syncs: tuple[ProfilesSync, ...] = ()
 
     def profile_source(self, wanted: str) -> tuple[Space, ProfileSource] | None:
         """The profile source with a slug or write key, and its space."""
@@ -317,10 +335,11 @@ def _workspace(report: Report, data: Any) -> Workspace:
     root = report.part({} if data is None else data, (), SHAPE)
     spaces, sources = root.parts("spaces"), root.parts("sources")
     models, destinations, told = root.parts("models"), root.parts("destinations"), root.parts("alerts")
+    targets = root.parts("profiles_syncs")
     inputs = [space.parts("sources") for space in spaces]
     # A destination of one of these takes live calls; a warehouse of the same name goes before.
     live = _slugs(part for below in inputs for part in below) - _slugs(sources)
-    for parts in (spaces, sources, models, destinations, told, [part for below in inputs for part in below]):
+    for parts in (spaces, sources, models, destinations, targets, told, [part for below in inputs for part in below]):
         root.distinct(parts)
     return Workspace(
         name=root.text("workspace"),
@@ -330,6 +349,7 @@ def _workspace(report: Report, data: Any) -> Workspace:
         destinations=tuple(_destination(part, live) for part in destinations),
         retention=retention.read(root.part("retention")),
         alerts=tuple(alerts.read(part) for part in told),
+        profiles_syncs=tuple(map(_profiles_sync, targets)),
     )
 
 
@@ -408,6 +428,26 @@ def _source(part: Part) -> Source:
         if "statement_timeout" in part:
             options["statement_timeout"] = part.whole("statement_timeout", 1)
     return Source(part.slug(), part.name(), kind, options)
+
+
+def _profiles_sync(part: Part) -> ProfilesSync:
+    kind, to = part.word("type", tuple(TARGET_TYPES)), ""
+    if kind in TARGET_TYPES:
+        option = TARGET_TYPES[kind]
+        for key in {*TARGET_TYPES.values()} - {option}:
+            if key in part.value:
+                part.refuse(key, f"a {kind} target takes no {key}; it has a {option}")
+        to = part.text(option)
+        if kind == "postgres" and part.open("url") and to.strip() and not _POSTGRES.match(to):
+            part.refuse("url", "must be a postgresql:// URL")
+    schema = part.optional("schema")
+    if schema is not None and part.open("schema") and not re.fullmatch(r"[a-z_][a-z0-9_]{0,62}", schema):
+        part.refuse("schema", f"{part.typed('schema')} is no schema; use a-z, 0-9 and _, beginning with a letter")
+    select = part.part("select")
+    return ProfilesSync(
+        *(part.slug(), part.name(), kind, to, schema),
+        *(select.texts(key) for key in ("tables", "traits", "events")),
+    )
 
 
 def _model(part: Part) -> Model:

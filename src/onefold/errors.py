@@ -71,6 +71,12 @@ class WarehouseError(OnefoldError):
     code = "warehouse_error"
 
 
+class TargetError(OnefoldError):
+    """A target of Profiles Sync cannot be reached, read or written; its tables are as they were."""
+
+    code = "target_error"
+
+
 class StoreError(OnefoldError):
     """A space or the catalog cannot be read or written; what was not committed is not there."""
 

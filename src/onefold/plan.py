@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from onefold import alerts, canonical, config, retention, secret
-from onefold.config import IdentifierRule, Workspace
+from onefold.config import TARGET_TYPES, IdentifierRule, Workspace
 from onefold.retention import NAMES as RETAINED
 
 NONE = "(none)"
@@ -23,6 +23,7 @@ _RULES = "changed rules apply to what comes after; profiles stay as they are"
 _STORE = (
     "data is not moved: it stays in the old store, and the new one begins empty; `onefold space copy` copies it first"
 )
+_SELECTED = "the next `onefold profiles-sync` makes all tables anew"
 _DETACHED = "detached: its data stays until `onefold space delete`"
 _RENAMED = "a renamed slug is a new object: {0} ends and {1} begins anew"
 
@@ -145,6 +146,19 @@ def _mappings(workspace: Workspace) -> dict[str, Facts]:
     return found
 
 
+def _profiles_syncs(workspace: Workspace) -> dict[str, Facts]:
+    return {
+        target.slug: {
+            "name": target.name,
+            "type": target.type,
+            TARGET_TYPES.get(target.type, "path"): target.to,
+            "schema": target.schema,
+            **{f"select.{what}": getattr(target, what) for what in ("tables", "traits", "events")},
+        }
+        for target in workspace.profiles_syncs
+    }
+
+
 def _leaves(name: str, value: Any) -> Facts:
     """An object of a mapping's fields as dotted names; a directive is one value."""
     if not isinstance(value, dict) or not value or any(key.startswith("@") for key in value):
@@ -165,6 +179,7 @@ _FACTS: dict[str, Callable[[Workspace], dict[str, Facts]]] = {
     "destination": _destinations,
     "mapping": _mappings,
     "alert": _alerts,
+    "profiles sync": _profiles_syncs,
 }
 
 
@@ -235,6 +250,9 @@ def _notes(kind: str, slug: str, differs: set[str], before: Workspace, after: Wo
             notes.append(_EPOCH)
         elif differs & {"sql", "source"}:
             notes.append(_COMPARES)
+    elif kind == "profiles sync":
+        if any(name.startswith("select.") for name in differs):
+            notes.append(_SELECTED)
     elif kind == "mapping":
         keys = [{model.slug: model.key for model in workspace.models} for workspace in (before, after)]
         models = [_mapping(workspace, slug).model for workspace in (before, after)]

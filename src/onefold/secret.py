@@ -44,6 +44,9 @@ def urls(data: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str, str, tuple
     for index, source in enumerate(data.get("sources") or []):
         if isinstance(source.get("url"), str):
             yield source, "url", source["slug"], ("sources", index, "url")
+    for index, target in enumerate(data.get("profiles_syncs") or []):
+        if isinstance(target.get("url"), str):
+            yield target, "url", target["slug"], ("profiles_syncs", index, "url")
     for index, destination in enumerate(data.get("destinations") or []):
         settings = destination.get("settings") or {}
         if isinstance(settings.get("endpoint"), str):

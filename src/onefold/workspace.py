@@ -5,14 +5,23 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, datetime
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from onefold import config, runs
-from onefold.errors import Disabled, EndpointError, InvalidWorkspace, LoginFailed, NotFound, StoreError, WarehouseError
+from onefold.errors import (
+    Disabled,
+    EndpointError,
+    InvalidWorkspace,
+    LoginFailed,
+    NotFound,
+    StoreError,
+    TargetError,
+    WarehouseError,
+)
 from onefold.nearest import nearest
 from onefold.roles import ADMIN, EDITOR, VIEWER, Who, here, needs
 from onefold.runs import LISTENS, Outcome, Runs, Task, now
@@ -23,6 +32,9 @@ if TYPE_CHECKING:
     from onefold.debugger import Cursor
     from onefold.deliver import Remote
     from onefold.plan import Change
+    from onefold.profiles_sync import Selection, Synced
+    from onefold.profiles_sync.check import Difference
+    from onefold.profiles_sync.targets import Target
     from onefold.rules import Rules
     from onefold.sessions import Session, Sessions
     from onefold.stores import Store
@@ -541,6 +553,50 @@ class Workspace:
             job=partial(self.job, destination, mapping, self.applied),
             recipe={} if off else _recipe(shown, destination.slug, mapping.slug),
         )
+
+    # --- profiles sync --------------------------------------------------------------------------------
+
+    @needs(ADMIN)
+    def sync_profiles(
+        self, space: str, to: str, *, full: bool = False, progress: Callable[[int, int], None] | None = None
+    ) -> Synced:
+        """Bring the tables of a target, a slug or a URL or a path, up to a space. Raises NotFound, TargetError."""
+        from onefold import profiles_sync
+
+        with self._towards(space, to) as (store, target, given):
+            return profiles_sync.sync(store, target, self.home / "tmp", **given, full=full, progress=progress)
+
+    @needs(ADMIN)
+    def check_profiles(self, space: str, to: str) -> list[Difference]:
+        """How the tables of a target differ from the space, row by row. Raises NotFound, TargetError."""
+        from onefold.profiles_sync import check
+
+        with self._towards(space, to) as (store, target, given):
+            return check.check(store, target, self.home / "tmp", **given)
+
+    @contextmanager
+    def _towards(self, space: str, to: str) -> Iterator[tuple[Store, Target, dict[str, Any]]]:
+        """A space, a target that nobody else is at, and what both need to be told."""
+        target, selection = self._target(space, to)
+        names = {source.slug: source.name for source in pick(self.applied.spaces, space, "space").sources}
+        with self.space(space) as store, store.lease(f"profiles-sync {target.name}", wait=False) as held:
+            if not held:
+                raise TargetError(f"target {target.name}: another run is at it; wait until it is done", code="busy")
+            yield store, target, {"names": names, "selection": selection}
+
+    def _target(self, space: str, to: str) -> tuple[Target, Selection]:
+        """The target of a slug, or of a URL or a path; and what is selected for it."""
+        from onefold.profiles_sync import Selection, targets
+
+        schema = re.sub(r"[^a-z0-9_]", "_", space)
+        if "/" not in to and "." not in to:  # a folder beside is ./NAME
+            found = pick(self.applied.profiles_syncs, to, "profiles sync")
+            unset = _VARIABLE.search(found.to)
+            if unset:
+                raise TargetError(f"profiles sync {to} needs the environment variable {unset[1]}, which is not set")
+            selection = Selection(found.tables, found.traits, found.events)
+            return targets.open(found.type, found.to, self.folder, found.schema or schema), selection
+        return targets.open(targets.kind_of(to), to, self.folder, schema), Selection()
 
     @needs(ADMIN)
     def copy(self, space: str, to: str) -> dict[str, int]:
