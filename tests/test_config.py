@@ -194,7 +194,7 @@ def test_dates_and_times_stay_as_typed(tmp_path: Path) -> None:
 
 def test_values_that_no_json_can_carry_are_refused(tmp_path: Path) -> None:
     assert refused(tmp_path, FILE + "          traits: {a: .nan}\n") == [
-        "line 21, destinations[0].mappings[0].fields.traits.a: NaN and Infinity are not JSON"
+        "line 21, destinations[0].mappings[0].fields.traits.a: a number is too large, NaN or Infinity"
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import re
@@ -15,8 +16,9 @@ import adbc_driver_postgresql.dbapi
 import duckdb
 import pytest
 
+import onefold
 from onefold import log
-from onefold.errors import NotFound, TargetError
+from onefold.errors import InvalidWorkspace, NotFound, TargetError
 from onefold.profiles_sync import columns
 from onefold.profiles_sync.columns import Family
 from profiles_sync import WORKED, Speaker
@@ -408,18 +410,32 @@ def duckdb_tables(file: Path) -> dict[str, list[str]]:
 
 
 def select(speaker: Speaker, selection: dict[str, Any]) -> None:
-    """Configure the target `out`, and apply."""
-    import json
+    configure(speaker, {"slug": "out", "type": "duckdb", "path": "out.duckdb", "select": selection})
 
-    import onefold
 
+def configure(speaker: Speaker, target: dict[str, Any]) -> None:
+    """Write a target into the workspace file, and apply."""
     file = speaker.folder / "onefold.yaml"
     data = json.loads(file.read_text())
-    data["profiles_syncs"] = [{"slug": "out", "type": "duckdb", "path": "out.duckdb", "select": selection}]
+    data["profiles_syncs"] = [target]
     file.write_text(json.dumps(data))
     speaker.workspace.close()
     speaker.workspace = onefold.open(speaker.folder)
     speaker.workspace.apply()
+
+
+def test_a_target_is_planned_masked_and_exported_without_its_password(tmp_path: Path) -> None:
+    speaker = Speaker(tmp_path / "w")
+    configure(speaker, {"slug": "bi", "type": "postgres", "url": "postgresql://me:hunter2@db/bi", "schema": "p"})
+    exported = speaker.workspace.export()
+    assert "hunter2" not in exported
+    assert "${BI_PASSWORD}" in exported
+    with pytest.raises(InvalidWorkspace) as refused:
+        configure(speaker, {"slug": "bi", "type": "parquet", "url": "x", "schema": "No!"})
+    said = str(refused.value)
+    assert "a parquet target takes no url; it has a path" in said
+    assert "'No!' is no schema" in said
+    speaker.close()
 
 
 # --- what can go wrong --------------------------------------------------------------------------------

@@ -83,6 +83,12 @@ class StoreError(OnefoldError):
     code = "store_error"
 
 
+class ValueRefused(StoreError):
+    """The database cannot hold a value: too long for an index, or of a kind it does not take."""
+
+    code = "value_refused"
+
+
 class EndpointError(OnefoldError):
     """A remote endpoint that takes no calls from us now; what it has acknowledged is recorded, the rest waits."""
 
@@ -96,7 +102,7 @@ class NotFound(OnefoldError):
 
 
 class Disabled(OnefoldError):
-    """What was to be started is switched off; the sentence says where."""
+    """What was to be started is switched off, or of another kind; the sentence says where."""
 
     code = "disabled"
 

@@ -299,7 +299,7 @@ def _told(job: Job, effect: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
     from onefold import preview
 
     def applied(outcome: Applied) -> None:
-        for found in preview.effects(job.store, outcome, job, limit=NAMED):
+        for found in preview.effects(job.store, outcome, job.rules, limit=NAMED):
             effect(found)
 
     def refused(rows: Sequence[Rejected]) -> None:

@@ -24,13 +24,15 @@ from onefold.errors import (
 )
 from onefold.nearest import nearest
 from onefold.roles import ADMIN, EDITOR, VIEWER, Who, here, needs
-from onefold.runs import LISTENS, Outcome, Runs, Task, now
+from onefold.runs import Outcome, Runs, Task, now
 
 if TYPE_CHECKING:
+    from onefold.calls import Arrival
     from onefold.cancel import Cancel
     from onefold.catalog import Catalog
     from onefold.debugger import Cursor
     from onefold.deliver import Remote
+    from onefold.events import Selected
     from onefold.plan import Change
     from onefold.profiles_sync import Selection, Synced
     from onefold.profiles_sync.check import Difference
@@ -400,6 +402,65 @@ class Workspace:
         with self.space(reached[0].slug) as store, closing(Inbox(self.home / FILE)) as inbox:
             return debugger.read(store, inbox, source, mappings, after, limit)
 
+    @needs(EDITOR)
+    def resend_calls(self, source: str, *, call: str | None = None, code: str | None = None) -> int:
+        """Put rejected live calls of a profile source into the inbox again: one, all with a code, or all.
+
+        They keep their time and messageId. Returns how many; a server, running or started later, applies them. Raises
+        NotFound.
+        """
+        from onefold import inbox
+
+        pick([source for space in self.applied.spaces for source in space.sources], source, "profile source")
+        at = inbox.place(call) if call is not None else None
+        if call is not None and at is None:
+            raise NotFound(f"{call!r} is not the id of a rejected call; `onefold debug {source}` shows them")
+        taking = self._taking(source)
+        with closing(inbox.Inbox(self.home / inbox.FILE)) as found:
+            sent = found.resend(source, taking, at, code)
+        if at is not None and not sent:
+            why = "it was sent again already, is no longer kept, or its request is still being worked on"
+            if at[2] and at[2] not in taking:
+                why = f"mapping {at[2]} takes no calls of it"
+            raise NotFound(f"source {source} has no rejected call {call} to send again: {why}")
+        if sent:
+            self.note("debug resend", source, [f"{sent:,} calls"])
+        return sent
+
+    def _taking(self, source: str) -> list[str]:
+        """The mappings, DEST/MAPPING, that take the live calls of a profile source."""
+        return [
+            f"{destination.slug}/{mapping.slug}"
+            for destination, mapping in self.mappings()
+            if destination.source == source and not mapping.model and mapping.enabled and destination.enabled
+        ]
+
+    def _tried(
+        self, source: str, selected: Selected, given: dict[str, Any] | None, key: str | None
+    ) -> tuple[dict[str, Any], Arrival]:
+        """The event that a mapping of a live source is tried on, and how the call made of it comes."""
+        from onefold import events, times
+        from onefold.calls import Arrival
+
+        if key is not None:
+            why = f"mapping {selected.path} takes live calls; try one with --event, not --key"
+            raise Disabled(why, code="other_kind")
+        if given is not None:
+            events.check(given)
+            name = given.get("messageId")
+            arrival = Arrival(source, now(), name if isinstance(name, str) and name else "test")
+            return events.event(given, arrival), selected.arrival(arrival)
+        calls, _ = self.debug(source)
+        made = {events.message_id(path, call["message_id"]) for path in self._taking(source) for call in calls}
+        found = []
+        for call in reversed(calls):
+            if call["status"] == "accepted" and call["mapping"] is None and call["message_id"] not in made:
+                arrival = Arrival(source, times.parse(call["received_at"]) or now(), call["message_id"])
+                found.append((events.event(call["call"], arrival), selected.arrival(arrival)))
+        if not found:
+            raise NotFound(f"source {source} has no calls yet; send one, or give one with --event FILE")
+        return next((item for item in found if selected.shape.trigger.matches(item[0])), found[0])
+
     def usage(self) -> list[dict[str, Any]]:
         """API calls, tracked users and more per month and profile source, newest month first."""
         from onefold import usage
@@ -466,16 +527,30 @@ class Workspace:
             remote=remote,
         )
 
-    def test_mapping(self, selector: str, key: str | None = None) -> dict[str, Any]:
-        """What a mapping in the file makes of one row: the row, the call, and what it would do to profiles."""
+    def test_mapping(
+        self, selector: str, key: str | None = None, event: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """What a mapping in the file makes of one row, or of one live call: the call, and what it would do to profiles.
+
+        A mapping of a live source is tried on `event`, a call as an SDK sends it; without one on the newest call of
+        the source that its trigger selects. Raises NotFound, RowRejected.
+        """
         from onefold import preview
+        from onefold.events import Selected
 
         slug, _, name = selector.partition("/")
         workspace = self.document.workspace
         destination = pick(workspace.destinations, slug, "destination")
         mapping = pick(destination.mappings, name, "mapping")
+        space, source = _profile_source(workspace, mapping)
         if not mapping.model:
-            raise Disabled(f"mapping {selector} {LISTENS}")
+            space, source = _profile_source(workspace, mapping)
+            selected = Selected(selector, mapping, source.slug)
+            said, arrival = self._tried(destination.source, selected, event, key)
+            with self.space(space.slug, workspace) as store:
+                return preview.event(said, selected.shape, arrival, store, self.rules(space.slug, workspace))
+        if event is not None:
+            raise Disabled(f"mapping {selector} reads rows; try one with --key, not --event", code="other_kind")
         with self.space(_kept(workspace, destination, mapping), workspace) as store:
             return preview.mapping(self.job(destination, mapping, workspace, store), key)
 

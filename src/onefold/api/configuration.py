@@ -93,8 +93,7 @@ class Api:
         """Status, body and further headers of an answer, and what to follow instead. Raises Refused, OnefoldError."""
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         self._gate.from_here(headers)
-        path = scope["raw_path"].decode("ascii", "replace")
-        path = path[path.index(PREFIX) :]
+        path = _path(scope)
         if path == DESCRIPTION and scope["method"] in ("GET", "HEAD"):
             return 200, self._document, {}, None
         address = (scope.get("client") or ("",))[0]
@@ -102,8 +101,8 @@ class Api:
         who = (
             Who("(nobody)", VIEWER, address=address) if opened else self._gate.admit(headers, scope["method"], address)
         )
-        operation, given = _match(scope["method"], path)
-        given |= _query(operation, scope["query_string"]) | _body(operation, headers, body)
+        operation, given = asked(scope)
+        given |= _body(operation, headers, body)
         if operation.role is not None:
             who.need(operation.role)
         workspace = self._workspace.again(who)
@@ -136,6 +135,17 @@ async def _read(receive: Receive) -> bytes:
             raise Refused(413, "body_too_long", f"the body has more than {BODY} bytes")
         if not message.get("more_body"):
             return body
+
+
+def asked(scope: Scope) -> tuple[Operation, dict[str, Any]]:
+    """The operation that a request is for, with the parameters of its path and query. Raises Refused."""
+    operation, given = _match(scope["method"], _path(scope))
+    return operation, given | _query(operation, scope["query_string"])
+
+
+def _path(scope: Scope) -> str:
+    path: str = scope["raw_path"].decode("ascii", "replace")
+    return path[path.index(PREFIX) :]
 
 
 def _match(method: str, path: str) -> tuple[Operation, dict[str, Any]]:
@@ -190,6 +200,8 @@ def _value(name: str, text: str, schema: Schema) -> Any:
         if not re.fullmatch(r"[0-9]{1,9}", text) or not least <= int(text) <= most:
             raise _wrong(f"{name} is a number from {least} to {most}, not {text!r}")
         return int(text)
+    if "pattern" in schema and not re.fullmatch(schema["pattern"], text):
+        raise _wrong(f"{name} is {schema['description']}, not {text!r}")
     if "\0" in text:
         raise _wrong(f"{name} holds a NUL character")
     return text
@@ -215,13 +227,16 @@ def _body(operation: Operation, headers: dict[str, str], body: bytes) -> dict[st
             accepted = ", ".join(operation.body) or "nothing"
             raise _wrong(f"there is no parameter {name!r}; the body takes {accepted}")
         kind = operation.body[name]["type"]
-        if not isinstance(value, bool if kind == "boolean" else str):
-            raise _wrong(f"{name} is a {kind}")
+        if not isinstance(value, _KINDS[kind]):
+            raise _wrong(f"{name} is {'an' if kind == 'object' else 'a'} {kind}")
         found[name] = value
     for name in operation.needed:
         if name not in given:
             raise _wrong(f"{name} is missing")
     return found
+
+
+_KINDS = {"boolean": bool, "string": str, "object": dict}
 
 
 def _wrong(message: str) -> Refused:

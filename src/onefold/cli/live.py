@@ -39,6 +39,10 @@ def serve(
 def debug(
     source: str,
     limit: Annotated[int, typer.Option(help="How many calls to begin with.", min=0, max=500)] = 20,
+    resend: Annotated[
+        str | None,
+        typer.Option(metavar="ID|CODE|all", help="Send rejected calls again: one, those with a code, or all."),
+    ] = None,
     follow: Annotated[bool, typer.Option("--follow/--no-follow", help="Go on with new ones as they come.")] = True,
     folder: Folder = HERE,
     as_json: Json = False,
@@ -47,6 +51,11 @@ def debug(
     from time import sleep
 
     space = workspace(folder)
+    if resend is not None:
+        one, every = resend[:1].isdigit(), resend == "all"
+        sent = space.resend_calls(source, call=resend if one else None, code=None if one or every else resend)
+        dump({"resent": sent}) if as_json else typer.echo(_resent(sent, source, resend))
+        return
     calls, cursor = space.debug(source, None, limit)
     try:
         while True:
@@ -61,11 +70,19 @@ def debug(
         return
 
 
+def _resent(sent: int, source: str, asked: str) -> str:
+    if not sent:
+        which = "" if asked == "all" else f" with the code {asked}"
+        return f"Source {source} has no rejected live calls{which}; nothing was sent."
+    return f"Sent {sent:,} calls again; a running server applies them, and `onefold debug {source}` shows how."
+
+
 def _called(call: dict[str, Any]) -> list[str]:
     what = " ".join(filter(None, [call["type"] or "row", call["event"]]))
     by = f" by {call['mapping']}" if call["mapping"] else ""
     if call["status"] == "rejected":
-        return [f"{call['received_at']}  {what}{by}  rejected ({call['code']}): {call['message']}"]
+        name = f" {call['id']}" if call["id"] else ""
+        return [f"{call['received_at']}  {what}{by}  rejected{name} ({call['code']}): {call['message']}"]
     filed = ", ".join(filter(None, [call["profile"], call["account"]])) or "nobody"
     return [f"{call['received_at']}  {what}{by}  -> {filed}"]
 

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import numpy as np
 import pyarrow as pa
 
-from onefold.errors import StoreError
+from onefold.errors import StoreError, ValueRefused
 
 Numbers = np.ndarray[Any, Any]
 
@@ -99,6 +99,8 @@ FEW = 64
 # Queries that are kept prepared.
 PREPARED = 32
 _TYPES = {pa.int64(): "bigint", pa.string(): "text"}
+# The classes of SQLSTATE that blame a value: data exception, program limit exceeded.
+_VALUES = ("22", "54")
 # Tables that give an integer to a name: the column of the integer, and those of the name.
 NUMBERED = {"source": ("source", "slug"), "identifier_type": ("type", "collection", "name")}
 
@@ -273,6 +275,18 @@ class Store:
             with suppress(StoreError):  # the connection may be gone
                 self._rollback()
 
+    @contextmanager
+    def attempt(self) -> Iterator[None]:
+        """Within a turn: what is said inside is kept whole or not at all, and the turn goes on."""
+        self.execute("savepoint attempt")
+        try:
+            yield
+        except BaseException:
+            self._names.clear()
+            self.execute("rollback to savepoint attempt")
+            raise
+        self.execute("release savepoint attempt")
+
     def _rollback(self) -> None:
         self._names.clear()  # some may have been given out in this turn
         self.execute("rollback")
@@ -284,7 +298,8 @@ class Store:
         try:
             yield
         except Error as error:
-            raise StoreError(f"space {self.engine.name}: {sentence(str(error))}") from error
+            kind = ValueRefused if (error.sqlstate or "")[:2] in _VALUES else StoreError
+            raise kind(f"space {self.engine.name}: {sentence(str(error))}") from error
 
     def lease(self, name: str, *, wait: bool) -> AbstractContextManager[bool]:
         """Hold `name` alone among all processes; yields False if it is held elsewhere and `wait` is off."""
