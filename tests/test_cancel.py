@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -15,6 +16,8 @@ from typing import Any
 import pytest
 
 import onefold
+from onefold.catalog import RUN
+from onefold.runs import now
 from shop import Shop, command, mapping
 
 # A query that does not end by itself.
@@ -103,13 +106,18 @@ def test_a_run_whose_process_was_killed_is_no_more_under_way_though_its_pid_live
         assert command("runs", "cancel", run_id, cwd=shop.folder).returncode == 1
     workspace = onefold.open(shop.folder)
     assert workspace.follow(run_id)["code"] == "interrupted"
+
     # Another process, this one, has got its pid.
-    import os
+    def change(**values: Any) -> None:
+        with workspace.catalog.transaction() as connection:
+            connection.execute(RUN.update().where(RUN.c.run_id == run_id).values(**values))
 
-    from onefold.catalog import RUN
-
-    with workspace.catalog._transaction() as connection:
-        connection.execute(RUN.update().where(RUN.c.run_id == run_id).values(pid=os.getpid()))
+    change(pid=os.getpid())
+    assert workspace.follow(run_id)["code"] == "interrupted"
+    # Of another host it is known only when it last said something.
+    change(host="elsewhere", seen_at=now())
+    assert workspace.follow(run_id)["status"] == "running"
+    change(seen_at=now() - 3600 * 1_000_000)
     assert workspace.follow(run_id)["code"] == "interrupted"
     workspace.close()
 

@@ -15,6 +15,7 @@ import pytest
 from faulty import Fault, Proxy, faulty
 from live import KEY, Live, Server, eventually, serving
 from onefold import deliver, endpoints, log
+from onefold.cancel import Cancel
 from onefold.endpoints import tracking
 from shop import IDENTIFY, Shop, mapping
 
@@ -171,6 +172,29 @@ def test_nothing_is_lost_or_doubled_when_a_request_fails(
     assert len(proxy.batches) > 10
     if FAULTS[name].arrives:
         assert sum(map(len, proxy.taken)) > 100  # some came twice, and were dropped by their message ids
+    found = sender.reaches(100)
+    assert (len(found), found.total()) == (100, 100)
+
+
+def test_a_delivery_that_waits_for_its_endpoint_is_cancelled_and_the_next_sync_goes_on(
+    sender: Sender, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small(monkeypatch, 10)
+    cancel = Cancel()
+
+    def busy(number: int, _: Any) -> Fault | None:
+        if number < 4:
+            return None
+        cancel.ask("ada")
+        return Fault(429, {"retry-after": "600"})
+
+    proxy.fault = busy
+    sender.add(100)
+    line = sender.sync(cancel=cancel)
+    assert (line["status"], line["stage"]) == ("cancelled", "deliver")
+    assert line["sent"] <= 30
+    proxy.fault = lambda *_: None
+    assert line["sent"] + sender.sync()["sent"] == 100
     found = sender.reaches(100)
     assert (len(found), found.total()) == (100, 100)
 

@@ -282,10 +282,11 @@ def _view(run: Run) -> dict[str, Any]:
     }
     if run.cancelled_by:
         found["cancelled_by"] = run.cancelled_by
+    abandoned = run.abandoned
     if run.progress:
-        # Where it is, or where it stopped.
-        found |= {"progress": run.progress} if run.finished_at is None else {"stage": run.progress["stage"]}
-    if run.abandoned:
+        over = abandoned or run.finished_at is not None
+        found |= {"stage": run.progress["stage"]} if over else {"progress": run.progress}
+    if abandoned:
         found |= {"status": "failed", "code": "interrupted"}
         found["error"] = "the process ended before the run did; the next sync goes on where it stopped"
     elif run.error:

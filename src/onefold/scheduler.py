@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from threading import Event, Thread
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -36,26 +36,27 @@ def due(schedule: Schedule, since: int, last: int | None, awaited: int | None) -
     `since` is when its schedule was applied, `last` when it was synced last, `awaited` when the mapping that it
     comes after was last synced well. None: not before that is.
     """
-    counted = max(since, last or 0)
+    after = max(since, last or 0)
     if isinstance(schedule, After):
-        return awaited if awaited is not None and awaited > counted else None
-    moment = following(schedule, _when(counted), _when(since))
+        return awaited if awaited is not None and awaited > after else None
+    moment = following(schedule, _when(after), _when(since))
     return None if moment is None else (moment - times.EPOCH) // timedelta(microseconds=1)
 
 
-def _when(micros: int) -> Any:
+def _when(micros: int) -> datetime:
     return times.EPOCH + timedelta(microseconds=micros)
 
 
 def counted(newest: Sequence[Run]) -> int | None:
     """When the last of a mapping's newest two runs that counts began: one that was lost is made up for, but once."""
-    if not newest:
-        return None
-    last, *before = newest
-    lost = [run.abandoned or run.code in LOST for run in newest]
-    if last.started_by == BY and lost[0] and not all(lost[1:2] or [False]):
-        return before[0].started_at if before else None
-    return last.started_at
+    last, before = [*newest, None, None][:2]
+    if last is not None and last.started_by == BY and _lost(last) and not (before and _lost(before)):
+        last = before
+    return last.started_at if last else None
+
+
+def _lost(run: Run) -> bool:
+    return run.abandoned or run.code in LOST
 
 
 @dataclass(frozen=True)
