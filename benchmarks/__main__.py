@@ -26,6 +26,7 @@ def measured(folder: Path, rows: int, *, grow: bool) -> Iterator[Measured | Skip
         size *= 10
     place = folder / "warehouse"
     floor = yield from daily(place, rows, start)
+    yield from cases.tables(place, rows)
     yield from cases.live(place, rows)
     try:
         yield peer.measure(place, rows)

@@ -9,7 +9,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks import postgres, process
-from benchmarks.measured import FULL, Measured, Target
+from benchmarks.measured import FULL, Measured, Skipped, Target, Unavailable
 
 # Batches: calls in each, how many of them, and the milliseconds that one may take.
 BATCHES: list[tuple[int, int, int | None]] = [(1, 200, 5), (500, 20, 40), (5000, 10, 200)]
@@ -107,6 +107,27 @@ def live(
     yield Measured(case, READS, sum(times) / 1000, ran.memory_mb, None, targets, judged, times)
 
 
+def tables(folder: Path, rows: int) -> Iterator[Measured | Skipped]:
+    """The tables of Profiles Sync of the space that a first sync of so many rows has made, in each kind of target."""
+    yield from _tables("DuckDB", folder, rows, "tables.duckdb", 15, 2)
+    yield from _tables("Parquet", folder, rows, "./tables", 15, 2)
+    try:
+        with postgres.database(folder / "tables-postgres") as url:
+            yield from _tables("PostgreSQL", folder, rows, url, 60, 6)
+    except Unavailable as error:
+        yield Skipped("profiles sync, PostgreSQL", str(error))
+
+
+def _tables(name: str, folder: Path, rows: int, target: str, first: int, later: int) -> Iterator[Measured]:
+    memory = Target("≤ 2 GB", "memory_mb", 2048)
+    for case, limit in ((f"profiles sync, {name}: first", first), (f"profiles sync, {name}: 1 % changed", later)):
+        ran = process.run(process.ONEFOLD, "profiles-sync", "production", target, "-C", str(folder))
+        targets = [Target(f"≤ {limit} s", "seconds", limit), memory]
+        yield Measured(case, rows, ran.seconds, ran.memory_mb, None, targets, rows >= FULL)
+        process.call("warehouse.change", str(folder), 100)
+        process.run(process.ONEFOLD, "sync", "d", "-C", str(folder))
+
+
 def shapes(folder: Path, rows: int) -> Iterator[Measured]:
     """Rows that are all about one profile, and a chain of merges: each with a tenth of the rows, then with all."""
     tenth: float | None = None
@@ -156,5 +177,5 @@ def _sync(
     if line["status"] != "succeeded" or any(line[name] != count for name, count in expected.items()):
         raise RuntimeError(f"{case}: expected {expected} of a sync that succeeds, but it said {line}")
     shown = process.run(process.ONEFOLD, "runs", "show", line["run_id"], "-C", str(folder), "--json")
-    stages = json.loads(shown.output).get("stages", {})
+    stages = {stage: spent["seconds"] for stage, spent in json.loads(shown.output).get("stages", {}).items()}
     return Measured(case, rows, ran.seconds, ran.memory_mb, floor, targets or [], judged, stages=stages)

@@ -34,6 +34,7 @@ class Shop:
         self.models: dict[str, tuple[str, str]] = {"people": ("id", "select * from people order by id")}
         self.mappings: list[dict[str, Any]] = [mapping()]
         self.space: dict[str, Any] = {}
+        self.settings: dict[str, Any] = {}
         folder.mkdir(parents=True, exist_ok=True)
         self.sql("create table people (id integer, email varchar, plan varchar, seen timestamp)")
 
@@ -62,7 +63,15 @@ class Shop:
             "models": [
                 {"slug": slug, "source": "w", "key": key, "sql": sql} for slug, (key, sql) in self.models.items()
             ],
-            "destinations": [{"slug": "d", "type": "segment_profiles", "source": "w", "mappings": self.mappings}],
+            "destinations": [
+                {
+                    "slug": "d",
+                    "type": "segment_profiles",
+                    "source": "w",
+                    "settings": self.settings,
+                    "mappings": self.mappings,
+                }
+            ],
         }
         # JSON is YAML.
         (self.folder / "onefold.yaml").write_text(json.dumps(data, indent=1))

@@ -16,6 +16,7 @@ from onefold import backup
 from onefold.errors import OnefoldError, StoreError
 from shop import Shop, command
 from test_crash import contents
+from test_postgres import admin
 
 
 class Restored(Live):
@@ -138,6 +139,8 @@ def test_a_run_that_was_under_way_is_none_in_the_restored_workspace(shop: Shop, 
 def test_a_space_in_either_database_is_restored_into_the_other(
     tmp_path: Path, database: str, postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if database == "sqlite":
+        admin(postgres_url, "drop schema if exists onefold_production cascade")
     monkeypatch.setenv("PLACE", database)
     shop = Shop(tmp_path / "shop", "${PLACE}")
     shop.people((1, "ada@x", "pro"), (2, "bob@x", None))

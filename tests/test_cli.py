@@ -14,7 +14,8 @@ from shop import Shop, command, mapping
 
 LINE = {
     *("run_id", "mapping", "status", "extracted", "added", "updated", "deleted", "unchanged", "filtered", "sent"),
-    *("rejected", "unresolved", "identifiers_dropped", "profiles_created", "profiles_updated", "merges", "seconds"),
+    *("rejected", "retried", "unresolved", "identifiers_dropped", "profiles_created", "profiles_updated", "merges"),
+    "seconds",
 }
 
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onefold import config
+from onefold import alerts, config
 from onefold.errors import InvalidWorkspace, NotFound
 from onefold.plan import plan
 from onefold.schedule import DAYS, After, At, Cron, Every
@@ -194,7 +194,7 @@ def test_dates_and_times_stay_as_typed(tmp_path: Path) -> None:
 
 def test_values_that_no_json_can_carry_are_refused(tmp_path: Path) -> None:
     assert refused(tmp_path, FILE + "          traits: {a: .nan}\n") == [
-        "line 21, destinations[0].mappings[0].fields.traits.a: NaN and Infinity are not JSON"
+        "line 21, destinations[0].mappings[0].fields.traits.a: a number is too large, NaN or Infinity"
     ]
 
 
@@ -588,6 +588,7 @@ ELSEWHERE = "syncs would succeed and no profile would change"
 )
 def test_a_destination_reaches_the_region_of_its_spaces(region: str, endpoint: str | None, fits: bool) -> None:
     data = edited("spaces", 0, region=region)
+    data["spaces"][0]["sources"][0]["write_key"] = "key-of-that-region"
     data["destinations"][0]["settings"] = {"endpoint": endpoint} if endpoint else {}
     if fits:
         assert config.load(data, {}).destinations[0].endpoint == (endpoint or "local")
@@ -596,6 +597,30 @@ def test_a_destination_reaches_the_region_of_its_spaces(region: str, endpoint: s
             f"destinations[0].settings.endpoint: the endpoint is {endpoint or 'local'}, but space production"
             f" lives in {region}: {ELSEWHERE}; set it to {region}"
         ]
+
+
+def test_a_profile_source_that_lives_elsewhere_needs_the_key_it_has_there() -> None:
+    data = edited("spaces", 0, region="europe")
+    data["destinations"][0]["settings"] = {"endpoint": "europe"}
+    slug = data["spaces"][0]["sources"][0]["slug"]
+    assert problems(data) == [
+        f"destinations[0].mappings[0].fields.engage_space: profile source {slug} lives elsewhere: give it the write_key"
+        " that it has there"
+    ]
+
+
+def test_a_remote_destination_takes_the_write_key_itself_and_an_export_hides_it() -> None:
+    data = edited("destinations", 0, settings={"endpoint": "europe", "rate": 500, "retry": {"days": 3}})
+    data["destinations"][0]["mappings"][0]["fields"]["engage_space"] = "K3y0fTheSourceThere"
+    found = config.load(data, {}).destinations[0]
+    assert (found.rate, found.retry) == (500, config.Retry(days=3, runs=5))
+    assert "K3y0fTheSourceThere" not in config.dump(data)
+
+
+def test_a_rate_and_retries_are_for_remote_endpoints() -> None:
+    assert problems(edited("destinations", 0, settings={"rate": 5})) == [
+        "destinations[0].settings.rate: rate is for remote endpoints; a local space takes what comes"
+    ]
 
 
 def test_an_unknown_endpoint_is_refused() -> None:
@@ -642,6 +667,84 @@ def test_dump_reads_as_one_would_write_it() -> None:
                   traits:
                     email: {'@path': $.properties.email}
         """)
+
+
+# --- retention and alerts -----------------------------------------------------------------------------
+
+
+def test_what_may_be_forgotten_has_times_and_defaults() -> None:
+    assert config.load(BASE, {}).retention == config.Retention(400 * 86_400, 90 * 86_400)
+    kept = config.load({**BASE, "retention": {"runs": "forever", "rejected": "36h"}}, {}).retention
+    assert kept == config.Retention(None, 36 * 3600)
+
+
+ALERTS = """
+    alerts:
+      - slug: on-call
+        when: {rejected_above: 5%, nothing_delivered: 24h}
+        mappings: [profiles/customers]
+        email: {server: 'smtp://robot:sEcret@mail.example.com:587', from: robot@acme.example, to: ops@acme.example}
+        webhook: {url: 'https://acme.example/hook?token=sEcret', secret: sEcret-too}
+        slack: {url: 'https://hooks.example.com/services/sEcret'}
+"""
+
+
+def test_an_alert_says_when_and_where(tmp_path: Path) -> None:
+    (alert,) = read(tmp_path, FILE + dedent(ALERTS)).workspace.alerts
+    assert (alert.when.rejected_above, alert.when.nothing_delivered, alert.when.run_failed) == (5, 86_400, False)
+    assert list(alert.channels) == ["email", "webhook", "slack"]
+    assert alert.watches("profiles/customers")
+    assert not alert.watches("profiles/others")
+    (simple,) = config.load({**BASE, "alerts": [{"slug": "x", "slack": {"url": "https://x/y"}}]}, {}).alerts
+    assert simple.when.run_failed, "what an alert is for when it says nothing else"
+    assert simple.watches("profiles/others")
+
+
+def test_the_secrets_of_alerts_are_in_no_export_and_warned_of(tmp_path: Path) -> None:
+    found = read(tmp_path, FILE + dedent(ALERTS))
+    assert [warning.partition(": ")[2].partition(":")[0] for warning in found.warnings] == [
+        f"line {line}, alerts[0].{key}"
+        for line, key in ((26, "email.server"), (27, "webhook.url"), (27, "webhook.secret"), (28, "slack.url"))
+    ]
+    exported = config.dump(found.data)
+    assert "sEcret" not in exported
+    assert "${ON_CALL_PASSWORD}" in exported
+    assert "${ON_CALL_SECRET}" in exported
+    assert "${ON_CALL_SLACK_URL}" in exported
+    changed = ALERTS.replace("sEcret", "an0ther").replace("5%", "6%")
+    said = str(plan(found.data, read(tmp_path, FILE + dedent(changed)).data, {}))
+    assert "sEcret" not in said
+    assert "an0ther" not in said
+    assert "'when.rejected_above', '5', '6'" in said
+    assert "sEcret" not in str(alerts.view(found.workspace.alerts[0]))
+
+
+@pytest.mark.parametrize(
+    ("typed", "problem"),
+    [
+        ("retention: {runs: 90}", "line 21, retention.runs: '90' is no interval; write a number and s, m, h or d,"
+         " such as 90d, or forever"),
+        ("retention: {run: 90d}", "line 21, retention: unknown key 'run'; did you mean 'runs'?"),
+        ("alerts: [{slug: x}]", "line 21, alerts[0]: an alert goes somewhere: give it email, webhook or slack"),
+        ("alerts: [{slug: x, slack: {url: hooks}}]", "line 21, alerts[0].slack.url: must be an http(s) URL"),
+        ("alerts: [{slug: x, slack: {url: 'https://x'}, mappings: [profiles/people]}]",
+         "line 21, alerts[0].mappings[0]: no mapping has the slug 'profiles/people'; did you mean"
+         " 'profiles/customers'?"),
+        ("alerts: [{slug: x, slack: {url: 'https://x'}, when: {run_fails: true}}]",
+         "line 21, alerts[0].when: unknown key 'run_fails'; did you mean 'run_failed'?"),
+        ("alerts: [{slug: x, slack: {url: 'https://x'}, when: {rejected_above: 500}}]",
+         "line 21, alerts[0].when.rejected_above: must be a percentage from 0 to 99, found the number 500"),
+        ("alerts: [{slug: x, slack: {url: 'https://x'}, when: {}}]", "line 21, alerts[0].when: names no rule; there are"
+         " run_failed, run_partly, rejected_above, volume_changed, nothing_delivered"),
+        ("alerts: [{slug: x, email: {server: mail.example.com, from: a@b.example, to: []}}]",
+         "line 21, alerts[0].email.server: must be an smtp:// or smtps:// URL, such as"
+         " smtp://user:PASSWORD@mail.example.com:587"),
+        ("alerts: [{slug: x, email: {server: 'smtp://m', from: a@b.example, to: bob}}]",
+         "line 21, alerts[0].email.to: 'bob' is no e-mail address"),
+    ],
+)  # fmt: skip
+def test_a_mistake_in_retention_or_alerts_is_told_with_its_line(tmp_path: Path, typed: str, problem: str) -> None:
+    assert problem in refused(tmp_path, FILE + typed + "\n")
 
 
 LINES = st.text(st.sampled_from(" \t\nab'\";:-#|>{}[]&*!%@`$é€😀\u2028\u0085\r\\,?"), max_size=30)
@@ -701,6 +804,25 @@ FULL = edited(
 FULL["destinations"][0] |= {"enabled": True, "settings": {"endpoint": "local"}}
 FULL["destinations"][0]["mappings"][0] |= {"enabled": True, "trigger": 'event = "new"'}
 FULL["destinations"][0]["mappings"][0]["schedule"] = {"at": "09:00", "days": ["mon"], "timezone": "UTC"}
+FULL |= {
+    "retention": {"runs": "90d", "rejected": "forever"},
+    "alerts": [
+        {
+            "slug": "on-call",
+            "mappings": ["profiles/customers"],
+            "when": {
+                "run_failed": True,
+                "run_partly": True,
+                "rejected_above": 5,
+                "volume_changed": "50%",
+                "nothing_delivered": "24h",
+            },
+            "email": {"server": "smtp://u:p@localhost", "from": "a@b", "to": ["c@d"]},
+            "webhook": {"url": "http://localhost", "secret": "x"},
+            "slack": {"url": "https://hooks.example/x"},
+        }
+    ],
+}
 ODD = st.sampled_from([None, True, -1, 0.5, "", " ", "x", "${X}", [], {}, [None], [[]], [{}], {"x": {}}, {"@path": 3}])
 
 

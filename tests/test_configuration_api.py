@@ -145,6 +145,24 @@ def test_a_sync_is_started_and_its_run_is_at_the_address(asked: Asked) -> None:
     assert run["run_id"] == answer.json()["run_id"]
 
 
+def test_a_run_is_followed_as_server_sent_events(asked: Asked) -> None:
+    address = asked.api("POST", "destinations/d/mappings/people/sync").headers["location"]
+    answer = asked.api("GET", address.removeprefix("/api/"), headers={"Accept": "text/event-stream"})
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    events = [json.loads(line.removeprefix("data: ")) for line in answer.text.splitlines() if line[:5] == "data:"]
+    assert events[-1] == {**events[-1], "status": "succeeded", "mapping": "d/people"}
+    assert [event["status"] for event in events[:-1]] == ["running"] * (len(events) - 1)
+    finished(asked, address)
+    again = asked.api("POST", f"{address.removeprefix('/api/')}/cancel")
+    assert (again.status_code, again.json()["error"]["code"]) == (409, "not_running")
+
+
+def test_a_mapping_says_when_it_ran_last_and_is_due_next(asked: Asked) -> None:
+    people = read(asked, "destinations/d/mappings/people")
+    assert people["last_run"]["mapping"] == "d/people"
+    assert people["next_due"] is None  # it has no schedule
+
+
 def test_a_disabled_mapping_is_not_synced(asked: Asked) -> None:
     answer = asked.api("POST", "destinations/d/mappings/off/sync")
     assert (answer.status_code, answer.json()["error"]["code"]) == (409, "disabled")
@@ -246,6 +264,7 @@ THERE = {
     "destination": "d",
     "mapping": "off",
     "user": "ada",
+    "alert": "none",  # what it would send is tried in test_alerts
     "identifier": "email:ada@x",
 }
 
@@ -256,6 +275,8 @@ def test_whatever_is_sent_is_answered_as_described(operation: Operation, mode: G
     headers = {"host": "127.0.0.1:8000", **asked.admin}
     api = schemathesis.openapi.from_asgi("/api/openapi.json", asked.app, headers=headers)
     there = {**THERE, "run": read(asked, "runs?limit=1")["data"][0]["run_id"]}
+    if "debugger" in operation.path:
+        there["source"] = "wp"
 
     # Always the same examples: now and then a wrong one is right as it is sent (a parameter that is an empty list).
     @settings(max_examples=20, derandomize=True)

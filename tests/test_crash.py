@@ -12,7 +12,8 @@ import pyarrow as pa
 import pytest
 
 import onefold
-from onefold import log, state
+from onefold import log, state, sync
+from onefold.cancel import Cancel
 from shop import Shop
 
 CRASH = Path(__file__).with_name("crash.py")
@@ -94,3 +95,27 @@ def test_a_killed_run_is_listed_as_interrupted(before: Path, tmp_path: Path) -> 
     newest = workspace.runs()[0]
     workspace.close()
     assert (newest["status"], newest["code"]) == ("failed", "interrupted")
+
+
+@pytest.mark.parametrize("stage", ["wait", "read", "diff", "map", "apply"])
+def test_a_cancelled_sync_is_finished_by_the_next_one(
+    before: Path, undisturbed: tuple[int, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    monkeypatch.setattr(sync, "CHUNK_ROWS", 40)
+    folder = tmp_path / "cancelled"
+    shutil.copytree(before, folder)
+    workspace, cancel = onefold.open(folder), Cancel()
+
+    def progress(at: str, *_: int | None) -> None:
+        if at == stage:
+            cancel.ask("ada")
+
+    (outcome,) = workspace.sync(cancel=cancel, progress=lambda _: progress)
+    assert (outcome.status, outcome.code, str(outcome.error)[:16]) == ("cancelled", "cancelled", "cancelled by ada")
+    shown = workspace.run(workspace.runs(1)[0]["run_id"])
+    # What was committed is what was counted, here and in the space.
+    assert shown["sent"] == outcome.counts["sent"] == (40 if stage == "apply" else 0)
+    (again,) = workspace.sync()
+    workspace.close()
+    assert again.status == "succeeded"
+    assert contents(folder) == undisturbed[1]

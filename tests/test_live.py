@@ -5,12 +5,9 @@ from __future__ import annotations
 import gzip
 import json
 import os
-import random
 import signal
 import subprocess
 import sys
-import threading
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -149,40 +146,3 @@ def test_what_is_refused_says_why(shop: Shop, server: Server, path: str, body: b
     answer = httpx2.post(f"{server.url}/v1/{path}", auth=(key(shop), ""), content=body)
     assert (answer.status_code, answer.json()["code"]) == (status, code)
     assert httpx2.post(f"{server.url}/v1/identify", auth=("wrong", ""), json={}).status_code == 401
-
-
-def test_a_killed_server_loses_nothing_that_it_acknowledged_and_doubles_nothing(shop: Shop) -> None:
-    """Killed three times at random under load; clients send again what was not acknowledged."""
-    acknowledged: list[str] = []
-    auth = (key(shop), "")
-    draw = random.Random(7)
-    for life in range(3):
-        server = Server(shop.folder)
-        ended = threading.Event()
-
-        def send(client: int, life: int = life, server: Server = server, ended: threading.Event = ended) -> None:
-            number = 0
-            while not ended.is_set():
-                names = [f"{life}-{client}-{number}-{at}" for at in range(20)]
-                calls = [{"type": "track", "event": "E", "userId": name[:5], "messageId": name} for name in names]
-                try:
-                    answer = httpx2.post(f"{server.url}/v1/batch", auth=auth, json={"batch": calls}, timeout=5)
-                except httpx2.HTTPError:
-                    continue
-                if answer.status_code == 200:
-                    acknowledged.extend(names)
-                    number += 1
-
-        threads = [threading.Thread(target=send, args=(client,)) for client in range(3)]
-        for thread in threads:
-            thread.start()
-        sleep(draw.uniform(0.5, 1.5))
-        server.kill()
-        ended.set()
-        for thread in threads:
-            thread.join()
-    assert len(acknowledged) > 100
-    server = Server(shop.folder)
-    wait(lambda: set(acknowledged) <= set(messages(shop)))
-    server.kill()
-    assert [name for name, times in Counter(messages(shop)).items() if times > 1] == []

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import time
+from contextlib import closing
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from live import Live
+from onefold import inbox
 from onefold import resolver as resolving
-from onefold.errors import StoreError
+from onefold.errors import Disabled, NotFound, RowRejected, StoreError
+from onefold.events import message_id
 from onefold.inbox import DAY, FILE, Inbox, Request
 from onefold.resolver import Resolver
 
@@ -25,9 +30,9 @@ def live(tmp_path: Path) -> Live:
 
 def put(live: Live, *calls: dict[str, Any], source: str = "web", at: int = NOW) -> None:
     """Put a batch into the inbox."""
-    inbox = Inbox(live.folder / ".onefold" / FILE)
-    inbox.add([Request(source, at, None, len(calls), json.dumps({"batch": calls}).encode())])
-    inbox.close()
+    box = Inbox(live.folder / ".onefold" / FILE)
+    box.add([Request(source, at, None, len(calls), json.dumps({"batch": calls}).encode())])
+    box.close()
 
 
 def track(event: str, **more: Any) -> dict[str, Any]:
@@ -38,7 +43,7 @@ def events(live: Live, source: str = "web") -> list[str]:
     return [call["event"] for call in live.debug(source) if call["status"] == "accepted"]
 
 
-class Stopped(Exception):
+class Stopped(BaseException):
     pass
 
 
@@ -127,15 +132,15 @@ def test_calls_of_a_source_that_was_just_added_wait_until_it_is_known(live: Live
 
 
 def test_a_body_that_cannot_be_read_is_rejected(live: Live) -> None:
-    inbox = Inbox(live.folder / ".onefold" / FILE)
-    inbox.add([Request("web", NOW, None, 1, b"{")])
-    inbox.close()
+    box = Inbox(live.folder / ".onefold" / FILE)
+    box.add([Request("web", NOW, None, 1, b"{")])
+    box.close()
     put(live, track("a"))
     assert {call["event"]: call["code"] for call in live.debug()} == {None: "invalid_call", "a": None}
 
 
 def test_a_failure_of_ours_with_one_call_rejects_that_call_only(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
-    original = resolving.wrong
+    original = resolving.check
 
     def failing(message: Any) -> Any:
         if message["event"] == "b":
@@ -144,7 +149,7 @@ def test_a_failure_of_ours_with_one_call_rejects_that_call_only(live: Live, monk
 
     put(live, track("a"), track("b"), track("c"))
     with monkeypatch.context() as patched:
-        patched.setattr(resolving, "wrong", failing)
+        patched.setattr(resolving, "check", failing)
         found = live.debug()
     assert {call["event"]: call["code"] for call in found} == {"a": None, "b": "invalid_field", "c": None}
 
@@ -222,3 +227,151 @@ def test_a_sync_leaves_mappings_of_live_sources_alone(tmp_path: Path) -> None:
         outcomes = list(workspace.sync())
     assert {outcome.status for outcome in outcomes} == {"skipped"}
     assert "takes live calls as they come" in (outcomes[0].error or "")
+
+
+# --- sent again ---------------------------------------------------------------------------------------
+
+
+def resend(live: Live, call: str | None = None, code: str | None = None, source: str = "web") -> int:
+    with live.workspace() as workspace:
+        return workspace.resend_calls(source, call=call, code=code)
+
+
+def shape(live: Live, **fields: Any) -> None:
+    """Give the mapping `people` of COPY other fields."""
+    live.data["destinations"] = deepcopy(live.data["destinations"])
+    live.data["destinations"][0]["mappings"][0]["fields"] |= fields
+    live.apply()
+
+
+def test_a_rejected_call_that_is_sent_again_is_applied_with_its_time_and_message_id(tmp_path: Path) -> None:
+    live = Live(tmp_path / "live", destinations=[COPY])
+    put(live, {"type": "identify", "anonymousId": "x", "messageId": "1"}, at=NOW - DAY // 2)
+    put(live, {"type": "identify", "anonymousId": "x", "messageId": "1"})  # counts once
+    (name,) = [call["id"] for call in live.debug() if call["id"]]
+    assert name.endswith(".0.copies/people")
+    shape(live, user_id={"@path": "$.anonymousId"})
+    assert resend(live, name) == 1
+    (copied,) = live.debug("copy")
+    assert copied["received_at"] == live.debug()[0]["received_at"]
+    assert copied["message_id"] == message_id("copies/people", "1")
+    assert [call["status"] for call in live.debug()] == ["accepted"]
+    lines = {line["source"]: line for line in live.usage()}
+    assert (lines["web"]["api_calls"], lines["web"]["duplicates"], lines["copy"]["sent"]) == (1, 1, 1)
+    with pytest.raises(NotFound, match="it was sent again already"):
+        resend(live, name)
+
+
+def test_a_call_without_a_message_id_keeps_the_one_it_was_given(live: Live) -> None:
+    put(live, {"type": "track", "userId": "ada"})
+    (before,) = live.debug()
+    resend(live, before["id"])
+    (after,) = live.debug()
+    assert after == {**before, "id": after["id"], "call": {**before["call"], "messageId": before["message_id"]}}
+    assert after["id"] != before["id"]
+
+
+def test_all_calls_with_a_code_are_sent_again_and_the_others_stay(live: Live) -> None:
+    put(live, {"type": "track", "userId": "ada"}, {"type": "track", "userId": "eve"}, {"type": "identify"})
+    live.resolve()
+    assert resend(live, code="missing_user_or_anonymous_id") == 1
+    assert resend(live, code="nothing") == 0
+    live.resolve()
+    assert resend(live) == 3
+    assert len(live.debug()) == 3
+
+
+def test_what_is_not_applied_everywhere_yet_is_not_sent_again(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(live, {"type": "track", "userId": "ada"})
+    with monkeypatch.context() as patched:
+        patched.setattr(Inbox, "retire", lambda *_: None)
+        live.resolve()
+    assert resend(live) == 0
+    live.resolve()
+    assert resend(live) == 1
+    assert live.usage()[0]["rejected"] == 2
+
+
+def test_nothing_is_sent_to_a_mapping_that_is_gone(tmp_path: Path) -> None:
+    live = Live(tmp_path / "live", destinations=[COPY])
+    put(live, {"type": "identify", "anonymousId": "x", "messageId": "1"})
+    (name,) = [call["id"] for call in live.debug() if call["id"]]
+    live.data["destinations"] = []
+    live.apply()
+    assert resend(live) == 0
+    with pytest.raises(NotFound, match="mapping copies/people takes no calls of it"):
+        resend(live, name)
+
+
+def test_what_nobody_takes_any_more_is_kept_as_rejected(tmp_path: Path) -> None:
+    live = Live(tmp_path / "live", destinations=[COPY])
+    put(live, {"type": "identify", "anonymousId": "x", "messageId": "1"})
+    live.resolve()
+    assert resend(live) == 1
+    put(live, track("a"), source="app")
+    live.data["destinations"] = []
+    app = live.data["spaces"][0]["sources"].pop()
+    live.apply()
+    (line,) = [call for call in live.debug() if call["status"] == "rejected"]
+    assert (line["code"], line["mapping"]) == ("mapping_removed", "copies/people")
+    live.data["spaces"][0]["sources"].append(app)
+    live.apply()
+    (line,) = live.debug("app")
+    assert (line["code"], line["call"]["event"]) == ("source_removed", "a")
+    assert resend(live, line["id"], source="app") == 1
+    assert events(live, "app") == ["a"]
+
+
+def test_an_inbox_of_an_older_release_is_brought_up(live: Live) -> None:
+    file = live.folder / ".onefold" / FILE
+    file.parent.mkdir(exist_ok=True)
+    with closing(sqlite3.connect(file)) as old:
+        old.executescript(inbox.SCHEMA)
+        old.execute(
+            'insert into request values (7, \'web\', ?, \'track\', 1, \'{"event": "a", "userId": "1"}\', 9)', (NOW,)
+        )
+        old.commit()
+    assert events(live) == ["a"]
+
+
+# --- tried --------------------------------------------------------------------------------------------
+
+
+def test_a_mapping_is_tried_on_the_newest_call_that_its_trigger_selects(tmp_path: Path) -> None:
+    live = Live(tmp_path / "live", destinations=[COPY])
+    put(live, {"type": "identify", "userId": "ada", "traits": {"email": "OLD@X"}, "messageId": "1"})
+    put(live, {"type": "identify", "userId": "ada", "traits": {"email": "ADA@X"}, "messageId": "2"}, track("b"))
+    live.resolve()
+    with live.workspace() as workspace:
+        tried = workspace.test_mapping("copies/people")
+        assert (tried["selected"], tried["event"]["messageId"]) == (True, "2")
+        assert tried["calls"][0]["traits"] == {"email": "ada@x"}
+        # Of the profile that the call of old made, the trait changed already: nothing more would.
+        assert {effect["do"] for effect in tried["effects"]} == {"update"}
+        assert workspace.test_mapping("copies/orders")["selected"] is False
+
+
+def test_a_mapping_is_tried_on_a_call_that_is_given_and_nothing_is_kept(tmp_path: Path) -> None:
+    live = Live(tmp_path / "live", destinations=[COPY])
+    given = {"type": "identify", "userId": "eve", "traits": {"email": "EVE@X"}}
+    with live.workspace() as workspace:
+        with pytest.raises(NotFound, match="source web has no calls yet"):
+            workspace.test_mapping("copies/people")
+        tried = workspace.test_mapping("copies/people", event=given)
+        assert [effect["do"] for effect in tried["effects"]] == ["create", "set"]
+        tried = workspace.test_mapping("copies/people", event={"type": "identify", "anonymousId": "x"})
+        assert tried["rejected"]["code"] == "missing_user_or_anonymous_id"
+        with pytest.raises(RowRejected, match="type is identify"):
+            workspace.test_mapping("copies/people", event={})
+        with pytest.raises(Disabled, match="try one with --event, not --key"):
+            workspace.test_mapping("copies/people", key="1")
+    assert live.profiles("other") == []
+
+
+def test_calls_that_a_mapping_made_are_no_events(tmp_path: Path) -> None:
+    live = Live(tmp_path / "live", destinations=[COPY])
+    shape(live, engage_space="web")
+    put(live, {"type": "identify", "userId": "ada", "messageId": "1"})
+    live.resolve()
+    with live.workspace() as workspace:
+        assert workspace.test_mapping("copies/people")["event"]["messageId"] == "1"

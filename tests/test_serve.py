@@ -12,6 +12,7 @@ import socket
 import subprocess
 from pathlib import Path
 from time import sleep
+from typing import Any
 
 import httpx2
 import pytest
@@ -41,6 +42,37 @@ def test_what_is_sent_is_soon_a_profile_and_the_command_line_works_beside_it(liv
         assert 'status="200"' in httpx2.get(f"{server.url}/metrics").text
         assert server.end() == 0
     assert [line["event"] for line in server.log] == ["serving", "stopped"]
+
+
+def test_a_rejected_call_is_sent_again_once_what_was_wrong_is_mended(tmp_path: Path) -> None:
+    fields = {"engage_space": "copy", "user_id": {"@path": "$.userId"}}
+    mapping = {"slug": "people", "action": "sendIdentify", "fields": fields}
+    live = Live(
+        tmp_path / "live",
+        destinations=[{"slug": "d", "type": "segment_profiles", "source": "web", "mappings": [mapping]}],
+    )
+
+    def seen(source: str) -> list[dict[str, Any]]:
+        found = command("debug", source, "--no-follow", "--json", cwd=live.folder).stdout
+        return [json.loads(line) for line in found.splitlines()]
+
+    with serving(live) as server:
+        call = {"anonymousId": "device", "messageId": "m1"}
+        assert httpx2.post(f"{server.url}/v1/identify", json=call, auth=AUTH).status_code == 200
+        rejected = eventually(lambda: [call for call in seen("web") if call["status"] == "rejected"])[0]
+        assert (rejected["mapping"], rejected["code"]) == ("d/people", "missing_user_or_anonymous_id")
+        assert command("mapping", "test", "d/people", cwd=live.folder).stdout.startswith("Event\n")
+        fields["anonymous_id"] = {"@path": "$.anonymousId"}
+        live.apply()
+        sleep(1.5)  # so soon a server takes up another configuration
+        said = command("debug", "web", "--resend", rejected["id"], cwd=live.folder)
+        assert said.stdout.startswith("Sent 1 calls again"), said.stderr
+        (applied,) = eventually(lambda: seen("copy"))
+        assert (applied["status"], applied["received_at"]) == ("accepted", rejected["received_at"])
+        assert [call["status"] for call in seen("web")] == ["accepted"]
+        again = command("debug", "web", "--resend", rejected["id"], cwd=live.folder)
+        assert (again.returncode, again.stderr.count("\n")) == (1, 1)
+        assert json.loads(command("debug", "web", "--resend", "all", "--json", cwd=live.folder).stdout) == {"resent": 0}
 
 
 def test_logs_hold_no_personal_data_and_no_keys(live: Live) -> None:
@@ -147,14 +179,14 @@ def test_the_examples_of_the_docs_work(tmp_path: Path) -> None:
     token = json.loads(command("token", "create", "--admin", "--json", cwd=folder).stdout)["token"]
     lines = (Path(__file__).parent.parent / "docs/live.md").read_text().splitlines()
     examples = [line for line in lines if line.startswith("curl ")]
-    assert len(examples) == 9
+    assert len(examples) == 10
     server = Server(folder)
     env = {**os.environ, "URL": server.url, "KEY": key, "ADMIN": token}
     for example in examples:
         ran = subprocess.run(["bash", "-c", f"{example} -sS --fail-with-body"], env=env, capture_output=True, text=True)
         assert ran.returncode == 0, (example, ran.stdout)
         if " -d " in example:
-            assert ran.stdout == '{"success":true}'
+            assert ran.stdout in ('{"success":true}', '{"resent":0}')
     found = eventually(lambda: command("debug", "warehouse-profiles", "--no-follow", "--json", cwd=folder).stdout)
     assert {json.loads(line)["status"] for line in found.splitlines()} == {"accepted"}
     assert command("usage", "--json", cwd=folder).stdout

@@ -16,10 +16,10 @@ from shop import Shop, command, mapping
 PASSWORD = "a long enough one"
 # What viewers may call: it reads. Whatever is not here says by `needs` who may.
 READS = {
-    "again", "applied", "begin", "catalog", "change_password", "close", "closing", "configuration", "debug", "differs",
-    "document", "env", "explain", "export", "folder", "home", "job", "login", "logout", "mappings", "note", "plan",
-    "preview_model", "profile", "profiles", "rejected", "rules", "run", "runs", "search", "session", "sessions",
-    "setup", "space", "test_mapping", "test_source", "usage", "warehouse", "who",
+    "again", "alerts", "applied", "begin", "catalog", "change_password", "close", "closing", "configuration", "debug",
+    "differs", "document", "env", "explain", "export", "folder", "follow", "home", "job", "login", "logout", "mappings",
+    "note", "plan", "preview_model", "profile", "profiles", "rejected", "rules", "run", "runs", "search", "session",
+    "sessions", "setup", "space", "storage", "test_mapping", "test_source", "timetable", "usage", "warehouse", "who",
 }  # fmt: skip
 
 
@@ -50,6 +50,7 @@ def test_every_method_of_the_facade_is_for_all_to_read_or_says_who_may() -> None
         ("apply", (), EDITOR),
         ("sync", ("d/people",), EDITOR),
         ("start", ("d/people",), EDITOR),
+        ("cancel", ("run",), EDITOR),
         ("users", (), ADMIN),
         ("create_user", ("eve", ADMIN, PASSWORD), ADMIN),
         ("create_token", (None,), ADMIN),

@@ -7,6 +7,7 @@ import sqlite3
 import struct
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ import duckdb
 import pytest
 
 from onefold import diff, warehouses
-from onefold.errors import WarehouseError
+from onefold.cancel import Cancel
+from onefold.errors import Cancelled, WarehouseError
 from onefold.warehouses.postgres import Warehouse as PostgresWarehouse
 
 ENGINES = ["duckdb", "sqlite", "postgres", "files"]
@@ -651,3 +653,25 @@ def test_a_postgres_session_cannot_write(
     with pytest.raises(WarehouseError) as error:
         records(warehouse, sql, "id", tmp_path)
     assert error.value.code == code
+
+
+ENDLESS = {
+    "sqlite": "with recursive c(id) as (select 1 union all select id + 1 from c) select max(id) as id from c",
+    "postgres": "select max(id) as id from generate_series(1, 100000000000) id",
+}
+
+
+def test_a_query_under_way_is_broken_off(warehouse: Any, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    engine = request.node.callspec.params["warehouse"]
+    sql = ENDLESS.get(engine, "select max(a.range + b.range) as id from range(1000000) a, range(1000000) b")
+    cancel = Cancel()
+    timer = threading.Timer(0.3, cancel.ask, ["ada"])
+    timer.start()
+    with (
+        pytest.raises(Cancelled, match="by ada"),
+        diff.staging(tmp_path / "temp") as staging,
+        cancel.breaking(warehouse.interrupt, staging.interrupt),
+        warehouse.read(sql) as reader,
+    ):
+        staging.load(reader, "id")
+    assert records(warehouse, "select 1 as id", "id", tmp_path) == [{"id": 1}]

@@ -58,6 +58,8 @@ def check(message: Mapping[str, Any], message_id: str) -> None:
                 f"the call has {len(items)} {field}; at most {MAX_TRAITS} are accepted",
                 [field],
             )
+    if not message_id.isprintable() and not _holdable(message_id):
+        raise RowRejected("invalid_field", "messageId holds a NUL character or half of a surrogate pair", ["messageId"])
     if len(message_id) > MAX_MESSAGE_ID:
         raise RowRejected(
             "message_id_too_long",
@@ -73,6 +75,14 @@ def check(message: Mapping[str, Any], message_id: str) -> None:
         )
     if message.get("type") == "group" and not group_id:
         raise RowRejected("missing_group_id", "a group call needs a groupId that is not empty", ["group_id"])
+
+
+def _holdable(text: str) -> bool:
+    try:
+        canonical.encode(text)
+    except canonical.InvalidValue:
+        return False
+    return True
 
 
 def call(
@@ -94,7 +104,7 @@ def call(
         return {
             "message_id": arrival.message_id,
             "type": message["type"],
-            "event": message.get("event") or message.get("name"),
+            "event": canonical.text(message.get("event") or message.get("name")),
             "timestamp": timestamp,
             "received_at": arrival.received_at,
             "source": arrival.source,

@@ -30,7 +30,7 @@ def encode(value: Any) -> str:
     try:
         text = _ENCODER.encode(value)
     except ValueError as error:
-        raise InvalidValue("NaN and Infinity are not JSON") from error
+        raise InvalidValue("a number is too large, NaN or Infinity") from error
     if (".0" in text and _WHOLE.search(text)) or "\\u00" in text:
         text = _ENCODER.encode(_plain(value))
         text = _CONTROL.sub(lambda found: found[1] + found[2].upper(), text)
@@ -38,7 +38,7 @@ def encode(value: Any) -> str:
         try:
             text.encode()
         except UnicodeEncodeError as error:
-            raise InvalidValue("text holds half of a surrogate pair") from error
+            raise InvalidValue("text is not UTF-8, or holds half of a surrogate pair") from error
     return text
 
 
@@ -58,11 +58,36 @@ def _number(text: str) -> float:
 read = msgspec.json.Decoder(float_hook=_number).decode
 
 
+def read_any(body: bytes) -> Any:
+    """`read`, of all that is JSON. Raises ValueError, RecursionError.
+
+    JSON can say what cannot be kept: half of a surrogate pair, a number that is too large; and bytes may be no UTF-8.
+    Such a value comes as one that `encode` refuses, so that what holds it can be refused, and nothing beside it.
+    """
+    try:
+        return read(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        text = body.decode("utf-8", "surrogateescape")
+        return json.loads(text, parse_int=_integer, parse_float=_number, parse_constant=_no_constant)
+
+
+def _integer(text: str) -> float:
+    return int(text) if len(text) <= 1000 else Odd("inf")
+
+
+def _no_constant(text: str) -> None:
+    raise ValueError(f"{text} is not JSON")
+
+
 def encode_read(value: Any) -> str:
     """`encode` of what was made by `read`. Raises InvalidValue."""
     try:
         text = _FAST.encode(value).decode()
-    except (TypeError, OverflowError):  # it holds an odd number, or an integer of more than 64 bits
+    except (
+        TypeError,
+        OverflowError,
+        UnicodeEncodeError,
+    ):  # an odd number, a long integer, no UTF-8
         return encode(value)
     return encode(value) if "\\u00" in text else text
 
@@ -75,7 +100,7 @@ def number(value: float) -> str:
     if isinstance(value, int):
         return str(value)
     if not math.isfinite(value):
-        raise InvalidValue("NaN and Infinity are not numbers")
+        raise InvalidValue("a number is too large, NaN or Infinity")
     return repr(value + 0.0).removesuffix(".0")
 
 
@@ -88,6 +113,19 @@ def text(value: Any) -> str | None:
     if isinstance(value, int | float):
         return number(value)
     return None
+
+
+def depth(text: str) -> int:
+    """How deep objects and lists lie in one another in a JSON text."""
+    deepest = level = 0
+    for sign in _NESTING.findall(text):
+        level += (sign in "{[") - (sign in "}]")
+        deepest = max(deepest, level)
+    return deepest
+
+
+# Texts are passed over whole, whatever brackets they hold.
+_NESTING = re.compile(r'"(?:[^"\\]|\\.)*"|[][{}]', re.DOTALL)
 
 
 def _plain(value: Any) -> Any:

@@ -5,23 +5,30 @@ What a run did to profiles stands in the space; the catalog says only where to l
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
 import socket
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from time import time_ns
 from typing import Any
 
 import sqlalchemy as sa
 
-from onefold import postgres, values
+from onefold import canonical, postgres, times, values
+from onefold.alerts import Open
 from onefold.errors import NotFound, StoreError
-from onefold.processes import alive
+from onefold.processes import alive, birth
+
+# Seconds after which a run that stays where it is says so again, and from which one of another host is given up.
+HEARTBEAT, SILENCE = 10, 120
 
 # The newest step in migrations/versions.
-HEAD = "0004"
+HEAD = "0006"
 
 METADATA = sa.MetaData()
 CONFIGURATION = sa.Table(
@@ -41,11 +48,11 @@ RUN = sa.Table(
     "run",
     METADATA,
     sa.Column("run_id", sa.String, primary_key=True),
-    sa.Column("mapping", sa.String, nullable=False, index=True),  # DEST/MAPPING
+    sa.Column("mapping", sa.String, nullable=False),  # DEST/MAPPING
     sa.Column("space", sa.String, nullable=False),
-    sa.Column("started_at", sa.BigInteger, nullable=False),
-    sa.Column("finished_at", sa.BigInteger),
-    sa.Column("status", sa.String, nullable=False),
+    sa.Column("started_at", sa.BigInteger, nullable=False, index=True),
+    sa.Column("finished_at", sa.BigInteger, index=True),
+    sa.Column("status", sa.String, nullable=False, index=True),
     sa.Column("started_by", sa.String, nullable=False),
     sa.Column("host", sa.String, nullable=False),
     sa.Column("pid", sa.Integer, nullable=False),
@@ -53,7 +60,26 @@ RUN = sa.Table(
     sa.Column("error", sa.String),
     sa.Column("seconds", sa.Float),
     sa.Column("counts", sa.JSON),
-    sa.Column("stages", sa.JSON),  # stage -> seconds
+    sa.Column("stages", sa.JSON),  # stage -> seconds and rows
+    sa.Column("birth", sa.String),  # of its process: another one may get the same pid
+    sa.Column("progress", sa.JSON),  # as record.Record.view; of a run that did not end well, where it stopped
+    sa.Column("seen_at", sa.BigInteger),  # when it last wrote its progress
+    sa.Column("cancelled_by", sa.String),  # who asked it to stop
+    sa.Column("recipe", sa.String),  # the digest of what was run
+    sa.Index("ix_run_mapping", "mapping", "started_at"),
+)
+SCHEDULE = sa.Table(
+    "schedule",
+    METADATA,
+    sa.Column("mapping", sa.String, primary_key=True),  # DEST/MAPPING, while it is synced by a schedule
+    sa.Column("said", sa.String, nullable=False),  # the schedule in words
+    sa.Column("since", sa.BigInteger, nullable=False),  # µs since the epoch
+)
+RECIPE = sa.Table(
+    "recipe",
+    METADATA,
+    sa.Column("digest", sa.String, primary_key=True),
+    sa.Column("data", sa.JSON, nullable=False),  # the model and the mapping of runs, secrets left out
 )
 TOKEN = sa.Table(
     "token",
@@ -66,6 +92,37 @@ TOKEN = sa.Table(
     sa.Column("created_at", sa.BigInteger, nullable=False),
     sa.Column("used_at", sa.BigInteger),
     sa.Column("revoked_at", sa.BigInteger),
+)
+ALERT = sa.Table(
+    "alert",
+    METADATA,
+    sa.Column("alert", sa.String, primary_key=True),  # its slug
+    sa.Column("mapping", sa.String, primary_key=True),
+    sa.Column("rule", sa.String, primary_key=True),
+    sa.Column("since", sa.BigInteger, nullable=False),
+    sa.Column("count", sa.Integer, nullable=False),
+    sa.Column("told_at", sa.BigInteger, nullable=False),
+    sa.Column("run_id", sa.String),  # the last run for which it fired
+)
+MESSAGE = sa.Table(
+    "message",
+    METADATA,
+    sa.Column("id", sa.String, primary_key=True),
+    sa.Column("alert", sa.String, nullable=False),
+    sa.Column("channel", sa.String, nullable=False),  # email, webhook, slack
+    sa.Column("created_at", sa.BigInteger, nullable=False, index=True),
+    sa.Column("body", sa.JSON, nullable=False),
+    sa.Column("tries", sa.Integer, nullable=False),
+    sa.Column("tried_at", sa.BigInteger, nullable=False),
+    sa.Column("sent_at", sa.BigInteger),
+    sa.Column("answer", sa.String),  # of the other side, or why it could not be sent
+)
+SENT = sa.Table(
+    "sent",
+    METADATA,
+    sa.Column("month", sa.String, primary_key=True),
+    sa.Column("mapping", sa.String, primary_key=True),
+    sa.Column("calls", sa.BigInteger, nullable=False),  # of runs that are no longer kept
 )
 
 
@@ -86,14 +143,26 @@ class Run:
     error: str | None
     seconds: float | None
     counts: dict[str, int] | None
-    stages: dict[str, float] | None
+    stages: dict[str, dict[str, Any]] | None
+    birth: str | None
+    progress: dict[str, Any] | None
+    seen_at: int | None
+    cancelled_by: str | None
+    recipe: str | None
+
+    @property
+    def here(self) -> bool:
+        """Whether it ran on this host."""
+        return self.host == socket.gethostname()
 
     @property
     def abandoned(self) -> bool:
-        """Whether it says running, but its process is gone."""
-        if self.status != "running" or self.host != socket.gethostname():
+        """Whether it says running, but its process is gone, or on another host has not been heard of for long."""
+        if self.status != "running":
             return False
-        return not alive(self.pid)
+        if self.here:
+            return not alive(self.pid, self.birth)
+        return time_ns() // 1000 - (self.seen_at or self.started_at) > SILENCE * 1_000_000
 
 
 @dataclass(frozen=True)
@@ -108,6 +177,25 @@ class Token:
     created_at: int
     used_at: int | None = None
     revoked_at: int | None = None
+
+
+# An alert's rule that fired for a mapping: (alert, mapping, rule).
+Rule = tuple[str, str, str]
+
+
+@dataclass(frozen=True)
+class Message:
+    """A message of an alert, through one channel. Times in µs; `answer` of the other side, or why it was not sent."""
+
+    id: str
+    alert: str
+    channel: str
+    created_at: int
+    body: dict[str, Any]
+    tries: int = 0
+    tried_at: int = 0
+    sent_at: int | None = None
+    answer: str | None = None
 
 
 def _file(file: Path) -> sa.Engine:
@@ -153,6 +241,12 @@ def _server(url: str) -> sa.Engine:
 _SNAPSHOT = {"sqlite": "begin", "postgresql": "set transaction isolation level repeatable read"}
 
 
+# Another run may write the same one meanwhile.
+_NEW_RECIPE = sa.text("insert into recipe (digest, data) values (:digest, :data) on conflict do nothing").bindparams(
+    sa.bindparam("data", type_=sa.JSON)
+)
+
+
 class Catalog:
     """The catalog of one workspace; created when it is not there yet. Raises StoreError."""
 
@@ -188,12 +282,12 @@ class Catalog:
                     raise StoreError("the catalog was written by a newer Onefold; upgrade this one to open it")
         from onefold import migrations
 
-        with self._alone():
+        with self.alone():
             migrations.upgrade(self._engine)
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """While the tables are brought up to date, no other process does it too."""
+    def alone(self) -> Iterator[None]:
+        """What is done here no other process does meanwhile: bring the tables up to date, or start what is due."""
         if isinstance(self._place, Path):
             from filelock import FileLock
 
@@ -223,6 +317,17 @@ class Catalog:
                     given = sa.func.pg_get_serial_sequence(table.name, numbered.name)
                     into.execute(sa.select(sa.func.setval(given, newest)))
         return copied
+
+    def sizes(self) -> list[tuple[str, int, int | None]]:
+        """Each table with its rows, and its bytes where the database can tell."""
+        with self._transaction() as connection:
+            found: list[tuple[str, int, int | None]] = []
+            for table in METADATA.sorted_tables:
+                rows = connection.execute(sa.select(sa.func.count()).select_from(table)).scalar() or 0
+                size = sa.select(sa.func.pg_total_relation_size(table.name))
+                postgresql = self._engine.dialect.name == "postgresql"
+                found.append((table.name, rows, connection.execute(size).scalar() if postgresql else None))
+            return found
 
     # --- configuration --------------------------------------------------------------------------------
 
@@ -258,10 +363,20 @@ class Catalog:
 
     # --- runs -----------------------------------------------------------------------------------------
 
-    def start(self, run_id: str, mapping: str, space: str, started_at: int, started_by: str) -> None:
+    def start(
+        self,
+        run_id: str,
+        mapping: str,
+        space: str,
+        started_at: int,
+        started_by: str,
+        recipe: dict[str, Any] | None = None,
+    ) -> None:
         """Record that a run is under way in this process; one that another process announced is taken over."""
-        here = {"host": socket.gethostname(), "pid": os.getpid()}
+        pid = os.getpid()
         with self._transaction() as connection:
+            digest = None if recipe is None else self._keep_recipe(connection, recipe)
+            here = {"host": socket.gethostname(), "pid": pid, "birth": birth(pid), "recipe": digest}
             announced = (RUN.c.run_id == run_id) & (RUN.c.mapping == mapping) & (RUN.c.status == "running")
             if not connection.execute(RUN.update().where(announced).values(**here)).rowcount:
                 connection.execute(
@@ -276,8 +391,41 @@ class Catalog:
                     )
                 )
 
+    def _keep_recipe(self, connection: sa.Connection, recipe: dict[str, Any]) -> str:
+        """Keep what a run runs, once however often it runs; its digest."""
+        digest = hashlib.sha256(canonical.encode(recipe).encode()).hexdigest()[:32]
+        if not connection.execute(sa.select(RECIPE.c.digest).where(RECIPE.c.digest == digest)).first():
+            connection.execute(_NEW_RECIPE, {"digest": digest, "data": recipe})
+        return digest
+
+    def progress(self, run_id: str, progress: dict[str, Any], at: int) -> None:
+        """Record where a run is."""
+        with self._transaction() as connection:
+            connection.execute(RUN.update().where(RUN.c.run_id == run_id).values(progress=progress, seen_at=at))
+
+    def cancel(self, run_id: str, by: str) -> bool:
+        """Ask a run to stop; whether it is under way. The first who asks is kept."""
+        running = (RUN.c.run_id == run_id) & (RUN.c.status == "running")
+        asked = sa.func.coalesce(RUN.c.cancelled_by, by)
+        with self._transaction() as connection:
+            return bool(connection.execute(RUN.update().where(running).values(cancelled_by=asked)).rowcount)
+
+    def cancel_asked(self, run_id: str) -> str | None:
+        """Who asked a run to stop; None while nobody did."""
+        with self._transaction() as connection:
+            asked: str | None = connection.execute(sa.select(RUN.c.cancelled_by).where(RUN.c.run_id == run_id)).scalar()
+            return asked
+
+    def recipe(self, digest: str) -> dict[str, Any] | None:
+        """What a run ran."""
+        with self._transaction() as connection:
+            data: dict[str, Any] | None = connection.execute(
+                sa.select(RECIPE.c.data).where(RECIPE.c.digest == digest)
+            ).scalar()
+            return data
+
     def finish(self, run_id: str, **outcome: Any) -> None:
-        """Record how a run ended: status, finished_at, seconds, counts, stages, code, error."""
+        """Record how a run ended: status, finished_at, seconds, counts, stages, progress, code, error."""
         with self._transaction() as connection:
             connection.execute(RUN.update().where(RUN.c.run_id == run_id).values(**outcome))
 
@@ -306,7 +454,32 @@ class Catalog:
         """(mapping, started_at, calls sent) of every run that has ended."""
         with self._transaction() as connection:
             ended = sa.select(RUN.c.mapping, RUN.c.started_at, RUN.c.counts).where(RUN.c.counts.is_not(None))
-            return [(row.mapping, row.started_at, row.counts.get("sent", 0)) for row in connection.execute(ended)]
+            kept = [(row.mapping, row.started_at, row.counts.get("sent", 0)) for row in connection.execute(ended)]
+            gone = connection.execute(sa.select(SENT))
+            return [*kept, *((row.mapping, times.month(row.month), row.calls) for row in gone)]
+
+    def forget_runs(self, before: int, limit: int) -> int:
+        """Delete runs that started before, at most so many, but not the newest of a mapping; how many they were.
+
+        What they sent goes on counting in its month.
+        """
+        later = RUN.alias()
+        newer = sa.exists().where((later.c.mapping == RUN.c.mapping) & (later.c.started_at > RUN.c.started_at))
+        old = (RUN.c.started_at < before) & (RUN.c.status != "running") & newer
+        with self._transaction() as connection:
+            runs = connection.execute(sa.select(RUN).where(old).limit(limit)).all()
+            sent = Counter[tuple[str, str]]()
+            for run in runs:
+                sent[times.text(run.started_at)[:7], run.mapping] += (run.counts or {}).get("sent", 0)
+            for (month, mapping), calls in sent.items():
+                mine = (SENT.c.month == month) & (SENT.c.mapping == mapping)
+                if not connection.execute(SENT.update().where(mine).values(calls=SENT.c.calls + calls)).rowcount:
+                    connection.execute(SENT.insert().values(month=month, mapping=mapping, calls=calls))
+            if runs:
+                connection.execute(
+                    RUN.delete().where(RUN.c.run_id == sa.bindparam("gone")), [{"gone": run.run_id} for run in runs]
+                )
+            return len(runs)
 
     def run(self, run_id: str) -> Run:
         """Raises NotFound; the beginning of an id is enough where only one run has it."""
@@ -318,6 +491,114 @@ class Catalog:
             many = "more than one run has an id that begins so" if found else "there is no such run"
             raise NotFound(f"run {run_id!r}: {many}; `onefold runs` lists them")
         return (exact or found)[0]
+
+    def runs_of(self, mapping: str, limit: int) -> list[Run]:
+        """The newest runs of a mapping, newest first."""
+        with self._transaction() as connection:
+            mine = sa.select(RUN).where(RUN.c.mapping == mapping)
+            newest = mine.order_by(RUN.c.started_at.desc(), RUN.c.run_id.desc()).limit(limit)
+            return [Run(**row._mapping) for row in connection.execute(newest)]
+
+    def running(self) -> list[Run]:
+        """The runs that say they are under way."""
+        with self._transaction() as connection:
+            return [Run(**row._mapping) for row in connection.execute(sa.select(RUN).where(RUN.c.status == "running"))]
+
+    def ended_well(self, mapping: str) -> int | None:
+        """When a mapping was last synced well; None if it never was."""
+        well = (RUN.c.mapping == mapping) & RUN.c.status.in_(("succeeded", "partly"))
+        with self._transaction() as connection:
+            at: int | None = connection.execute(sa.select(sa.func.max(RUN.c.finished_at)).where(well)).scalar()
+            return at
+
+    def moved(self) -> tuple[int | None, int | None]:
+        """When a run last began and last ended: while they stay the same, so do the runs."""
+        with self._transaction() as connection:
+            began = connection.execute(sa.select(sa.func.max(RUN.c.started_at))).scalar()
+            return began, connection.execute(sa.select(sa.func.max(RUN.c.finished_at))).scalar()
+
+    def schedules(self, said: dict[str, str], at: int) -> dict[str, int]:
+        """Since when each mapping has had its schedule: the one that it has in `said`, new ones since `at`."""
+        with self._transaction() as connection:
+            kept = {row.mapping: row for row in connection.execute(sa.select(SCHEDULE))}
+            since = {path: kept[path].since for path, text in said.items() if path in kept and kept[path].said == text}
+            for path in kept.keys() - since.keys():
+                connection.execute(SCHEDULE.delete().where(SCHEDULE.c.mapping == path))
+            for path in said.keys() - since.keys():
+                connection.execute(SCHEDULE.insert().values(mapping=path, said=said[path], since=at))
+                since[path] = at
+        return since
+
+    def delivered(self, mapping: str) -> int:
+        """When a mapping's run last sent something; if none did, when the configuration was applied last."""
+        newest, before = 100, 1 << 62
+        with self._transaction() as connection:
+            while newest:
+                ended = (RUN.c.mapping == mapping) & (RUN.c.started_at < before) & RUN.c.counts.is_not(None)
+                rows = connection.execute(
+                    sa.select(RUN.c.started_at, RUN.c.finished_at, RUN.c.counts)
+                    .where(ended).order_by(RUN.c.started_at.desc()).limit(newest)
+                ).all()  # fmt: skip
+                for row in rows:
+                    if row.counts.get("sent"):
+                        return int(row.finished_at or row.started_at)
+                if len(rows) < newest:
+                    break
+                before = rows[-1].started_at
+            return connection.execute(sa.select(sa.func.max(CONFIGURATION.c.applied_at))).scalar() or 0
+
+    # --- alerts ---------------------------------------------------------------------------------------
+
+    def open_alerts(self) -> dict[Rule, tuple[Open, str | None]]:
+        """The rules that fire now, each with the last run for which it did."""
+        with self._transaction() as connection:
+            return {
+                (row.alert, row.mapping, row.rule): (Open(row.since, row._mapping["count"], row.told_at), row.run_id)
+                for row in connection.execute(sa.select(ALERT))
+            }
+
+    def tell(self, changed: Mapping[Rule, Open | None], run_id: str | None, messages: Sequence[Message]) -> None:
+        """Remember which rules fire, or no longer do, and what is to be sent: both or nothing."""
+        with self._transaction() as connection:
+            for (alert, mapping, rule), fires in changed.items():
+                mine = (ALERT.c.alert == alert) & (ALERT.c.mapping == mapping) & (ALERT.c.rule == rule)
+                connection.execute(ALERT.delete().where(mine))
+                if fires is not None:
+                    row = {"alert": alert, "mapping": mapping, "rule": rule, **asdict(fires), "run_id": run_id}
+                    connection.execute(ALERT.insert().values(row))
+            if messages:
+                connection.execute(MESSAGE.insert(), [asdict(message) for message in messages])
+
+    def unsent(self, tries: int) -> list[Message]:
+        """Messages that were tried fewer times and are not sent, oldest first."""
+        with self._transaction() as connection:
+            waiting = sa.select(MESSAGE).where(MESSAGE.c.sent_at.is_(None) & (MESSAGE.c.tries < tries))
+            return [Message(**row._mapping) for row in connection.execute(waiting.order_by(MESSAGE.c.created_at))]
+
+    def messages(self, limit: int) -> list[Message]:
+        """The newest messages first."""
+        with self._transaction() as connection:
+            newest = sa.select(MESSAGE).order_by(MESSAGE.c.created_at.desc(), MESSAGE.c.id).limit(limit)
+            return [Message(**row._mapping) for row in connection.execute(newest)]
+
+    def claim(self, message: Message, at: int) -> bool:
+        """Take a message to send it; False if another process has taken it meanwhile."""
+        same = (MESSAGE.c.id == message.id) & (MESSAGE.c.tries == message.tries) & MESSAGE.c.sent_at.is_(None)
+        with self._transaction() as connection:
+            taken = MESSAGE.update().where(same).values(tries=message.tries + 1, tried_at=at)
+            return bool(connection.execute(taken).rowcount)
+
+    def forget_messages(self, before: int, limit: int) -> int:
+        """Delete messages that were made before, at most so many; how many they were."""
+        with self._transaction() as connection:
+            old = sa.select(MESSAGE.c.id).where(MESSAGE.c.created_at < before).limit(limit)
+            return connection.execute(MESSAGE.delete().where(MESSAGE.c.id.in_(old.scalar_subquery()))).rowcount
+
+    def answered(self, message_id: str, answer: str, sent_at: int | None) -> None:
+        """Record what came of sending; `sent_at` None: it was not taken."""
+        with self._transaction() as connection:
+            changed = MESSAGE.update().where(MESSAGE.c.id == message_id)
+            connection.execute(changed.values(answer=answer, sent_at=sent_at))
 
     # --- access tokens --------------------------------------------------------------------------------
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from threading import Thread
+
+_under_way: set[subprocess.Popen[bytes]] = set()
 
 
 def start(words: Sequence[str], ended: Callable[[], None]) -> int:
@@ -18,7 +21,18 @@ def start(words: Sequence[str], ended: Callable[[], None]) -> int:
 
     def wait() -> None:
         process.wait()
+        _under_way.discard(process)
         ended()
 
+    _under_way.add(process)
     Thread(target=wait, name=f"child-{process.pid}", daemon=True).start()
     return process.pid
+
+
+def stop(patience: float) -> None:
+    """Ask all of them to end, and wait so many seconds; whatever a run had not committed, the next one does."""
+    for process in (waited := list(_under_way)):
+        process.terminate()
+    for process in waited:
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(patience)

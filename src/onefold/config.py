@@ -13,11 +13,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from onefold import document, meaning, query, schedule, secret
+from onefold import alerts, document, meaning, query, retention, schedule, secret
+from onefold.alerts import Alert
 from onefold.errors import InvalidWorkspace, NotFound, Problem
 from onefold.meaning import REGIONS
 from onefold.nearest import nearest
 from onefold.report import Part, Report
+from onefold.retention import DEFAULTS, Retention
 from onefold.schedule import Schedule
 
 WINDOWS = ("ever", "daily", "weekly", "monthly", "annually")
@@ -30,6 +32,8 @@ SOURCE_TYPES = {
     "files": ("path",),
     "postgres": ("url", "statement_timeout"),
 }
+# Type of a profiles sync -> its option.
+TARGET_TYPES = {"duckdb": "path", "parquet": "path", "postgres": "url"}
 DESTINATION_TYPES = ("segment_profiles",)
 # Reference, section 1; what each takes stands in segment_profiles, which is too much to import for a word.
 ACTIONS = ("sendIdentify", "sendGroup", "sendTrack", "sendSubscription")
@@ -53,13 +57,22 @@ SHAPE = _keys(
     models=_keys("slug name source key sql sql_file"),
     destinations=_keys(
         "slug name type source enabled",
-        settings=_keys("endpoint"),
+        settings=_keys("endpoint rate", retry=_keys("days runs")),
         mappings=_keys(
             "slug name model action enabled trigger",
             schedule=_keys("every at days timezone cron after"),
             fields={},
         ),
     ),
+    retention=_keys("runs rejected"),
+    alerts=_keys(
+        "slug name mappings",
+        when=_keys("run_failed run_partly rejected_above volume_changed nothing_delivered"),
+        email=_keys("server from to"),
+        webhook=_keys("url secret"),
+        slack=_keys("url"),
+    ),
+    profiles_syncs=_keys("slug name type path url schema", select=_keys("tables traits events")),
 )
 
 
@@ -146,8 +159,16 @@ class Mapping:
 
 
 @dataclass(frozen=True)
+class Retry:
+    """How long calls that a remote endpoint did not take are tried again: so many days, or runs."""
+
+    days: int = 14
+    runs: int = 5
+
+
+@dataclass(frozen=True)
 class Destination:
-    """`endpoint` is one of REGIONS, or an http(s) URL."""
+    """`endpoint` is one of REGIONS, or an http(s) URL; `rate` at most so many calls a second to a remote one."""
 
     slug: str
     name: str
@@ -156,6 +177,22 @@ class Destination:
     enabled: bool
     endpoint: str
     mappings: tuple[Mapping, ...] = ()
+    rate: int | None = None
+    retry: Retry = Retry()
+
+
+@dataclass(frozen=True)
+class ProfilesSync:
+    """A target of Profiles Sync: `to` is its path or URL, as typed; a pattern list of None selects all."""
+
+    slug: str
+    name: str
+    type: str
+    to: str
+    schema: str | None = None
+    tables: tuple[str, ...] | None = None
+    traits: tuple[str, ...] | None = None
+    events: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -165,6 +202,9 @@ class Workspace:
     sources: tuple[Source, ...] = ()
     models: tuple[Model, ...] = ()
     destinations: tuple[Destination, ...] = ()
+    retention: Retention = DEFAULTS
+    alerts: tuple[Alert, ...] = ()
+    profiles_syncs: tuple[ProfilesSync, ...] = ()
 
     def profile_source(self, wanted: str) -> tuple[Space, ProfileSource] | None:
         """The profile source with a slug or write key, and its space."""
@@ -267,6 +307,10 @@ def _warnings(report: Report, file: str) -> Iterator[str]:
             variable = f"${{{secret.name(slug, 'PASSWORD')}}}"
             sentence = f"the password is written out; write {variable} in its place and set that variable"
             yield f"{file}: {Problem(document.dotted(path), sentence, report.line(path))}"
+    for holder, key, slug, kind, path in secret.words(report.raw):
+        if secret.literal(holder[key]) and path[0] == "alerts":  # a write key is no secret: browsers know it
+            sentence = f"it is written out; write ${{{secret.name(slug, kind)}}} in its place and set that variable"
+            yield f"{file}: {Problem(document.dotted(path), sentence, report.line(path))}"
 
 
 def _ambiguous(report: Report, workspace: Workspace, file: str) -> Iterator[str]:
@@ -290,11 +334,12 @@ def _ambiguous(report: Report, workspace: Workspace, file: str) -> Iterator[str]
 def _workspace(report: Report, data: Any) -> Workspace:
     root = report.part({} if data is None else data, (), SHAPE)
     spaces, sources = root.parts("spaces"), root.parts("sources")
-    models, destinations = root.parts("models"), root.parts("destinations")
+    models, destinations, told = root.parts("models"), root.parts("destinations"), root.parts("alerts")
+    targets = root.parts("profiles_syncs")
     inputs = [space.parts("sources") for space in spaces]
     # A destination of one of these takes live calls; a warehouse of the same name goes before.
     live = _slugs(part for below in inputs for part in below) - _slugs(sources)
-    for parts in (spaces, sources, models, destinations, [part for below in inputs for part in below]):
+    for parts in (spaces, sources, models, destinations, targets, told, [part for below in inputs for part in below]):
         root.distinct(parts)
     return Workspace(
         name=root.text("workspace"),
@@ -302,6 +347,9 @@ def _workspace(report: Report, data: Any) -> Workspace:
         sources=tuple(_source(part) for part in sources),
         models=tuple(_model(part) for part in models),
         destinations=tuple(_destination(part, live) for part in destinations),
+        retention=retention.read(root.part("retention")),
+        alerts=tuple(alerts.read(part) for part in told),
+        profiles_syncs=tuple(map(_profiles_sync, targets)),
     )
 
 
@@ -382,6 +430,26 @@ def _source(part: Part) -> Source:
     return Source(part.slug(), part.name(), kind, options)
 
 
+def _profiles_sync(part: Part) -> ProfilesSync:
+    kind, to = part.word("type", tuple(TARGET_TYPES)), ""
+    if kind in TARGET_TYPES:
+        option = TARGET_TYPES[kind]
+        for key in {*TARGET_TYPES.values()} - {option}:
+            if key in part.value:
+                part.refuse(key, f"a {kind} target takes no {key}; it has a {option}")
+        to = part.text(option)
+        if kind == "postgres" and part.open("url") and to.strip() and not _POSTGRES.match(to):
+            part.refuse("url", "must be a postgresql:// URL")
+    schema = part.optional("schema")
+    if schema is not None and part.open("schema") and not re.fullmatch(r"[a-z_][a-z0-9_]{0,62}", schema):
+        part.refuse("schema", f"{part.typed('schema')} is no schema; use a-z, 0-9 and _, beginning with a letter")
+    select = part.part("select")
+    return ProfilesSync(
+        *(part.slug(), part.name(), kind, to, schema),
+        *(select.texts(key) for key in ("tables", "traits", "events")),
+    )
+
+
 def _model(part: Part) -> Model:
     key = part.text("key")
     if len(key) > KEY_LENGTH:
@@ -408,6 +476,10 @@ def _destination(part: Part, live: Collection[Any]) -> Destination:
     if settings.open("endpoint") and endpoint not in REGIONS and not re.match(r"https?://[^/\s]", endpoint):
         hint = nearest(endpoint, REGIONS) or f"; write {', '.join(REGIONS)} or an http(s) URL"
         settings.refuse("endpoint", f"unknown endpoint {settings.typed('endpoint')}{hint}")
+    for key in ("rate", "retry"):
+        if endpoint == "local" and key in settings:
+            settings.refuse(key, f"{key} is for remote endpoints; a local space takes what comes")
+    retry = settings.part("retry")
     return Destination(
         slug=slug,
         name=part.name(),
@@ -416,6 +488,8 @@ def _destination(part: Part, live: Collection[Any]) -> Destination:
         enabled=part.flag("enabled", default=True),
         endpoint=endpoint,
         mappings=tuple((_listening if source in live else _mapping)(mapping, slug) for mapping in mappings),
+        rate=settings.whole("rate", 1) if "rate" in settings else None,
+        retry=Retry(retry.whole("days", 14), retry.whole("runs", 5)),
     )
 
 

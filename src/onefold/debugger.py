@@ -144,7 +144,7 @@ def _line(source: str, at: int, status: str, kind: str | None, event: str | None
         "type": kind,
         "event": event,
         "message_id": name,
-        **dict.fromkeys(("profile", "account", "mapping", "run_id", "code", "message")),
+        **dict.fromkeys(("profile", "account", "mapping", "run_id", "id", "code", "message")),
         "fields": [],
         "call": None,
     }
@@ -156,8 +156,10 @@ def _line(source: str, at: int, status: str, kind: str | None, event: str | None
 def _refused(item: Any) -> dict[str, Any]:
     message = json.loads(item.body) if item.body else None
     event = message.get("event") if isinstance(message, dict) else None
+    event = event if isinstance(event, str) else None
     return {
         **_line(item.source, item.at, "rejected", item.type, event, item.message_id),
+        "id": item.id,
         "mapping": item.mapping or None,
         "code": item.code,
         "message": item.message,

@@ -18,7 +18,16 @@ import pyarrow as pa
 from onefold import canonical, values
 from onefold.errors import SyncStopped, WarehouseError
 from onefold.processes import scratch
-from onefold.state import GONE, REJECTED_DELETED, REJECTED_NEW, REJECTED_UPDATED, STATE
+from onefold.state import (
+    GONE,
+    OPEN_DELETED,
+    OPEN_NEW,
+    OPEN_UPDATED,
+    REJECTED_DELETED,
+    REJECTED_NEW,
+    REJECTED_UPDATED,
+    STATE,
+)
 
 MASS_DELETE_FROM = 100  # known keys from which a run may not delete more than half of them unasked
 
@@ -35,6 +44,7 @@ class Counts:
     null_keys: int
     repeated_keys: int
     known: int
+    retried: int = 0  # of the changed rows: those rejected before, or whose last call was not acknowledged
 
     @property
     def changed(self) -> int:
@@ -49,8 +59,15 @@ class Staging:
         self.columns: list[str] = []
         self._kinds: list[Any] = []
 
-    def load(self, reader: pa.RecordBatchReader, key: str) -> int:
-        """Stage all rows with their key and checksum. Returns their number. Raises WarehouseError."""
+    def interrupt(self) -> None:
+        """Break off, from another thread, what is computed here."""
+        self._db.interrupt()
+
+    def load(self, reader: pa.RecordBatchReader, key: str, told: Callable[[int], None] = lambda _: None) -> int:
+        """Stage all rows with their key and checksum. Returns their number. Raises WarehouseError.
+
+        `told` hears how many there are so far.
+        """
         self.columns = list(reader.schema.names)
         if key not in self.columns:
             raise WarehouseError(
@@ -62,7 +79,7 @@ class Staging:
         self._db.unregister("shape")
         named = self.schema()
         kind = self._kinds[self.columns.index(key)]
-        self._db.register("incoming", reader)
+        self._db.register("incoming", _counted(reader, told))
         with _streaming():
             self._db.execute(f"create table rows as select * from incoming as t({', '.join(self._names())})")
         self._db.unregister("incoming")
@@ -92,21 +109,28 @@ class Staging:
         self._db.execute(f"create view seen as from {seen}")
         self._db.execute("create table repeated as select key from staged group by key having count(*) > 1")
         rejected = f"({REJECTED_NEW}, {REJECTED_UPDATED}, {REJECTED_DELETED})"
+        # The same call again keeps its counter, and so its message id; another one gets the next.
+        again = f"k.version = $2 and k.checksum = s.checksum and k.status in ({OPEN_NEW}, {OPEN_UPDATED})"
         self._db.execute(
             f"""create table changed as
             select s.pos, s.key, s.checksum, k.key is not null as known,
-                case when k.key is null or k.status = {GONE} then $3 else k.counter end as counter,
-                case when k.key is null or k.epoch <> $1 or k.status in ({REJECTED_NEW}, {REJECTED_DELETED}, {GONE})
-                     then 'new' else 'updated' end as event
+                case when k.key is null or k.status = {GONE} then $3 when {again} then k.counter - 1
+                     else k.counter end as counter,
+                case when k.key is null or k.epoch <> $1
+                     or k.status in ({REJECTED_NEW}, {REJECTED_DELETED}, {GONE}, {OPEN_NEW}, {OPEN_DELETED})
+                     then 'new' else 'updated' end as event,
+                coalesce(k.status in {_OPEN} or k.status in {rejected}, false) as retried
             from staged s left join seen k on k.key = s.key
             where s.key is not null and s.key not in (select key from repeated where key is not null)
                 and (k.key is null or k.epoch <> $1 or k.checksum <> s.checksum
-                    or k.status in ({REJECTED_DELETED}, {GONE}) or (k.status in {rejected} and k.version <> $2))""",
+                    or k.status in ({REJECTED_DELETED}, {GONE}) or k.status in {_OPEN}
+                    or (k.status in {rejected} and k.version <> $2))""",
             [epoch, version, base],
         )
         self._db.execute(
             f"""create table deleted as
-            select k.key, k.checksum, k.counter, 'deleted' as event from seen k
+            select k.key, k.checksum, 'deleted' as event, k.status in {_OPEN} or k.status in {rejected} as retried,
+                k.counter - (k.status = {OPEN_DELETED} and k.version = $1)::int as counter from seen k
             where k.status <> {GONE} and not exists (select 1 from staged s where s.key = k.key)
                 and (k.status <> {REJECTED_DELETED} or k.version <> $1)""",
             [version],
@@ -131,7 +155,8 @@ class Staging:
             unchanged=extracted - added - updated - nulls - repeated,
             null_keys=nulls,
             repeated_keys=repeated,
-            known=int(self._one(f"select count(*) from seen where status not in ({REJECTED_DELETED}, {GONE})")),
+            known=int(self._one(f"select count(*) from seen where status not in ({_ABSENT})")),
+            retried=sum(int(self._one(f"select count(*) from {table} where retried")) for table in _CHANGES),
         )
 
     def schema(self) -> list[tuple[str, str, Any]]:
@@ -202,6 +227,13 @@ class Staging:
         ).fetchall()
         return (json.loads(row[0]) for row in rows)
 
+    def rows(self, keys: Sequence[str]) -> dict[str, str]:
+        """The staged rows of some keys, each as a JSON object; may be asked from another thread."""
+        record = values.row_sql(self.schema())
+        sql = f"select s.key, {record} from staged s join rows on rows.rowid = s.pos where s.key in (select unnest($1))"
+        with self._db.cursor() as cursor:
+            return dict(cursor.execute(sql, [list(keys)]).fetchall())
+
     def rejected(self, rows: int) -> Iterator[pa.Table]:
         """The rows whose key is NULL or repeated, in order, in chunks: key, record."""
         record = values.row_sql(self.schema())
@@ -229,7 +261,23 @@ _SHORT = (
     "regexp_full_match({0}::varchar, '0|-?[1-9][0-9]{{0,14}}|-?(0|[1-9][0-9]{{0,8}})\\.[0-9]{{0,5}}[1-9]')"
     " and not regexp_matches({0}::varchar, '^-?0\\.0000')"
 )
+_CHANGES = ("changed", "deleted")
+_OPEN = f"({OPEN_NEW}, {OPEN_UPDATED}, {OPEN_DELETED})"
+_ABSENT = f"{REJECTED_DELETED}, {GONE}, {OPEN_DELETED}"
 _REPEATED = "key in (select key from repeated where key is not null)"
+
+
+def _counted(reader: pa.RecordBatchReader, told: Callable[[int], None]) -> pa.RecordBatchReader:
+    """The same rows; `told` hears how many have gone by."""
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        rows = 0
+        for batch in reader:
+            yield batch
+            rows += batch.num_rows
+            told(rows)
+
+    return pa.RecordBatchReader.from_batches(reader.schema, batches())
 
 
 @contextmanager

@@ -54,11 +54,15 @@ class InvalidTrigger(OnefoldError):
 
 
 class RowRejected(OnefoldError):
-    """A row or call that was refused; `fields` names what was wrong with it (reference, section 1)."""
+    """A row or call that was refused; `fields` names what was wrong with it (reference, section 1).
+
+    `call` is the call that the row became, as JSON, if it became one.
+    """
 
     def __init__(self, code: str, message: str, fields: Sequence[str] = ()) -> None:
         super().__init__(message, code=code)
         self.fields = tuple(fields)
+        self.call: str | None = None
 
 
 class WarehouseError(OnefoldError):
@@ -67,10 +71,28 @@ class WarehouseError(OnefoldError):
     code = "warehouse_error"
 
 
+class TargetError(OnefoldError):
+    """A target of Profiles Sync cannot be reached, read or written; its tables are as they were."""
+
+    code = "target_error"
+
+
 class StoreError(OnefoldError):
     """A space or the catalog cannot be read or written; what was not committed is not there."""
 
     code = "store_error"
+
+
+class ValueRefused(StoreError):
+    """The database cannot hold a value: too long for an index, or of a kind it does not take."""
+
+    code = "value_refused"
+
+
+class EndpointError(OnefoldError):
+    """A remote endpoint that takes no calls from us now; what it has acknowledged is recorded, the rest waits."""
+
+    code = "endpoint_error"
 
 
 class NotFound(OnefoldError):
@@ -80,7 +102,7 @@ class NotFound(OnefoldError):
 
 
 class Disabled(OnefoldError):
-    """What was to be started is switched off; the sentence says where."""
+    """What was to be started is switched off, or of another kind; the sentence says where."""
 
     code = "disabled"
 
@@ -89,6 +111,19 @@ class SyncStopped(OnefoldError):
     """A run that stopped itself; what its committed chunks did stays, the rest waits."""
 
     code = "sync_stopped"
+
+
+class NotRunning(OnefoldError):
+    """A run that was to be cancelled is over."""
+
+    code = "not_running"
+
+
+class Cancelled(OnefoldError):
+    """A run that somebody stopped; `code` is `stopped` where its process was told to end."""
+
+    code = "cancelled"
+    STAYS = "what was committed stays, and the next sync goes on with the rest"
 
 
 class Forbidden(OnefoldError):

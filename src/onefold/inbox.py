@@ -8,8 +8,9 @@ counting them is one transaction.
 
 from __future__ import annotations
 
+import json
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence, Set
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence, Set
 from contextlib import closing, contextmanager
 from dataclasses import astuple, dataclass
 from hashlib import blake2b
@@ -42,6 +43,8 @@ SCHEMA = """
     create table if not exists person (month text not null, source text not null, is_user integer not null,
         digest blob not null, known integer not null, primary key (month, source, is_user, digest)) without rowid;
 """
+# What came after the first release, one step a version.
+STEPS = ["alter table request add column only_for text"]
 DUPLICATE = "duplicate"
 # Who was seen: month, source, whether the id is a user id, the id, and whether it came with a user id.
 Person = tuple[str, str, int, str, int]
@@ -57,7 +60,10 @@ class InboxFull(OnefoldError):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request as it came: `body` is JSON, `type` that of a single call, None for a batch of `calls`. Time in µs."""
+    """A request as it came: `body` is JSON, `type` that of a single call, None for a batch of `calls`. Time in µs.
+
+    One that is sent again is `only` for what rejected it: a mapping, or '' for the source's own space.
+    """
 
     source: str
     received_at: int
@@ -65,6 +71,7 @@ class Request:
     calls: int
     body: bytes
     seq: int = 0  # its place, once it is in the inbox
+    only: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +90,37 @@ class Refused:
     message: str
     body: str | None
 
+    @property
+    def id(self) -> str:
+        """What it is resent by."""
+        return ".".join(map(str, (self.seq, self.place, *filter(None, [self.mapping]))))
+
+
+def place(text: str) -> tuple[int, int, str] | None:
+    """Seq, place and mapping that the id of a rejected call says; None if it is none."""
+    seq, _, rest = text.partition(".")
+    number, _, mapping = rest.partition(".")
+    if not all(part.isascii() and part.isdigit() and len(part) < 19 for part in (seq, number)):
+        return None
+    return int(seq), int(number), mapping
+
 
 def digest(*parts: str) -> bytes:
     """What a text is remembered by."""
     return blake2b("\0".join(parts).encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def _marks(values: Collection[str]) -> str:
+    return ", ".join("?" * len(values))
+
+
+def _request(item: Refused) -> Request:
+    """The request that a rejected call comes in with again."""
+    message = json.loads(item.body or "null")
+    if isinstance(message, dict) and not (isinstance(message.get("messageId"), str) and message["messageId"]):
+        message["messageId"] = item.message_id
+    body = json.dumps({"batch": [message]}, ensure_ascii=False, separators=(",", ":")).encode()
+    return Request(item.source, item.at, None, 1, body, only=item.mapping)
 
 
 class Inbox:
@@ -104,10 +138,19 @@ class Inbox:
             self._db.execute(f"pragma synchronous = {'full' if durable else 'normal'}")
             if not self._db.execute("select 1 from sqlite_master where name = 'meta'").fetchone():
                 self._db.executescript(f"begin immediate; {SCHEMA} commit;")
+            if self._version() < len(STEPS):
+                with self._turn() as db:
+                    for step in STEPS[self._version() :]:
+                        db.execute(step)
+                    db.execute(f"pragma user_version = {len(STEPS)}")
         except sqlite3.Error as error:
             raise OnefoldError(f"the inbox {file} cannot be opened: {error}", code="inbox_error") from error
         # A space says under this name how far it has applied this inbox.
         self.id: str = self._db.execute("select value from meta where name = 'id'").fetchone()[0]
+
+    def _version(self) -> int:
+        (found,) = self._db.execute("pragma user_version").fetchone()
+        return int(found)
 
     def close(self) -> None:
         self._db.close()
@@ -137,15 +180,47 @@ class Inbox:
     def add(self, requests: Sequence[Request]) -> int:
         """Write requests; they are on disk when this returns. Returns the bytes that wait now. Raises OnefoldError."""
         with self._turn() as db:
-            first, last = self._bytes()
-            rows = []
-            for request in requests:
-                last += len(request.body)
-                rows.append((*astuple(request)[:5], last))
-            db.executemany(
-                "insert into request (source, received_at, type, calls, body, bytes) values (?, ?, ?, ?, ?, ?)", rows
-            )
+            return self._add(db, requests)
+
+    def _add(self, db: sqlite3.Connection, requests: Sequence[Request]) -> int:
+        first, last = self._bytes()
+        rows = []
+        for request in requests:
+            last += len(request.body)
+            rows.append((*astuple(request)[:5], last, request.only))
+        db.executemany(
+            "insert into request (source, received_at, type, calls, body, bytes, only_for)"
+            " values (?, ?, ?, ?, ?, ?, ?)",
+            rows,
+        )
         return last - first
+
+    def resend(
+        self, source: str, mappings: Collection[str], at: tuple[int, int, str] | None = None, code: str | None = None
+    ) -> int:
+        """Move rejected calls of a source back into the inbox: one, all with a code, or all. Returns how many.
+
+        They keep the time they came at and their message id. `mappings` are those that take calls of the source; what
+        another one rejected stays. So does what was not counted yet (`retire`).
+        """
+        wanted: dict[str, Any] = dict(zip(("seq", "place", "mapping"), at, strict=True)) if at else {}
+        wanted |= {"code": code} if code is not None else {}
+        takers = ("", *mappings)
+        with self._turn() as db:
+            found = self._rows(
+                "select * from rejected where source = ? and body is not null"
+                f" and mapping in ({_marks(takers)})"
+                + "".join(f" and {name} = ?" for name in wanted)
+                + " and seq not in (select seq from request) order by seq, place, mapping",
+                *(source, *takers, *wanted.values()),
+            )
+            again = [Refused(*row) for row in found]
+            self._add(db, [_request(item) for item in again])
+            db.executemany(
+                "delete from rejected where seq = ? and place = ? and mapping = ?",
+                [(item.seq, item.place, item.mapping) for item in again],
+            )
+        return len(again)
 
     def waiting(self) -> int:
         """The bytes of the requests that wait to be applied. Raises OnefoldError."""
@@ -169,7 +244,7 @@ class Inbox:
         newest = max(found[0] or 0, after)
         marks = ", ".join("?" * len(sources))
         rows = self._db.execute(
-            "select source, received_at, type, calls, body, seq from request"
+            "select source, received_at, type, calls, body, seq, only_for from request"
             f" where seq > ? and seq <= ? and source in ({marks}) order by seq",
             (after, newest, *sources),
         )
@@ -241,22 +316,26 @@ class Inbox:
             self._persons.clear()
         self._persons.update(persons)
 
-    def retire(self, upto: int, sources: Sequence[str]) -> None:
-        """Count and delete the requests up to a place: they are applied. Those of no source are kept as rejected."""
-        marks = ", ".join("?" * len(sources))
+    def stray(self, upto: int, sources: Collection[str], mappings: Collection[str]) -> list[Request]:
+        """The requests up to a place that nobody takes: the source, or the mapping they were for, is no more."""
+        takers = ("", *mappings)
+        rows = self._rows(
+            "select source, received_at, type, calls, body, seq, only_for from request where seq <= ?"
+            f" and (source not in ({_marks(sources)}) or coalesce(only_for, '') not in ({_marks(takers)}))",
+            *(upto, *sources, *takers),
+        )
+        return [Request(*row) for row in rows]
+
+    def retire(self, upto: int) -> None:
+        """Count and delete the requests up to a place: they are applied, or kept as rejected."""
         month = "strftime('%Y-%m', r.received_at / 1000000, 'unixepoch')"
         add = "on conflict do update set calls = calls + excluded.calls"
         with self._turn() as db:
             if db.execute("select 1 from request where seq <= ? limit 1", (upto,)).fetchone() is None:
                 return
-            db.execute(
-                "insert or replace into rejected select seq, -1, '', source, received_at, type, null, 'source_removed',"
-                " '[]', 'the profile source was removed before the call was applied', null from request r"
-                f" where seq <= ? and source not in ({marks})",
-                (upto, *sources),
-            )
             counted = (
-                f"select {month}, r.source, '{RECEIVED}', sum(r.calls) from request r where r.seq <= ?",
+                f"select {month}, r.source, '{RECEIVED}', sum(r.calls) from request r where r.seq <= ?"
+                " and coalesce(r.only_for, '') = ''",
                 f"select {month}, r.source, f.what, count(*) from request r join finding f on f.seq = r.seq"
                 " where r.seq <= ?",
                 f"select {month}, r.source, '{REFUSED}', count(*) from request r join rejected j on j.seq = r.seq"
@@ -271,6 +350,17 @@ class Inbox:
                 "delete from rejected where seq < (select seq from rejected order by seq desc limit 1 offset ?)",
                 (REJECTED,),
             )
+
+    def forget(self, before: int, limit: int) -> int:
+        """Delete rejected calls that came before, in µs, at most so many; how many they were. Raises OnefoldError."""
+        with self._turn() as db:
+            # Those of a request that still waits are yet to be counted.
+            gone = db.execute(
+                "delete from rejected where (seq, place, mapping) in (select seq, place, mapping from rejected"
+                " where at < ? and seq not in (select seq from request) order by seq limit ?)",
+                (before, limit),
+            )
+            return gone.rowcount
 
     # --- what was kept --------------------------------------------------------------------------------
 
@@ -300,6 +390,18 @@ class Inbox:
                 return {name: target.execute(count(name)).fetchone()[0] for name in tables if name in SCHEMA}
             except sqlite3.Error as error:
                 raise OnefoldError(f"the inbox cannot be copied: {error}", code="inbox_error") from error
+
+    def sizes(self) -> list[tuple[str, int, int | None]]:
+        """Each table with its rows, and its bytes where this SQLite can tell. Raises OnefoldError."""
+        tables = [name for (name,) in self._rows("select name from sqlite_master where type = 'table'")]
+        try:
+            sizes = dict(self._db.execute(
+                "select m.tbl_name, sum(d.pgsize) from dbstat d join sqlite_master m on m.name = d.name"
+                " where d.aggregate = true group by 1"
+            ))  # fmt: skip
+        except sqlite3.OperationalError:
+            sizes = {}  # built without it
+        return [(name, self._rows(f"select count(*) from {name}")[0][0], sizes.get(name)) for name in tables]
 
     def usage(self) -> list[tuple[str, str, str, int]]:
         """(month, source, what, calls): what is RECEIVED, REPEATED, REFUSED or the DEST/MAPPING that made them."""

@@ -17,8 +17,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from onefold import diff, identity, state
+from onefold.cancel import Cancel
 from onefold.config import Mapping
-from onefold.rows import Mapped, Rejected, key_rejected
+from onefold.rows import Rejected, key_rejected
 from onefold.stores import Store
 
 
@@ -34,6 +35,7 @@ class Counts:
     filtered: int = 0
     sent: int = 0
     rejected: int = 0
+    retried: int = 0  # of the changed rows: those rejected before, or whose last call was not acknowledged
     unresolved: int = 0
     identifiers_dropped: int = 0
     profiles_created: int = 0
@@ -92,6 +94,7 @@ class Header:
             self.mapping = int(newest[0]["number"]) + 1
         if self.forget:
             store.execute("delete from state where mapping = $1", self.mapping)
+            store.execute("delete from failing where mapping = $1", self.mapping)
             self.forget = False
         store.execute(
             "insert into mapping (mapping, path, key_column, epoch, version, fingerprint, base)"
@@ -123,12 +126,12 @@ class Ledger:
         self._run_id = run_id
         self._refused = refused
 
-    def begin(self, found: diff.Counts, rejected: Iterator[pa.Table]) -> None:
-        """Write the mapping's header, the run, and the rows whose key is NULL or repeated."""
+    def begin(self, found: diff.Counts, rejected: Iterator[pa.Table], cancel: Cancel) -> None:
+        """Write the mapping's header, the run, and the rows whose key is NULL or repeated. Raises Cancelled."""
         self.received_at = time_ns() // 1000
         counts = self.counts
         counts.added, counts.updated, counts.deleted = found.added, found.updated, found.deleted
-        counts.unchanged = found.unchanged
+        counts.unchanged, counts.retried = found.unchanged, found.retried
         with self.turn():
             self.header.write(self.store)
             self.run = self.store.rows("select coalesce(max(run), 0) + 1 as run from run")[0]["run"]
@@ -138,6 +141,7 @@ class Ledger:
             )
             self.record()
         for chunk in rejected:
+            cancel.check()
             rows = [
                 key_rejected(key, record, self.header.key_column)
                 for key, record in zip(chunk["key"].to_pylist(), chunk["record"].to_pylist(), strict=True)
@@ -152,18 +156,28 @@ class Ledger:
         with self.turn():
             state.replace(self.store, self.header.mapping, seen)
 
-    def remember(self, mapped: Mapped) -> None:
-        """Write what the mapping has seen, in the turn of the changes it describes."""
+    def remember(self, rows: pa.Table) -> None:
+        """Write what the mapping has seen (rows.REMEMBERED), in the turn of the changes it describes."""
+        self.append(rows)
         header = self.header
-        assert header.mapping is not None  # given out with the first turn
-        told = mapped.state["known"]
-        rows = mapped.state.select(state.STATE.names)
-        state.append(self.store, header.mapping, rows.filter(pc.invert(told)), later=False)
-        state.append(self.store, header.mapping, rows.filter(told), later=True)
         gone = rows.filter(pc.equal(rows["status"], state.GONE))
         if gone.num_rows:
             header.base = max(header.base, pc.max(gone["counter"]).as_py() + 1)
             header.write(self.store)
+
+    def append(self, rows: pa.Table) -> list[int]:
+        """Add to the state; the numbers of the new parts. In a turn."""
+        assert self.header.mapping is not None  # given out with the first turn
+        told, seen = rows["known"], rows.select(state.STATE.names)
+        return [
+            *state.append(self.store, self.header.mapping, seen.filter(pc.invert(told)), later=False),
+            *state.append(self.store, self.header.mapping, seen.filter(told), later=True),
+        ]
+
+    def withdraw(self, parts: Sequence[int]) -> None:
+        """Take back parts of the state; in a turn."""
+        assert self.header.mapping is not None
+        state.withdraw(self.store, self.header.mapping, parts)
 
     def reject(self, rows: Sequence[Rejected]) -> None:
         """Keep some rows as rejected, and count them; in a turn."""
@@ -172,7 +186,7 @@ class Ledger:
             self._refused(rows)
         now = time_ns() // 1000
         data = [
-            (self.run, key, event, error.code, json.dumps(error.fields), str(error), record, now)
+            (self.run, key, event, error.code, json.dumps(error.fields), str(error), record, now, error.call)
             for key, event, error, record in rows
         ]
         self.store.append("rejected", identity.table(REJECTED, data))
@@ -187,5 +201,6 @@ REJECTED = pa.schema(
         ("run", pa.int64()),
         *((name, pa.string()) for name in ("key", "event", "code", "fields", "message", "record")),
         ("at", pa.int64()),
+        ("call", pa.string()),
     ]
 )

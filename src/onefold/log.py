@@ -41,9 +41,9 @@ COLUMNS = (
     "traits",
     "body",
 )
-# What may hold any character; the other texts are JSON, which writes a tab or a new line as \t or \n.
+# What may hold any character; the other texts are JSON, which writes a tab or the end of a line as \t, \n or \r.
 FREE = ("message_id", "event")
-ESCAPES = {"\\\\": "\\", "\\t": "\t", "\\n": "\n"}
+ESCAPES = {"\\\\": "\\", "\\t": "\t", "\\n": "\n", "\\r": "\r"}
 
 
 class Logged(NamedTuple):
@@ -105,7 +105,7 @@ def _whole(texts: pa.ChunkedArray) -> pa.Array:
 
 def escaped(texts: pa.ChunkedArray) -> pa.ChunkedArray:
     """Texts that can stand in a line."""
-    if pc.any(pc.match_substring_regex(texts, r"[\\\t\n]")).as_py():
+    if pc.any(pc.match_substring_regex(texts, r"[\\\t\n\r]")).as_py():
         for written, sign in ESCAPES.items():
             texts = pc.replace_substring(texts, sign, written)
     return texts
@@ -147,6 +147,40 @@ def stream(store: Store, after: int = 0) -> Iterator[Block]:
     while rows := store.rows("select * from block where seq > $1 order by seq limit 1000", after):
         yield from map(Block, rows)
         after = rows[-1]["seq"]
+
+
+def tables(store: Store, after: int = 0) -> Iterator[pa.Table]:
+    """The calls whose blocks begin after a place, in order, as tables of `seq` and COLUMNS; for reading many.
+
+    Raises StoreError.
+    """
+    from pyarrow import csv
+
+    numbers = dict.fromkeys([COLUMNS[at] for at in _NUMBERS], pa.int64())
+    options = {
+        "read_options": csv.ReadOptions(column_names=list(COLUMNS), block_size=_BYTES),
+        "parse_options": csv.ParseOptions(delimiter="\t", quote_char=False, double_quote=False),
+        "convert_options": csv.ConvertOptions(
+            column_types=dict.fromkeys(COLUMNS, pa.string()) | numbers, null_values=["\\N"], strings_can_be_null=True
+        ),
+    }
+    query = f"select seq, size, data from block where seq > $1 order by seq limit {_MANY}"
+    while (blocks := store.query(query, after)).num_rows:
+        sizes = zip(blocks["data"], blocks["size"].to_pylist(), strict=True)
+        texts = (_codec.decompress(data.as_buffer(), decompressed_size=size, asbytes=True) for data, size in sizes)
+        found = csv.read_csv(pa.py_buffer(b"\n".join(texts)), **options)
+        for name in FREE:
+            if pc.any(pc.match_substring(found[name], "\\")).as_py():
+                plain = pa.array(map(_plain, found[name].to_pylist()), pa.string())
+                found = found.set_column(found.column_names.index(name), name, plain)
+        first = blocks["seq"][0].as_py()
+        yield found.add_column(0, "seq", pa.array(np.arange(first, first + found.num_rows)))
+        after = blocks["seq"][-1].as_py()
+
+
+# Blocks of a table, and bytes of text that are taken apart at a time.
+_MANY = 7680
+_BYTES = 4 << 20
 
 
 class Block:
@@ -227,7 +261,7 @@ def _plain(text: str | None) -> str | None:
     return _ESCAPED.sub(lambda found: ESCAPES[found[0]], text) if text and "\\" in text else text
 
 
-_ESCAPED = re.compile(r"\\[\\tn]")
+_ESCAPED = re.compile(r"\\[\\tnr]")
 
 
 def _held(store: Store, numbers: Iterable[int], last: str) -> Iterator[tuple[_Lines, Numbers, Numbers]]:

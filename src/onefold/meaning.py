@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -34,7 +34,14 @@ def check(report: Report, workspace: Workspace) -> None:
         for number, mapping in enumerate(destination.mappings):
             _mapping_means(report, (*place, "mappings", number), workspace, destination, mapping)
         _region(report, place, workspace, destination)
+        if destination.endpoint != "local" and destination.source in live and destination.source not in sources:
+            message = "live calls are applied in this workspace; a remote endpoint takes rows of a warehouse"
+            report.add((*place, "settings", "endpoint"), message)
     _after(report, workspace)
+    mappings = [f"{found.slug}/{mapping.slug}" for found in workspace.destinations for mapping in found.mappings]
+    for index, alert in enumerate(workspace.alerts):
+        for number, path in enumerate(alert.mappings):
+            _refer(report, ("alerts", index, "mappings", number), "mapping", path, mappings)
 
 
 def _refer(report: Report, path: Path, kind: str, slug: str, slugs: Iterable[str]) -> bool:
@@ -72,7 +79,7 @@ def _mapping_means(
             wanted = f"destination {destination.slug} takes models of {destination.source}"
             report.add((*path, "model"), f"model {mapping.model} reads source {source}, but {wanted}")
     _trigger(report, (*path, "trigger"), mapping.trigger, listens=listens)
-    _engage_space(report, (*path, "fields", "engage_space"), workspace, mapping)
+    _engage_space(report, (*path, "fields", "engage_space"), workspace, destination, mapping)
     action = (*path, "action")
     if mapping.action and not report.about(action) and action not in report.unset:
         _fields(report, (*path, "fields"), mapping)
@@ -107,15 +114,23 @@ def _trigger(report: Report, path: Path, text: str, *, listens: bool) -> None:
         report.add(path, said + read_so)
 
 
-def _engage_space(report: Report, path: Path, workspace: Workspace, mapping: Mapping) -> None:
+def _engage_space(report: Report, path: Path, workspace: Workspace, destination: Destination, mapping: Mapping) -> None:
     slugs = [source.slug for space in workspace.spaces for source in space.sources]
+    endpoint = (*path[:2], "settings", "endpoint")
+    remote = destination.endpoint != "local" and not report.about(endpoint) and endpoint not in report.unset
     listed = f"; there are {', '.join(slugs)}" if slugs else "; add one to the sources of a space"
     if mapping.fields.get("engage_space") is None:
         report.add(path[:-1], f"engage_space is missing; it names the profile source the calls go to{listed}")
     elif not mapping.engage_space.strip():
         report.add(path, f"must be the slug of a profile source as a constant text{listed}")
-    elif workspace.profile_source(mapping.engage_space) is None:
+    elif (found := workspace.profile_source(mapping.engage_space)) is not None:
+        if remote and found[1].write_key is None:
+            message = f"profile source {found[1].slug} lives elsewhere: give it the write_key that it has there"
+            report.add(path, message)
+    else:
         typed = constant(report.typed(path)) or ""
+        if remote and not nearest(typed, slugs):
+            return  # it is the write key itself
         typed = typed if len(typed) < 32 else f"{typed[:4]}…"  # so long it may be a write key
         if path not in report.unset and (*path, "@literal") not in report.unset:
             report.add(path, f"no profile source has the slug {typed!r}{nearest(typed, slugs) or listed}")
@@ -126,18 +141,22 @@ def _region(report: Report, path: Path, workspace: Workspace, destination: Desti
 
     A URL says its region if it is a known one. Of any other URL we know only that it is not this workspace.
     """
-    endpoint = destination.endpoint
     path = (*path, "settings", "endpoint")
     if report.about(path) or path in report.unset:
         return
+    for message in elsewhere(workspace, destination, str(report.typed(path) or destination.endpoint)):
+        report.add(path, message)
+
+
+def elsewhere(workspace: Workspace, destination: Destination, typed: str) -> Iterator[str]:
+    """Why a destination whose endpoint was `typed` so does not reach the spaces of its mappings, in words."""
+    endpoint = destination.endpoint
     region = endpoint if endpoint in REGIONS else HOSTS.get(urlsplit(endpoint).hostname or "")
     for slug, theirs in _reached(workspace, destination).items():
         agrees = theirs == region if region else theirs != "local"
         if theirs in REGIONS and not agrees:
-            shown = secret.mask(str(report.typed(path) or endpoint))
             why = "syncs would succeed and no profile would change"
-            message = f"the endpoint is {shown}, but space {slug} lives in {theirs}: {why}; set it to {theirs}"
-            report.add(path, message)
+            yield f"the endpoint is {secret.mask(typed)}, but space {slug} lives in {theirs}: {why}; set it to {theirs}"
 
 
 def _reached(workspace: Workspace, destination: Destination) -> dict[str, str]:

@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from onefold import canonical, config, secret
-from onefold.config import IdentifierRule, Workspace
+from onefold import alerts, canonical, config, retention, secret
+from onefold.config import TARGET_TYPES, IdentifierRule, Workspace
+from onefold.retention import NAMES as RETAINED
 
 NONE = "(none)"
 _SIGNS = {"create": "+", "update": "~", "delete": "-", "detach": "-"}
@@ -22,6 +23,7 @@ _RULES = "changed rules apply to what comes after; profiles stay as they are"
 _STORE = (
     "data is not moved: it stays in the old store, and the new one begins empty; `onefold space copy` copies it first"
 )
+_SELECTED = "the next `onefold profiles-sync` makes all tables anew"
 _DETACHED = "detached: its data stays until `onefold space delete`"
 _RENAMED = "a renamed slug is a new object: {0} ends and {1} begins anew"
 
@@ -49,6 +51,8 @@ def plan(old: dict[str, Any] | None, new: dict[str, Any], env: Mapping[str, str]
         # A workspace with nothing in it yet is still something to apply.
         return changes or [Change("create", "workspace", after.name)]
     own = [("name", before.name, after.name)] if before.name != after.name else []
+    kept = [(name, *(retention.told(getattr(w.retention, name)) for w in (before, after))) for name in RETAINED]
+    own += [(f"retention.{name}", was, is_now) for name, was, is_now in kept if was != is_now]
     own += _order("destinations", before.destinations, after.destinations)
     return [*([Change("update", "workspace", after.name, own)] if own else []), *changes]
 
@@ -117,6 +121,8 @@ def _destinations(workspace: Workspace) -> dict[str, Facts]:
             "source": destination.source,
             "enabled": destination.enabled,
             "settings.endpoint": destination.endpoint,
+            "settings.rate": destination.rate,
+            "settings.retry": f"{destination.retry.days} days, {destination.retry.runs} runs",
         }
         for destination in workspace.destinations
     }
@@ -140,11 +146,28 @@ def _mappings(workspace: Workspace) -> dict[str, Facts]:
     return found
 
 
+def _profiles_syncs(workspace: Workspace) -> dict[str, Facts]:
+    return {
+        target.slug: {
+            "name": target.name,
+            "type": target.type,
+            TARGET_TYPES.get(target.type, "path"): target.to,
+            "schema": target.schema,
+            **{f"select.{what}": getattr(target, what) for what in ("tables", "traits", "events")},
+        }
+        for target in workspace.profiles_syncs
+    }
+
+
 def _leaves(name: str, value: Any) -> Facts:
     """An object of a mapping's fields as dotted names; a directive is one value."""
     if not isinstance(value, dict) or not value or any(key.startswith("@") for key in value):
         return {name: value}
     return {leaf: item for key, below in value.items() for leaf, item in _leaves(f"{name}.{key}", below).items()}
+
+
+def _alerts(workspace: Workspace) -> dict[str, Facts]:
+    return {alert.slug: alerts.facts(alert) for alert in workspace.alerts}
 
 
 # In the order of the file.
@@ -155,6 +178,8 @@ _FACTS: dict[str, Callable[[Workspace], dict[str, Facts]]] = {
     "model": _models,
     "destination": _destinations,
     "mapping": _mappings,
+    "alert": _alerts,
+    "profiles sync": _profiles_syncs,
 }
 
 
@@ -225,6 +250,9 @@ def _notes(kind: str, slug: str, differs: set[str], before: Workspace, after: Wo
             notes.append(_EPOCH)
         elif differs & {"sql", "source"}:
             notes.append(_COMPARES)
+    elif kind == "profiles sync":
+        if any(name.startswith("select.") for name in differs):
+            notes.append(_SELECTED)
     elif kind == "mapping":
         keys = [{model.slug: model.key for model in workspace.models} for workspace in (before, after)]
         models = [_mapping(workspace, slug).model for workspace in (before, after)]
@@ -252,6 +280,7 @@ def _mapping(workspace: Workspace, path: str) -> config.Mapping:
 def _texts(name: str, old: Any, new: Any, before: Workspace, after: Workspace) -> tuple[str, str, str]:
     """A change as (field, old text, new text), without its secrets."""
     keys = [s.write_key for w in (before, after) for space in w.spaces for s in space.sources if s.write_key]
+    keys += [hidden for w in (before, after) for alert in w.alerts for hidden in alerts.secrets(alert)]
     was, is_now = (_hidden(_text(name, value), keys) for value in (old, new))
     if is_now == was:  # only a secret differs
         is_now += " (another)" if is_now == "***" else " (another password)"

@@ -9,13 +9,14 @@ from typing import Any
 
 import pyarrow as pa
 
-from onefold import apply, calls, canonical, diff, identity, profiles, segment_profiles, sync, trigger
+from onefold import apply, calls, canonical, diff, endpoints, identity, profiles, secret, sync, trigger
 from onefold.apply import Applied
 from onefold.calls import Arrival
-from onefold.errors import InvalidMapping, NotFound, RowRejected
+from onefold.errors import NotFound, RowRejected
+from onefold.events import Shape
 from onefold.identity import NOBODY
 from onefold.rows import Origin, Rows
-from onefold.rules import ACCOUNTS, Identifier
+from onefold.rules import ACCOUNTS, Identifier, Rules
 from onefold.stores import Store
 from onefold.sync import Job
 
@@ -39,34 +40,49 @@ def mapping(job: Job, key: str | None) -> dict[str, Any]:
             else f"model {job.model.slug} has no row whose {job.model.key} is {key}"
         )
     now = time_ns() // 1000
-    said: dict[str, Any] = {"row": found, "selected": False, "calls": [], "rejected": None, "effects": []}
     # A row is tried as new, or as updated where the trigger wants only those.
     events = trigger.parse(job.mapping.trigger).events()
     row = {"key": canonical.encode(found.get(job.model.key)), "record": json.dumps(found)}
     origin = Origin(job.path, 1, 1, job.source, now, job.model.key, columns)
     rows = Rows(origin, job.mapping.action, job.mapping.fields, job.mapping.trigger, job.rules)
-    with job.store.turn(keep=False):
+    try:
+        said = rows.event(row, next((name for name in trigger.EVENTS if name in events), "new"), 1)
+    except RowRejected as error:
+        return {"row": found, "selected": False, "calls": [], "rejected": _why(error), "effects": []}
+    arrival = Arrival(job.source, now, said["messageId"])
+    remote = None if job.remote is None else secret.mask(endpoints.address(job.remote.endpoint))
+    return {"row": found, **event(said, rows.shape, arrival, job.store, job.rules, remote)}
+
+
+def event(
+    said: dict[str, Any], shape: Shape, arrival: Arrival, store: Store, rules: Rules, remote: str | None = None
+) -> dict[str, Any]:
+    """An event, the call that a mapping makes of it, and what that would do to which profiles.
+
+    Returns `event`, `selected` (by the trigger), `calls`, `rejected` and `effects`; `arrival` is that of the call. Of
+    what goes to a `remote` endpoint it returns `delivered_to`: what it does there is not ours to know.
+    """
+    tried = {"event": said, "selected": shape.trigger.matches(said), "calls": [], "rejected": None, "effects": []}
+    if not tried["selected"]:
+        return tried
+    with store.turn(keep=False):
         try:
-            event = rows.event(row, next((name for name in trigger.EVENTS if name in events), "new"), 1)
-            said["event"] = event
-            said["selected"] = rows.selects(event)
-            if said["selected"]:
-                said["calls"] = segment_profiles.calls(job.mapping.action, job.mapping.fields, event)
-            arrival = Arrival(job.source, now, event["messageId"])
-            batch = calls.table([calls.call(message, arrival, job.rules) for message in said["calls"]])
+            message = shape.message(said)
+            tried["calls"] = [message]
+            batch = calls.table([calls.call(message, arrival, rules)])
         except RowRejected as error:
-            said["rejected"] = {"code": error.code, "fields": list(error.fields), "message": str(error)}
-            return said
-        except InvalidMapping as error:
-            said["rejected"] = {"code": "invalid_field", "fields": [], "message": str(error)}
-            return said
-        said["effects"] = list(_effects(job, batch))
-    return said
+            return {**tried, "rejected": _why(error)}
+        if remote is not None:
+            return {**tried, "delivered_to": remote}
+        return {**tried, "effects": list(_effects(store, rules, batch))}
 
 
-def _effects(job: Job, batch: pa.Table) -> Iterator[dict[str, Any]]:
+def _why(error: RowRejected) -> dict[str, Any]:
+    return {"code": error.code, "fields": list(error.fields), "message": str(error)}
+
+
+def _effects(store: Store, rules: Rules, batch: pa.Table) -> Iterator[dict[str, Any]]:
     """What a call does, by comparing the profiles it meets before and after."""
-    store, rules = job.store, job.rules
     raw = [Identifier(**item) for items in batch["identifiers"].to_pylist() for item in items]
     met = [Identifier(*row[1:4]) for row in identity.rows(identity.identifying(batch, rules))]
     before = {
@@ -76,7 +92,7 @@ def _effects(job: Job, batch: pa.Table) -> Iterator[dict[str, Any]]:
     for item in dict.fromkeys(raw):
         if item not in met:
             yield {"do": "ignore", "identifier": f"{item.type}:{item.value}", "why": "a blocked value"}
-    yield from effects(store, outcome, job)
+    yield from effects(store, outcome, rules)
     for at in sorted(_touched(outcome)):
         old, new = before.get(at), profiles.views(store, [at], rules)[0]
         for name, value in new["traits"].items():
@@ -96,16 +112,16 @@ def _effects(job: Job, batch: pa.Table) -> Iterator[dict[str, Any]]:
                 yield {"do": "subscribe", "profile": label(new), **item}
 
 
-def effects(store: Store, outcome: Applied, job: Job, limit: int | None = None) -> Iterator[dict[str, Any]]:
+def effects(store: Store, outcome: Applied, rules: Rules, limit: int | None = None) -> Iterator[dict[str, Any]]:
     """The profiles that a batch created, updated and merged, by name; at most `limit` of each."""
     resolution = outcome.resolution
     fresh = resolution.created.column("segment").to_pylist()
     created = [at for at in fresh if at not in outcome.moved]  # the others are part of another one by now
-    for view in profiles.views(store, created[:limit], job.rules):
+    for view in profiles.views(store, created[:limit], rules):
         yield {"do": "create", "profile": label(view), "segment_id": view["segment_id"]}
     for a, b, _ in list(identity.rows(resolution.edges))[:limit]:
         named = dict(zip((a, b), profiles.segment_ids(store, [a, b]), strict=True))
-        merged = profiles.views(store, [outcome.profile.get(a, a)], job.rules)[0]
+        merged = profiles.views(store, [outcome.profile.get(a, a)], rules)[0]
         yield {
             "do": "merge",
             "profile": label(merged),
@@ -113,20 +129,20 @@ def effects(store: Store, outcome: Applied, job: Job, limit: int | None = None) 
             "segment_id": merged["segment_id"],
         }
     updated = sorted(_touched(outcome).difference(fresh))[:limit]
-    for view in profiles.views(store, updated, job.rules):
+    for view in profiles.views(store, updated, rules):
         yield {"do": "update", "profile": label(view), "segment_id": view["segment_id"]}
     for _, collection, kind, value, reason in list(identity.rows(resolution.dropped))[:limit]:
-        yield {"do": "drop", "identifier": f"{kind}:{value}", "why": dropped(reason, collection, job)}
+        yield {"do": "drop", "identifier": f"{kind}:{value}", "why": dropped(reason, collection, rules)}
 
 
-def dropped(reason: str, collection: str, job: Job) -> str:
+def dropped(reason: str, collection: str, rules: Rules) -> str:
     """Why an identifier was dropped, in words."""
     of = "an account" if collection == ACCOUNTS else "a profile"
     if reason == "merges":
-        return f"{of} would hold more than {job.rules.merges} merges"
+        return f"{of} would hold more than {rules.merges} merges"
     if reason == "identifiers":
-        return f"{of} would hold more than {job.rules.identifiers} identifiers"
-    limit = job.rules.limit(reason)
+        return f"{of} would hold more than {rules.identifiers} identifiers"
+    limit = rules.limit(reason)
     return f"{of} would hold more than {limit.most} {reason}"
 
 

@@ -10,8 +10,10 @@ from shutil import rmtree
 from tempfile import TemporaryDirectory
 
 
-def alive(pid: int) -> bool:
-    """Whether a process is running."""
+def alive(pid: int, born: str | None = None) -> bool:
+    """Whether a process is running; with `born`, that very one, as `birth` tells."""
+    if born is not None and birth(pid) not in (born, None):
+        return False
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -19,6 +21,18 @@ def alive(pid: int) -> bool:
     except PermissionError:
         return True  # it is somebody else's
     return True
+
+
+def birth(pid: int) -> str | None:
+    """When a process began, in clock ticks since the machine did: no other has the same pid and birth.
+
+    None where it cannot be told.
+    """
+    try:
+        # The name of the program stands in parentheses, and may hold anything (proc(5), /proc/pid/stat).
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return None
 
 
 @contextmanager

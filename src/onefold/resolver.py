@@ -14,7 +14,7 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from threading import Event, Thread
@@ -26,8 +26,8 @@ import msgspec
 from onefold import calls, canonical, config, workspace
 from onefold.apply import apply
 from onefold.calls import Arrival
-from onefold.errors import NotFound, OnefoldError, RowRejected, StoreError
-from onefold.events import Selected
+from onefold.errors import NotFound, OnefoldError, RowRejected, StoreError, ValueRefused
+from onefold.events import Selected, check, event, wrong
 from onefold.inbox import DAY, FILE, Inbox, Person, Refused, Request, digest
 from onefold.rules import Rules
 from onefold.stores import Store, sqlite
@@ -38,7 +38,12 @@ BATCH = 10_000
 # Seconds: how soon another configuration is noticed, a space that failed is tried again, and a look is taken without
 # having been woken.
 FRESH, PAUSE, IDLE = 1.0, 1.0, 0.5
-TYPES = ("identify", "group", "track", "page", "screen", "alias")
+# Where more calls than so many, and no other, cannot be applied, it is not the calls that are wrong.
+ALL = 100
+# How deep a call may be nested: everything that reads it later must be able to.
+DEPTH = 200
+# How deep the resolver can read: deeper than the server, which takes in only what it can read itself.
+READ_DEPTH = 3000
 # What belongs to the request, not to the call.
 _ENVELOPE = ("writeKey", "sentAt", "_metadata")
 
@@ -68,6 +73,7 @@ class Prepared:
     last: int
     upto: int
     calls: list[dict[str, Any]] = field(default_factory=list)
+    origins: list[tuple[Request, int, str, Any, Arrival]] = field(default_factory=list)  # of the calls, for `refused`
     refused: list[Refused] = field(default_factory=list)
     persons: set[Person] = field(default_factory=set)
     sent: list[tuple[int, int, str]] = field(default_factory=list)
@@ -126,9 +132,8 @@ class Resolver:
             try:
                 busy |= self._advance(target)
                 target.failed_at = None
-            except StoreError as error:
-                # The other spaces go on; what this one has not applied stays in the inbox.
-                logger().error("space_failed", space=target.slug, code=error.code)
+            except Exception as error:  # the other spaces go on; what this one has not applied stays in the inbox
+                logger().error("space_failed", space=target.slug, code=getattr(error, "code", type(error).__name__))
                 target.failed_at, target.applied = monotonic(), -1
                 if target.slug in self._stores:
                     self._stores.pop(target.slug).close()
@@ -141,8 +146,7 @@ class Resolver:
         # A call of a source that we do not know may be of one that was added since.
         if upto <= self._retired or self._workspace.catalog.version() != self._version:
             return
-        sources = sorted({source for target in self._targets.values() for source in target.own})
-        self._beside.submit(self._inbox.retire, upto, sources).result()
+        self._beside.submit(self._let_go, upto).result()
         self._retired = upto
 
     def _configure(self) -> None:
@@ -186,18 +190,59 @@ class Resolver:
             return False
         # While these are applied, those behind them are prepared.
         target.ahead = self._beside.submit(self._prepare, target, prepared.last)
+        try:
+            with self._turn(store, target, prepared.last):
+                if prepared.calls:
+                    apply(store, calls.table(prepared.calls), target.rules)
+        except Exception as error:
+            if not _of_a_value(error):
+                raise
+            with self._turn(store, target, prepared.last):
+                found = self._sift(store, target, prepared, range(len(prepared.calls)))
+                if len(found) == len(prepared.calls) > ALL:
+                    raise
+                self._beside.submit(self._inbox.note, found, set(), ()).result()
+        target.applied, target.progress = prepared.last, prepared.upto
+        return True
+
+    @contextmanager
+    def _turn(self, store: Store, target: Target, upto: int) -> Iterator[None]:
+        """A turn of a space that is committed with the place up to which the inbox is applied. Raises StoreError."""
         with store.turn():
             if self._applied(store) != target.applied:
                 raise StoreError("another resolver has applied calls of the same inbox", code="not_alone")
-            if prepared.calls:
-                apply(store, calls.table(prepared.calls), target.rules)
+            yield
             store.execute(
                 "insert into counter (name, value) values ($1, $2)"
                 " on conflict (name) do update set value = excluded.value",
-                *(self._name, prepared.last),
+                *(self._name, upto),
             )
-        target.applied, target.progress = prepared.last, prepared.upto
-        return True
+
+    def _sift(self, store: Store, target: Target, prepared: Prepared, part: range) -> list[Refused]:
+        """Apply a part of the calls; those that cannot be applied are rejected, alone. Raises StoreError."""
+        try:
+            with store.attempt():
+                apply(store, calls.table(prepared.calls[part.start : part.stop]), target.rules)
+            return []
+        except Exception as error:
+            if not _of_a_value(error):
+                raise
+            if len(part) == 1:
+                return [refused(*prepared.origins[part.start], error)]
+        middle = len(part) // 2
+        return [
+            *self._sift(store, target, prepared, part[:middle]),
+            *self._sift(store, target, prepared, part[middle:]),
+        ]
+
+    def _let_go(self, upto: int) -> None:
+        """Delete requests that are applied; what nobody took is kept as rejected. Raises OnefoldError."""
+        sources = {source for target in self._targets.values() for source in target.own}
+        taken = (taken for target in self._targets.values() for taken in target.selected.values())
+        stray = self._inbox.stray(upto, sources, {selected.path for mappings in taken for selected in mappings})
+        if stray:
+            self._inbox.note([_unwanted(*each, sources) for each in self._messages(stray)], set(), ())
+        self._inbox.retire(upto)
 
     # --- a window -------------------------------------------------------------------------------------
 
@@ -211,15 +256,17 @@ class Resolver:
         claims = [
             (digest(request.source, arrival.message_id), request.received_at, request.seq, place)
             for request, place, _, arrival in read
+            if request.only is None  # one that is sent again has its message id already
         ]
         repeated = self._inbox.claim(claims)
         for request, place, message, arrival in read:
             if (request.seq, place) in repeated:
                 continue
-            if request.source in target.own:
+            if request.source in target.own and not request.only:
                 self._own(target, found, request, place, message, arrival)
             for selected in target.selected.get(request.source, ()):
-                self._selected(target, found, selected, request, place, message, arrival)
+                if request.only in (None, selected.path):
+                    self._selected(target, found, selected, request, place, message, arrival)
         self._inbox.note(found.refused, found.persons, found.sent)
         return found
 
@@ -237,7 +284,8 @@ class Resolver:
     ) -> None:
         try:
             check(message)
-            found.calls.append(calls.call(message, arrival, target.rules, canonical.encode_read))
+            found.calls.append(shallow(calls.call(message, arrival, target.rules, canonical.encode_read)))
+            found.origins.append((request, place, "", message, arrival))
         except Exception as error:  # whatever is wrong with one call, the others go on
             found.refused.append(refused(request, place, "", message, arrival, error))
             return
@@ -260,13 +308,16 @@ class Resolver:
     ) -> None:
         try:
             check(message)
-            made = selected.call(_event(message, arrival), arrival, target.rules)
+            made = selected.call(event(message, arrival), arrival, target.rules)
+            if made is not None:
+                shallow(made)
         except Exception as error:  # as above; a call that is wrong itself is told once, where it came in
             if isinstance(message, dict) and not wrong(message):
                 found.refused.append(refused(request, place, selected.path, message, arrival, error))
             return
         if made is not None:
             found.calls.append(made)
+            found.origins.append((request, place, selected.path, message, arrival))
             found.sent.append((request.seq, place, selected.path))
 
 
@@ -279,9 +330,9 @@ def _month(day: int) -> str:
 def messages(request: Request) -> list[Any]:
     """The calls of a request, each with the outer context and integrations, and its type. Never fails."""
     try:
-        body = canonical.read(request.body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return [None]
+        body = canonical.read_any(request.body)
+    except (ValueError, RecursionError):
+        return [request.body.decode(errors="replace")]  # it is no call, and rejected as it is
     if request.type is not None:
         return [{**{key: item for key, item in body.items() if key not in _ENVELOPE}, "type": request.type}]
     outer = {key: body[key] for key in ("context", "integrations") if isinstance(body.get(key), dict)}
@@ -298,60 +349,62 @@ def messages(request: Request) -> list[Any]:
     return batch
 
 
-def _event(message: dict[str, Any], arrival: Arrival) -> dict[str, Any]:
-    from onefold import times
-
-    return {"timestamp": times.text(arrival.received_at), **message, "messageId": arrival.message_id}
-
-
-def wrong(message: Any) -> RowRejected | None:
-    """What breaks a rule of the tracking API in a call, whoever sent it."""
-    if not isinstance(message, dict):
-        return RowRejected("invalid_call", "a call is a JSON object")
-    kind = message.get("type")
-    if kind not in TYPES:
-        shown = repr(kind) if isinstance(kind, str) and len(kind) <= 40 else "what it has"
-        return RowRejected("invalid_type", f"type is {', '.join(TYPES)}, not {shown}", ["type"])
-    for name in _OBJECTS:
-        if name in message and not isinstance(message[name], dict | None):
-            return RowRejected("invalid_field", f"{name} must be an object", [name])
-    for name in _TEXTS:
-        if isinstance(message.get(name), dict | list):
-            return RowRejected("invalid_field", f"{name} must be a text", [name])
-    if kind == "track" and not (isinstance(message.get("event"), str) and message["event"].strip()):
-        return RowRejected("invalid_field", "a track call needs the name of its event", ["event"])
-    nobody = message.get("userId") in _NOBODY and message.get("anonymousId") in _NOBODY
-    if nobody and not (message.get("context") or {}).get("externalIds"):
-        sentence = "the call has neither a userId nor an anonymousId; one is needed"
-        return RowRejected("missing_user_or_anonymous_id", sentence)
-    return None
-
-
-_OBJECTS = ("traits", "properties", "context", "integrations")
-_TEXTS = ("userId", "anonymousId", "groupId", "messageId", "name")
-_NOBODY = (None, "")
-
-
-def check(message: Any) -> None:
-    """Raises RowRejected."""
-    error = wrong(message)
-    if error is not None:
-        raise error
+def shallow(made: dict[str, Any]) -> dict[str, Any]:
+    """A call in the shape of `calls.SCHEMA` that is not nested too deeply. Raises RowRejected."""
+    for text in (made["body"], made["traits"] or ""):
+        if text.count("{") + text.count("[") > DEPTH and canonical.depth(text) > DEPTH:
+            raise RowRejected("invalid_field", f"the call is nested more than {DEPTH} levels deep")
+    return made
 
 
 def refused(request: Request, place: int, mapping: str, message: Any, arrival: Arrival, error: Exception) -> Refused:
     """A rejected call as it is kept."""
     if not isinstance(error, RowRejected):
-        if not isinstance(error, canonical.InvalidValue | RecursionError):
+        said = "the call holds a value that cannot be kept"
+        if isinstance(error, RecursionError):
+            said = f"the call is nested more than {DEPTH} levels deep"
+        elif isinstance(error, ValueRefused):
+            said += f": {error}"
+        elif not isinstance(error, canonical.InvalidValue):
             logger().error("call_failed", source=request.source, error=type(error).__name__)
-        error = RowRejected("invalid_field", "the call holds a value that cannot be kept")
+        error = RowRejected("invalid_field", said)
     kind = message.get("type") if isinstance(message, dict) else None
-    body = msgspec.json.encode(message, enc_hook=float).decode()
+    name = arrival.message_id[: calls.MAX_MESSAGE_ID]
     return Refused(
         *(request.seq, place, mapping, request.source, request.received_at),
-        *(kind if isinstance(kind, str) else None, arrival.message_id[: calls.MAX_MESSAGE_ID]),
-        *(error.code, json.dumps(error.fields), str(error), body),
+        *(_printable(kind) if isinstance(kind, str) else None, _printable(name)),
+        *(error.code, json.dumps(error.fields), _printable(str(error)), _kept(message)),
     )
+
+
+def _printable(text: str) -> str:
+    """A text without halves of surrogate pairs, which no file holds."""
+    return text.encode(errors="replace").decode()
+
+
+def _kept(message: Any) -> str:
+    """The JSON of a rejected call; where that cannot be read again as it is, the JSON of a text that shows it."""
+    try:
+        text = msgspec.json.encode(message, enc_hook=float).decode()
+        if canonical.depth(text) <= DEPTH and canonical.read(text) == message:
+            return text
+    except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError):
+        pass
+    return json.dumps(json.dumps(message))
+
+
+def _unwanted(request: Request, place: int, message: Any, arrival: Arrival, sources: set[str]) -> Refused:
+    """A call that nobody takes any more."""
+    if request.source in sources:
+        error = RowRejected("mapping_removed", f"the mapping {request.only} no longer takes calls of {request.source}")
+    else:
+        error = RowRejected("source_removed", "the profile source was removed before the call was applied")
+    return refused(request, place, request.only or "", message, arrival, error)
+
+
+def _of_a_value(error: Exception) -> bool:
+    """Whether a call is to blame, and not the database or the machine."""
+    return isinstance(error, ValueRefused) or not isinstance(error, OnefoldError | OSError | MemoryError)
 
 
 # --- the process --------------------------------------------------------------------------------------
@@ -377,6 +430,7 @@ def main(folder: str) -> None:
     from onefold import telemetry
 
     telemetry.configure()
+    sys.setrecursionlimit(READ_DEPTH)
     # A window makes hundreds of thousands of objects, hardly any in cycles: looking for those cost a fifth of the time.
     gc.freeze()
     gc.set_threshold(100_000, 20, 100)

@@ -15,17 +15,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from onefold import calls, canonical, columnar, identity, segment_profiles, state, times, trigger
+from onefold import calls, canonical, columnar, identity, state, times, trigger
 from onefold.calls import Arrival
-from onefold.errors import InvalidMapping, RowRejected
+from onefold.errors import RowRejected
+from onefold.events import Shape
 from onefold.rules import Rules
 
 MAX_VALUE_BYTES = 128 * 1024
 MAX_RECORD_BYTES = 512 * 1024
 
-# What is remembered of a row: STATE, and whether the state has its key already.
-REMEMBERED = pa.schema([*state.STATE, ("known", pa.bool_())])
-_REJECTED = {"new": state.REJECTED_NEW, "updated": state.REJECTED_UPDATED, "deleted": state.REJECTED_DELETED}
+# What is remembered of a row: STATE, whether the state has its key already, and its event.
+REMEMBERED = pa.schema([*state.STATE, ("known", pa.bool_()), ("event", pa.string())])
+REJECTED = {"new": state.REJECTED_NEW, "updated": state.REJECTED_UPDATED, "deleted": state.REJECTED_DELETED}
 
 Places = np.ndarray[Any, np.dtype[np.int64]]
 Rejected = tuple[str | None, str | None, RowRejected, str | None]  # key, event, why, record
@@ -70,17 +71,17 @@ class Rows:
         """`schema` is the staged columns; without it, or where it cannot be, nothing goes by columns."""
         self.origin = origin
         self.rules = rules
-        self._calls = segment_profiles.compile(action, fields)
-        self._trigger = trigger.parse(trigger_text)
+        self.shape = Shape(action, fields, trigger_text)
         self.plan = self._plan(action, fields, schema)
 
     def _plan(
         self, action: str, fields: Mapping[str, Any], schema: Sequence[tuple[str, str, Any]] | None
     ) -> columnar.Plan | None:
-        if schema is None or not self._trigger.depends_on_event_only:
+        if schema is None or not self.shape.trigger.depends_on_event_only:
             return None
         origin = self.origin
-        events = frozenset(name for name in trigger.EVENTS if self._trigger.matches({"type": "track", "event": name}))
+        selects = self.shape.trigger.matches
+        events = frozenset(name for name in trigger.EVENTS if selects({"type": "track", "event": name}))
         return columnar.compile(
             *(action, fields, [columnar.Column(*column) for column in schema], self.rules),
             path=origin.path,
@@ -130,6 +131,7 @@ class Rows:
             "status": status,
             "version": np.full(rows, origin.version),
             "known": chunk["known"],
+            "event": chunk["event"],
         }
         remembered = pa.table([columns[name] for name in REMEMBERED.names], schema=REMEMBERED)
         chosen = chunk if selected.all() else chunk.filter(selected)
@@ -150,7 +152,7 @@ class Rows:
             except RowRejected as error:
                 rejected.append((row["key"], event, error, row["record"]))
                 # What was not accepted did not happen: the counter stays.
-                remembered.append((*seen, counter - 1, _REJECTED[event], self.origin.version, row["known"]))
+                remembered.append((*seen, counter - 1, REJECTED[event], self.origin.version, row["known"], event))
                 continue
             if call is None:
                 filtered += 1
@@ -160,7 +162,7 @@ class Rows:
             status = state.FILTERED if call is None else state.SENT
             if event == "deleted":
                 status = state.GONE
-            remembered.append((*seen, counter, status, self.origin.version, row["known"]))
+            remembered.append((*seen, counter, status, self.origin.version, row["known"], event))
         told = identity.table(REMEMBERED, remembered)
         return Mapped(calls.table(made), np.array(places, np.int64), told, rejected, filtered)
 
@@ -169,19 +171,8 @@ class Rows:
     def one(self, row: Mapping[str, Any], event: str, counter: int) -> dict[str, Any] | None:
         """The call that a row becomes, or None if the trigger leaves it out. Raises RowRejected."""
         said = self.event(row, event, counter)
-        if not self._trigger.matches(said):
-            return None
-        try:
-            (message,) = self._calls(said)
-        except InvalidMapping as error:
-            # A directive met a value that it cannot take; only this row is wrong.
-            raise RowRejected("invalid_field", str(error)) from error
         arrival = Arrival(self.origin.source, self.origin.received_at, said["messageId"])
-        return calls.call(message, arrival, self.rules)
-
-    def selects(self, event: Mapping[str, Any]) -> bool:
-        """Whether the trigger selects an event."""
-        return self._trigger.matches(event)
+        return self.shape.call(said, arrival, self.rules)
 
     def event(self, row: Mapping[str, Any], event: str, counter: int, *, limits: bool = True) -> dict[str, Any]:
         """A changed row as the event that mappings read (reference, section 2).

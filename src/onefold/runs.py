@@ -5,20 +5,23 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from time import perf_counter, time_ns
 from typing import TYPE_CHECKING, Any
 
 from onefold import times
-from onefold.errors import Disabled, OnefoldError
+from onefold.cancel import Cancel
+from onefold.errors import Cancelled, Disabled, NotRunning, OnefoldError
 
 if TYPE_CHECKING:
     from onefold.apply import Applied
     from onefold.catalog import Catalog, Run
     from onefold.config import Destination, Mapping
+    from onefold.record import Record
     from onefold.rows import Rejected
     from onefold.stores import Store
     from onefold.sync import Job, Progress, Stages
@@ -30,12 +33,16 @@ NAMED = 10
 
 @dataclass(frozen=True)
 class Task:
-    """A mapping that may be synced: DEST/MAPPING, its space, and what makes its job; `off` says why it may not."""
+    """A mapping that may be synced: DEST/MAPPING, its space, and what makes its job; `off` says why it may not.
+
+    `recipe` is what runs, to be kept with the run: the model and the mapping, secrets left out.
+    """
 
     path: str
     off: str | None
     space: str
     job: Callable[[Store], Job]
+    recipe: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -44,11 +51,12 @@ class Outcome:
 
     run_id: str | None
     mapping: str
-    status: str  # succeeded, partly, failed, skipped
+    status: str  # succeeded, partly, failed, cancelled, skipped
     counts: dict[str, int]
     seconds: float
     code: str | None = None
     error: str | None = None
+    stage: str | None = None  # where it failed or was cancelled
 
     def line(self) -> dict[str, Any]:
         """The line that `onefold sync --json` prints (design, section 7)."""
@@ -56,6 +64,8 @@ class Outcome:
         line["seconds"] = round(self.seconds, 3)
         if self.error is not None:
             line |= {"code": self.code, "error": self.error}
+        if self.stage is not None:
+            line["stage"] = self.stage
         return line
 
 
@@ -67,8 +77,6 @@ def off(destination: Destination, mapping: Mapping) -> str | None:
         return f"mapping {destination.slug}/{mapping.slug} is disabled; set `enabled: true` and apply"
     if not mapping.model:
         return f"mapping {destination.slug}/{mapping.slug} {LISTENS}"
-    if destination.endpoint != "local":
-        return f"destination {destination.slug} has a remote endpoint; this version delivers to local spaces only"
     return None
 
 
@@ -89,9 +97,11 @@ class Runs:
         effect: Callable[[dict[str, Any]], None] | None,
         started_by: str,
         run_id: str | None,
+        cancel: Cancel | None,
         **options: bool,
     ) -> Iterator[Outcome]:
         """Sync mappings, as Workspace.sync does."""
+        cancel = cancel or Cancel()
         with ExitStack() as stack:
             stores: dict[str, Store] = {}
 
@@ -107,64 +117,71 @@ class Runs:
                     yield Outcome(None, task.path, "skipped", asdict(_no_counts()), 0.0, "disabled", task.off)
                     continue
                 said = progress(task.path) if progress else lambda *_: None
-                yield self._sync(task, opened, started_by, said, effect, options, run_id)
+                yield self._sync(task, opened, started_by, said, effect, options, run_id, cancel)
+                if cancel.ending:
+                    return
+                cancel.again()
 
     def _sync(
         self,
         task: Task,
         opened: Callable[[str], Store],
         started_by: str,
-        progress: Progress,
+        said: Progress,
         effect: Callable[[dict[str, Any]], None] | None,
         options: dict[str, Any],
         run_id: str | None,
+        cancel: Cancel,
     ) -> Outcome:
         """One run of one mapping, recorded; whatever stops it is its outcome."""
+        from onefold.record import Record
         from onefold.sync import Stages, sync
 
         start, began = now(), perf_counter()
-        stages = Stages()
         run_id = run_id or _run_id(start)
-        if not options["dry_run"]:
-            self._catalog.start(run_id, task.path, task.space, start, started_by)
-        counts, status, failure = _no_counts(), "succeeded", None
-        try:
-            job = task.job(opened(task.space))
-            told = _told(job, effect) if effect else {}
-            sync(job, run_id, counts, stages=stages, progress=progress, **told, **options)
-            status = "partly" if counts.rejected else "succeeded"
-        except OnefoldError as error:
-            status, failure = "failed", error
-        except KeyboardInterrupt:
-            self._finish(run_id, began, "cancelled", asdict(counts), stages, None, dry_run=options["dry_run"])
-            raise
-        line = asdict(counts)
-        self._finish(run_id, began, status, line, stages, failure, dry_run=options["dry_run"])
-        code, sentence = (failure.code, str(failure)) if failure else (None, None)
-        return Outcome(run_id, task.path, status, line, perf_counter() - began, code, sentence)
+        recorded = not options["dry_run"]
+        if recorded:
+            self._catalog.start(run_id, task.path, task.space, start, started_by, task.recipe)
+        record, stages, counts = Record(self._catalog, run_id, cancel), Stages(), _no_counts()
 
-    def _finish(
-        self,
-        run_id: str,
-        began: float,
-        status: str,
-        counts: dict[str, int],
-        stages: Stages,
-        failure: OnefoldError | None,
-        *,
-        dry_run: bool,
-    ) -> None:
-        if dry_run:
-            return
+        def progress(stage: str, done: int, total: int | None) -> None:
+            record.progress(stage, done, total)
+            said(stage, done, total)
+
+        def ended(status: str, code: str | None = None, error: str | None = None) -> Outcome:
+            stage = stages.failed or record.view()["stage"] if code else None
+            outcome = Outcome(run_id, task.path, status, asdict(counts), perf_counter() - began, code, error, stage)
+            if recorded:
+                self._finish(run_id, outcome, stages, record)
+            return outcome
+
+        try:
+            with record.kept() if recorded else nullcontext():
+                job = task.job(opened(task.space))
+                told = _told(job, effect) if effect else {}
+                sync(job, run_id, counts, stages=stages, progress=progress, cancel=cancel, **told, **options)
+        except OnefoldError as error:
+            return ended("cancelled" if isinstance(error, Cancelled) else "failed", error.code, str(error))
+        except KeyboardInterrupt:
+            ended("cancelled", "stopped", Cancelled.STAYS)
+            raise
+        except Exception as error:
+            ended("failed", "internal_error", f"Onefold failed: {type(error).__name__}: {error}")
+            raise
+        return ended("partly" if counts.rejected else "succeeded")
+
+    def _finish(self, run_id: str, outcome: Outcome, stages: Stages, record: Record) -> None:
+        progress = {**record.view(), "stage": outcome.stage, "rate": None} if outcome.stage else None
         self._catalog.finish(
             run_id,
-            status=status,
+            status=outcome.status,
             finished_at=now(),
-            seconds=perf_counter() - began,
-            counts=counts,
+            seconds=outcome.seconds,
+            counts=outcome.counts,
             stages=dict(stages),
-            code=failure.code if failure else None,
-            error=str(failure) if failure else None,
+            progress=progress,
+            code=outcome.code,
+            error=outcome.error,
         )
 
     def start(self, task: Task, folder: Path, *, full: bool, allow_deletes: bool, started_by: str) -> str:
@@ -175,11 +192,26 @@ class Runs:
             raise Disabled(task.off)
         start = now()
         run_id = _run_id(start)
-        self._catalog.start(run_id, task.path, task.space, start, started_by)
+        self._catalog.start(run_id, task.path, task.space, start, started_by, task.recipe)
         words = ["sync", task.path, "--json", "-C", str(folder), "--run-id", run_id]
         words += ["--full"] * full + ["--allow-deletes"] * allow_deletes
-        child.start(words, lambda: self._catalog.missed(run_id, now()))
+        missed = partial(self._missed, run_id)
+        try:
+            child.start(words, missed)
+        except OSError:
+            missed()
         return run_id
+
+    def _missed(self, run_id: str) -> None:
+        self._catalog.missed(run_id, now())
+
+    def cancel(self, run_id: str, by: str) -> dict[str, Any]:
+        """Ask a run to stop, as Workspace.cancel does. Raises NotFound, NotRunning."""
+        run = self._catalog.run(run_id)
+        if run.abandoned or not self._catalog.cancel(run.run_id, by):
+            status = self.follow(run.run_id)["status"]
+            raise NotRunning(f"run {run.run_id} is not under way: it {'was ' * (status == 'cancelled')}{status}")
+        return self.follow(run.run_id)
 
     # --- show -----------------------------------------------------------------------------------------
 
@@ -187,10 +219,20 @@ class Runs:
         """The newest runs first."""
         return [_view(run) for run in self._catalog.runs(limit)]
 
+    def newest_of(self, path: str) -> dict[str, Any] | None:
+        """The newest run of a mapping."""
+        return next((_view(run) for run in self._catalog.runs_of(path, 1)), None)
+
+    def follow(self, run_id: str) -> dict[str, Any]:
+        """One run as it is now, out of the catalog alone. Raises NotFound."""
+        return _view(self._catalog.run(run_id))
+
     def show(self, run_id: str) -> dict[str, Any]:
-        """One run, with its rejected rows counted by code. Raises NotFound."""
+        """One run, with what it ran and its rejected rows counted by code. Raises NotFound."""
         run = self._catalog.run(run_id)
         found = _view(run)
+        if run.recipe is not None:
+            found["recipe"] = self._catalog.recipe(run.recipe)
         with self._space(run.space) as store:
             found["rejected_by_code"] = {
                 row["code"]: row["rows"]
@@ -208,8 +250,8 @@ class Runs:
         with self._space(run.space) as store:
             rows = store.rows(
                 "select coalesce(j.key, '') as key, coalesce(j.event, '') as event, j.code, j.fields, j.message,"
-                " coalesce(j.record, '') as record from rejected j join run r on r.run = j.run"
-                " where r.run_id = $1 order by j.id limit $2",
+                " coalesce(j.record, '') as record, coalesce(j.call, '') as call"
+                " from rejected j join run r on r.run = j.run where r.run_id = $1 order by j.id limit $2",
                 *(run.run_id, 1 << 62 if limit is None else limit),
             )
         for row in rows:
@@ -220,6 +262,7 @@ class Runs:
                 "fields": json.loads(row["fields"]),
                 "message": row["message"],
                 "row": json.loads(row["record"]) if row["record"] else None,
+                "call": json.loads(row["call"]) if row["call"] else None,
             }
 
 
@@ -237,7 +280,13 @@ def _view(run: Run) -> dict[str, Any]:
         "seconds": round(run.seconds, 3) if run.seconds is not None else None,
         **({"stages": run.stages} if run.stages else {}),
     }
-    if run.abandoned:
+    if run.cancelled_by:
+        found["cancelled_by"] = run.cancelled_by
+    abandoned = run.abandoned
+    if run.progress:
+        over = abandoned or run.finished_at is not None
+        found |= {"stage": run.progress["stage"]} if over else {"progress": run.progress}
+    if abandoned:
         found |= {"status": "failed", "code": "interrupted"}
         found["error"] = "the process ended before the run did; the next sync goes on where it stopped"
     elif run.error:
@@ -250,7 +299,7 @@ def _told(job: Job, effect: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
     from onefold import preview
 
     def applied(outcome: Applied) -> None:
-        for found in preview.effects(job.store, outcome, job, limit=NAMED):
+        for found in preview.effects(job.store, outcome, job.rules, limit=NAMED):
             effect(found)
 
     def refused(rows: Sequence[Rejected]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
 
 from onefold.report import Part
 
@@ -19,8 +20,7 @@ class Every:
     seconds: int
 
     def __str__(self) -> str:
-        unit = next(unit for unit in ("d", "h", "m", "s") if self.seconds % UNITS[unit] == 0)
-        return f"every {self.seconds // UNITS[unit]}{unit}"
+        return f"every {told(self.seconds)}"
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,12 @@ class After:
 Schedule = Every | At | Cron | After
 
 
+def told(seconds: int) -> str:
+    """An interval as it is typed: `90d`."""
+    unit = next(unit for unit in ("d", "h", "m", "s") if seconds % UNITS[unit] == 0)
+    return f"{seconds // UNITS[unit]}{unit}"
+
+
 def read(part: Part, destination: str) -> Schedule | None:
     """The schedule of an object; None, which is manual, if it is wrong or has none.
 
@@ -85,21 +91,26 @@ def read(part: Part, destination: str) -> Schedule | None:
 
 
 def _every(part: Part) -> Every | None:
-    text = part.text("every") if isinstance(part.value["every"], str) else str(part.value["every"])
-    written = re.fullmatch(r"\s*([1-9][0-9]*)\s*([smhd])\s*", text)
+    seconds = interval(part, "every", "15m or 1h")
+    return None if seconds is None else Every(seconds)
+
+
+def interval(part: Part, key: str, such: str) -> int | None:
+    """The seconds of an interval that is there, such as 15m; None, and a problem, if it is none."""
+    text = part.text(key) if isinstance(part.value[key], str) else str(part.value[key])
+    written = re.fullmatch(r"\s*([1-9][0-9]{0,8})\s*([smhd])\s*", text)
     if written:
-        return Every(int(written[1]) * UNITS[written[2]])
-    if part.open("every") and text.strip():
-        wanted = "write a number and s, m, h or d, such as 15m or 1h"
-        part.refuse("every", f"{part.typed('every')} is no interval; {wanted}")
+        return int(written[1]) * UNITS[written[2]]
+    if part.open(key) and text.strip():
+        part.refuse(key, f"{part.typed(key)} is no interval; write a number and s, m, h or d, such as {such}")
     return None
 
 
 def _times(part: Part) -> tuple[str, ...]:
     times = (part.text("at"),) if isinstance(part.value["at"], str) else part.texts("at") or ()
-    for time in times if part.open("at") else ():
-        if not re.fullmatch(r"([01][0-9]|2[0-3]):[0-5][0-9]", time):
-            part.refuse("at", f"{time!r} is no time of the day; write hours and minutes, such as '09:00'")
+    for said in times if part.open("at") else ():
+        if not re.fullmatch(r"([01][0-9]|2[0-3]):[0-5][0-9]", said):
+            part.refuse("at", f"{said!r} is no time of the day; write hours and minutes, such as '09:00'")
     if part.value["at"] == []:
         part.refuse("at", "names no time; write hours and minutes, such as '09:00'")
     return tuple(sorted(set(times)))
@@ -146,3 +157,66 @@ def _cron(part: Part) -> Cron:
             why = str(error)[:1].lower() + str(error)[1:]
             part.refuse("cron", f"{part.typed('cron')} is no cron expression: {why}")
     return Cron(" ".join(text.split()), _timezone(part))
+
+
+# --- what is due --------------------------------------------------------------------------------------
+
+
+def following(schedule: Every | At | Cron, after: datetime, since: datetime) -> datetime | None:
+    """The first time after a moment, UTC; None where there is none.
+
+    `since` is when the schedule was applied: an interval is counted from there, so it does not drift. A time of the
+    day that the clock leaps over comes when it leaps; one that it shows twice comes the first time.
+    """
+    if isinstance(schedule, Every):
+        interval = timedelta(seconds=schedule.seconds)
+        return since + ((after - since) // interval + 1) * interval
+    if isinstance(schedule, Cron):
+        return _next_cron(schedule, after)
+    zone = _zone(schedule.timezone)
+    days = {DAYS.index(day) for day in schedule.days}
+    today = after.astimezone(zone).date()
+    # From yesterday: what a leap over midnight holds up belongs to a day that is over.
+    for offset in range(-1, 9):
+        day = today + timedelta(days=offset)
+        if day.weekday() in days:
+            for said in schedule.times:
+                moment = _moment(day, time.fromisoformat(said), zone)
+                if moment > after:
+                    return moment
+    return None
+
+
+def _zone(name: str) -> tzinfo:
+    from zoneinfo import ZoneInfo
+
+    return UTC if name == "UTC" else ZoneInfo(name)
+
+
+def _moment(day: date, at: time, zone: tzinfo) -> datetime:
+    """When a clock shows a time for the first time, or leaps over it."""
+    local = datetime.combine(day, at, zone)
+    moment = local.astimezone(UTC)
+    if moment.astimezone(zone).replace(tzinfo=None) == local.replace(tzinfo=None):
+        return moment
+    # The clock never shows it: read with the time before the leap it lies behind it, with the one after before it.
+    before, behind = local.replace(fold=1).astimezone(UTC), moment
+    leapt = behind.astimezone(zone).utcoffset()
+    while behind - before > timedelta(seconds=1):
+        middle = before + (behind - before) // 2
+        if middle.astimezone(zone).utcoffset() == leapt:
+            behind = middle
+        else:
+            before = middle
+    return behind.replace(microsecond=0)
+
+
+def _next_cron(schedule: Cron, after: datetime) -> datetime | None:
+    from cronsim import CronSim
+
+    for found in CronSim(schedule.expression, after.astimezone(_zone(schedule.timezone))):
+        moment: datetime = found.astimezone(UTC)
+        # It reads a time that the clock shows twice as the first of them, which may be over.
+        if moment > after:
+            return moment
+    return None

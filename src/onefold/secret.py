@@ -27,7 +27,7 @@ def mask(text: str) -> str:
 def literals(text: str) -> list[str]:
     """The passwords that are written out in the URLs of a text."""
     passwords = (found["password"] or found["word"] for found in _PASSWORD.finditer(text))
-    return [password for password in passwords if _literal(password)]
+    return [password for password in passwords if literal(password)]
 
 
 def name(slug: str, kind: str) -> str:
@@ -44,10 +44,36 @@ def urls(data: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str, str, tuple
     for index, source in enumerate(data.get("sources") or []):
         if isinstance(source.get("url"), str):
             yield source, "url", source["slug"], ("sources", index, "url")
+    for index, target in enumerate(data.get("profiles_syncs") or []):
+        if isinstance(target.get("url"), str):
+            yield target, "url", target["slug"], ("profiles_syncs", index, "url")
     for index, destination in enumerate(data.get("destinations") or []):
         settings = destination.get("settings") or {}
         if isinstance(settings.get("endpoint"), str):
             yield settings, "endpoint", destination["slug"], ("destinations", index, "settings", "endpoint")
+    for index, alert in enumerate(data.get("alerts") or []):
+        for where, key in (("email", "server"), ("webhook", "url")):
+            if isinstance((alert.get(where) or {}).get(key), str):
+                yield alert[where], key, alert["slug"], ("alerts", index, where, key)
+
+
+def words(data: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str, str, str, tuple[str | int, ...]]]:
+    """(object, key, slug, kind, path) of every text of a valid document that is a secret as a whole."""
+    for index, space in enumerate(data.get("spaces") or []):
+        for number, source in enumerate(space.get("sources") or []):
+            if source.get("write_key") is not None:
+                yield (
+                    source,
+                    "write_key",
+                    source["slug"],
+                    "WRITE_KEY",
+                    ("spaces", index, "sources", number, "write_key"),
+                )
+    for index, alert in enumerate(data.get("alerts") or []):
+        # Who knows the address of an incoming webhook may write to the channel.
+        for where, key, kind in (("webhook", "secret", "SECRET"), ("slack", "url", "SLACK_URL")):
+            if (alert.get(where) or {}).get(key) is not None:
+                yield alert[where], key, alert["slug"], kind, ("alerts", index, where, key)
 
 
 def conceal(data: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
@@ -57,11 +83,10 @@ def conceal(data: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     for holder, key, slug, _ in urls(data):
         holder[key] = _swap(holder[key], names.giver(slug, "PASSWORD"))
     keys: dict[str, str] = {}
-    for space in data.get("spaces") or []:
-        for source in space.get("sources") or []:
-            given = source.get("write_key")
-            if given is not None and _literal(given):
-                source["write_key"] = keys[given] = names.giver(source["slug"], "WRITE_KEY")(given)
+    for holder, key, slug, kind, _ in words(data):
+        given = holder[key]
+        if literal(given):
+            holder[key] = keys[given] = names.giver(slug, kind)(given)
     for destination in data.get("destinations") or []:
         for mapping in destination.get("mappings") or []:
             # A mapping may name its profile source by the write key.
@@ -70,8 +95,17 @@ def conceal(data: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
             if isinstance(wanted, dict):
                 fields, wanted = wanted, wanted["@literal"]
             key = "@literal" if "@literal" in fields else "engage_space"
+            if _is_key(data, destination, wanted):
+                keys[wanted] = keys.get(wanted) or names.giver(destination["slug"], "WRITE_KEY")(wanted)
             fields[key] = keys.get(wanted, wanted)
     return data, names.made
+
+
+def _is_key(data: dict[str, Any], destination: dict[str, Any], wanted: str) -> bool:
+    """Whether the profile source of a remote destination's mapping is a written-out write key, and no slug."""
+    endpoint = (destination.get("settings") or {}).get("endpoint") or "local"
+    slugs = {source["slug"] for space in data.get("spaces") or [] for source in space.get("sources") or []}
+    return endpoint != "local" and wanted not in slugs and literal(wanted)
 
 
 class _Names:
@@ -112,11 +146,11 @@ def _swap(text: str, make: Callable[[str], str]) -> str:
 
     def swapped(found: re.Match[str]) -> str:
         before, password = found["before"] or found["key"], found["password"] or found["word"]
-        return before + (make(password) if _literal(password) else password)
+        return before + (make(password) if literal(password) else password)
 
     return _PASSWORD.sub(swapped, text)
 
 
-def _literal(text: str) -> bool:
+def literal(text: str) -> bool:
     """Whether no part of a text comes from a variable."""
     return all(found[1] is None for found in VARIABLE.finditer(text))

@@ -20,9 +20,11 @@ from urllib.parse import urlsplit
 
 import uvicorn
 
-from onefold import api, telemetry
+from onefold import api, child, telemetry
 from onefold.api import streams
 from onefold.errors import OnefoldError
+from onefold.scheduler import AT_ONCE, Scheduler
+from onefold.upkeep import Upkeep
 from onefold.workspace import Workspace
 
 PATIENCE = 10  # seconds that requests under way are given to end
@@ -119,11 +121,19 @@ def _names(host: str, url: str) -> frozenset[str]:
     return frozenset({*api.HERE, host.lower(), *([parts.hostname] if parts.hostname else [])})
 
 
-def serve(workspace: Workspace, host: str, port: int, said: Callable[[str, str | None], None], url: str = "") -> None:
+def serve(
+    workspace: Workspace,
+    host: str,
+    port: int,
+    said: Callable[[str, str | None], None],
+    url: str = "",
+    syncs: int | None = None,
+) -> None:
     """Serve until SIGINT or SIGTERM. Raises OnefoldError.
 
     `url` is the address by which people reach it, where that is another one: behind a proxy, or by a name. `said` is
-    told the address, and the one-time link by which the first user is made while there is none.
+    told the address, and the one-time link by which the first user is made while there is none. `syncs`: how many
+    scheduled ones may run at once.
     """
     workspace.begin()
     workspace.applied  # noqa: B018 - it says what is missing
@@ -131,6 +141,8 @@ def serve(workspace: Workspace, host: str, port: int, said: Callable[[str, str |
     listening = bind(host, port, login=setup is None)
     telemetry.configure()
     resolving = Resolving(str(workspace.folder))
+    upkeep = Upkeep(workspace)
+    scheduler = Scheduler(workspace, syncs or AT_ONCE).begin()
     log = telemetry.logger()
     try:
         hosts = _names(host, url)
@@ -146,6 +158,9 @@ def serve(workspace: Workspace, host: str, port: int, said: Callable[[str, str |
         with suppress(KeyboardInterrupt):  # uvicorn raises again what ended it
             _run(server, listening, lambda: said(address, setup and f"{address}/setup?token={setup}"))
     finally:
+        scheduler.close()
+        child.stop(PATIENCE)
+        upkeep.close()
         resolving.close()
         listening.close()
         log.info("stopped")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pyarrow as pa
 
 from onefold.stores import Store
@@ -19,6 +21,8 @@ STATE = pa.schema(
 # The status of a key. A rejected row keeps the event it would have had, for the next try. Of a key that is GONE
 # nothing is known any more.
 SENT, FILTERED, REJECTED_NEW, REJECTED_UPDATED, REJECTED_DELETED, GONE = range(6)
+# A call was sent to a remote endpoint with this counter, and no answer is known. The event is kept here too.
+OPEN_NEW, OPEN_UPDATED, OPEN_DELETED = range(6, 9)
 
 # A part's rows are written in pieces of at most so many, so that no blob grows too large for a database.
 PIECE = 250_000
@@ -45,19 +49,27 @@ def read(store: Store, mapping: int) -> tuple[pa.Table, pa.Table]:
 LATER_STATE = pa.schema([*STATE, ("part", pa.int64())])
 
 
-def append(store: Store, mapping: int, rows: pa.Table, *, later: bool) -> None:
-    """Add a part (STATE): of keys that no part has, or, `later`, of such as one has."""
+def append(store: Store, mapping: int, rows: pa.Table, *, later: bool) -> list[int]:
+    """Add parts (STATE): of keys that no part has, or, `later`, of such as one has. Returns their numbers."""
     if not rows.num_rows:
-        return
+        return []
     newest = store.rows("select coalesce(max(part), 0) as part from state where mapping = $1", mapping)[0]["part"]
     starts = range(0, rows.num_rows, PIECE)
+    parts = [newest + 1 + at for at in range(len(starts))]
     columns = {
         "mapping": [mapping] * len(starts),
-        "part": [newest + 1 + at for at in range(len(starts))],
+        "part": parts,
         "later": [int(later)] * len(starts),
         "data": pa.array([_packed(rows.slice(start, PIECE)) for start in starts], pa.binary()),
     }
     store.append("state", pa.table(columns))
+    return parts
+
+
+def withdraw(store: Store, mapping: int, parts: Sequence[int]) -> None:
+    """Take back some parts."""
+    for part in parts:
+        store.execute("delete from state where mapping = $1 and part = $2", mapping, part)
 
 
 def replace(store: Store, mapping: int, rows: pa.Table) -> None:

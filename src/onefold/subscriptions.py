@@ -33,16 +33,17 @@ def statements(message: Mapping[str, Any]) -> list[dict[str, str]]:
     said = context.get("messaging_subscriptions") if isinstance(context, dict) else None
     found = []
     for item in said if isinstance(said, list) else []:
-        if not isinstance(item, dict) or item.get("type") not in ADDRESSES or not item.get("key"):
+        if not isinstance(item, dict) or str(item.get("type")) not in ADDRESSES or not item.get("key"):
             continue
         about = {"channel": item["type"], "address": str(item["key"])}
         if item.get("status") in STATUSES:
             found.append({**about, "list": "", "status": item["status"]})
         if item["type"] != "EMAIL":
             continue
+        groups = item.get("groups")
         found += [
             {**about, "list": str(group["name"]), "status": group["status"]}
-            for group in item.get("groups") or []
+            for group in (groups if isinstance(groups, list) else ())
             if isinstance(group, dict) and group.get("name") and group.get("status") in STATUSES
         ]
     return found

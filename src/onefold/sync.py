@@ -9,15 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import pyarrow as pa
 
 from onefold import diff, identity, index, mapping, state
 from onefold.apply import Applied, apply
+from onefold.cancel import Cancel
 from onefold.config import Mapping, Model
+from onefold.deliver import Deliver, Remote
 from onefold.errors import InvalidMapping
 from onefold.identity import NOBODY
 from onefold.ledger import Counts, Header, Ledger
@@ -29,6 +32,7 @@ from onefold.stores import Store
 from onefold.warehouses import Warehouse
 
 CHUNK_ROWS = 100_000
+LEASE = 0.2  # seconds between two looks whether another run of the mapping has ended
 # A run that changes more rows than the space has segments, and these at least, keeps in memory what the space has;
 # a row is taken to have so many identifiers.
 ALONE, IDENTIFIERS = 50_000, 4
@@ -47,18 +51,28 @@ class Job:
     store: Store
     rules: Rules
     temp: Path
+    remote: Remote | None = None  # where the calls are delivered instead of applied
 
 
-class Stages(dict[str, float]):
-    """The seconds that a run spent in each stage: read, diff, map, apply, index."""
+class Stages(dict[str, dict[str, Any]]):
+    """The seconds that a run spent in each stage, and its rows: wait, read, diff, map, apply, index."""
+
+    failed: str | None = None  # the stage that raised something
 
     @contextmanager
-    def timed(self, stage: str) -> Iterator[None]:
+    def timed(self, stage: str, rows: int = 0) -> Iterator[None]:
         began = perf_counter()
         try:
             yield
+        except BaseException:
+            self.failed = self.failed or stage
+            raise
         finally:
-            self[stage] = round(self.get(stage, 0.0) + perf_counter() - began, 3)
+            self.count(stage, rows)
+            self[stage]["seconds"] = round(self[stage]["seconds"] + perf_counter() - began, 3)
+
+    def count(self, stage: str, rows: int) -> None:
+        self.setdefault(stage, {"seconds": 0.0, "rows": 0})["rows"] += rows
 
 
 def sync(
@@ -71,64 +85,102 @@ def sync(
     dry_run: bool = False,
     allow_deletes: bool = False,
     progress: Progress = lambda *_: None,
+    cancel: Cancel | None = None,
     applied: Callable[[Applied], None] = lambda _: None,
     refused: Callable[[Sequence[Rejected]], None] = lambda _: None,
 ) -> None:
-    """Bring a mapping's changes into its space, and count them. Raises WarehouseError, StoreError, SyncStopped.
+    """Bring a mapping's changes into its space, and count them.
 
-    `stages` takes up the seconds of each; mapping a chunk and applying the one before go on side by side.
-    A dry run is the same work inside one turn of the caller's, who takes it back. `applied` is shown what each
-    chunk did, `refused` the rows that were rejected.
+    Raises WarehouseError, StoreError, SyncStopped, Cancelled. `stages` takes up the seconds of each; mapping a chunk
+    and applying the one before go on side by side. A dry run is the same work inside one turn of the caller's, who
+    takes it back. `applied` is shown what each chunk did, `refused` the rows that were rejected.
     """
     clock = Stages() if stages is None else stages
+    cancel = cancel or Cancel()
     with ExitStack() as stack:
-        stack.enter_context(job.store.lease(job.path, wait=True))
+        with clock.timed("wait"):
+            progress("wait", 0, None)
+            stack.enter_context(_leased(job, cancel))
         turn = nullcontext if dry_run else job.store.turn
         header = Header.of(job.store, job.path, job.mapping, job.model.key, full=full)
         ledger = Ledger(job.store, header, run_id, counts, turn, refused)
         staging = stack.enter_context(diff.staging(job.temp))
         progress("read", 0, None)
-        with clock.timed("read"), job.warehouse.read(job.model.sql) as reader:
-            counts.extracted = staging.load(reader, job.model.key)
+        breaking = cancel.breaking(job.warehouse.interrupt, staging.interrupt)
+        with clock.timed("read"), breaking, job.warehouse.read(job.model.sql) as reader:
+            counts.extracted = staging.load(reader, job.model.key, lambda rows: progress("read", rows, None))
+        clock.count("read", counts.extracted)
         check_columns(job, staging.columns)
         progress("diff", 0, counts.extracted)
-        with clock.timed("diff"):
+        with clock.timed("diff", counts.extracted), cancel.breaking(staging.interrupt):
             known = header.seen(job.store)
             found = staging.compare(known, header.epoch, header.version, header.base)
         diff.guard(found, allow_deletes=allow_deletes)
-        ledger.begin(found, staging.rejected(CHUNK_ROWS))
+        ledger.begin(found, staging.rejected(CHUNK_ROWS), cancel)
         if known[1].num_rows * state.LATER > known[0].num_rows:
             ledger.compact(staging.seen())
         if found.changed:
-            _chunks(job, _Apply(job, ledger, applied), staging, found.changed, clock, progress)
+            step: _Apply | Deliver = _Apply(job, ledger, applied)
+            if job.remote is not None:
+                step = Deliver(job.remote, ledger, job.source, staging.rows, dry_run=dry_run)
+            # A delivery that waits for its endpoint is broken off; a chunk that is applied commits first.
+            with cancel.breaking(step.stop) if job.remote is not None else nullcontext():
+                _chunks(job, step, staging, found.changed, clock, progress, cancel)
         progress("done", found.changed, found.changed)
 
 
-def _chunks(job: Job, step: _Apply, staging: diff.Staging, changed: int, clock: Stages, progress: Progress) -> None:
-    """Map and apply the changed rows in chunks: one is written while the next is mapped."""
+@contextmanager
+def _leased(job: Job, cancel: Cancel) -> Iterator[None]:
+    """Hold the mapping's lease; another run of it is waited for. Raises Cancelled."""
+    while True:
+        with job.store.lease(job.path, wait=False) as held:
+            if held:
+                yield
+                return
+        cancel.wait(LEASE)
+
+
+def _chunks(
+    job: Job,
+    step: _Apply | Deliver,
+    staging: diff.Staging,
+    changed: int,
+    clock: Stages,
+    progress: Progress,
+    cancel: Cancel,
+) -> None:
+    """Map and apply (or deliver) the changed rows in chunks: one is written while the next is mapped."""
+    progress("map", 0, changed)
     staging.ease()
     rows = _rows(job, step.ledger, staging)
     plan = rows.plan
     computing = rows.computing if plan is not None and plan.computed.resolvers else None
-    secret = job.store.secret
     job.store.prepare()
-    chunks = iter(staging.changes(CHUNK_ROWS, plan.select if plan else (), computing))
+    chunks = iter(staging.changes(step.rows, plan.select if plan else (), computing))
     done = 0
-    with ThreadPoolExecutor(1) as writer:
+    with step, ThreadPoolExecutor(1) as writer:
         writing = None
-        while True:
-            with clock.timed("map"):
-                chunk = next(chunks, None)
-                if chunk is not None:
-                    mapped = rows.map(chunk)
-                    identifying = identity.identifying(mapped.calls, job.rules, secret)
-            if writing is not None:
-                done += writing.result()
-                progress("apply", done, changed)
-            if chunk is None:
-                break
-            writing = writer.submit(step.chunk, mapped, identifying, chunk.num_rows, clock)
-    with clock.timed("index"):
+        try:
+            while True:
+                with clock.timed("map"):
+                    chunk = next(chunks, None)
+                    if chunk is not None:
+                        mapped = rows.map(chunk)
+                        ready: Any = step.ready(mapped)
+                        clock.count("map", chunk.num_rows)
+                if writing is not None:
+                    done += writing.result()
+                    progress(step.doing, done, changed)
+                if chunk is None:
+                    break
+                with clock.timed(step.doing):
+                    cancel.check()
+                writing = writer.submit(step.chunk, mapped, ready, chunk.num_rows, clock)
+        except BaseException:
+            step.stop()  # the writer ends its turn; what was not begun is not begun any more
+            raise
+    progress("index", 0, None)
+    with clock.timed("index", changed):
         step.end()
 
 
@@ -155,20 +207,45 @@ def check_columns(job: Job, columns: Sequence[str]) -> None:
 class _Apply:
     """The last step of a run: its calls are applied to the space, chunk by chunk."""
 
+    doing = "apply"
+
     def __init__(self, job: Job, ledger: Ledger, applied: Callable[[Applied], None]) -> None:
         self.job = job
         self.ledger = ledger
+        self.rows = CHUNK_ROWS
         self._applied = applied
         self._indexed: Indexed | None = None
         self._created: list[tuple[int, int]] = []  # segments that this run created: from, to before
         self._updated: set[int] = set()  # profiles, by oldest segment, that were there before it
 
+    def __enter__(self) -> _Apply:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing is open: a chunk commits whole."""
+
+    def stop(self) -> None:
+        """Nothing can be cut short: a chunk under way commits first."""
+
+    def ready(self, mapped: Mapped) -> pa.Table:
+        """What can be known of a chunk while the one before is written."""
+        return identity.identifying(mapped.calls, self.job.rules, self.job.store.secret)
+
     def chunk(self, mapped: Mapped, identifying: pa.Table, rows: int, clock: Stages) -> int:
         """Resolve and commit one mapped chunk, whole. Returns how many rows it held."""
+        before = asdict(self.ledger.counts)
+        try:
+            self._chunk(mapped, identifying, rows, clock)
+        except BaseException:
+            vars(self.ledger.counts).update(before)  # what is not committed is not counted
+            raise
+        return rows
+
+    def _chunk(self, mapped: Mapped, identifying: pa.Table, rows: int, clock: Stages) -> None:
         ledger, store = self.ledger, self.job.store
         ledger.counts.filtered += mapped.filtered
         ledger.counts.sent += mapped.calls.num_rows
-        with clock.timed("apply"), ledger.turn():
+        with clock.timed("apply", rows), ledger.turn():
             if mapped.calls.num_rows:
                 if self._indexed is None and self._worth_it():
                     self._indexed = Indexed(store, IDENTIFIERS * ledger.counts.changed)
@@ -180,10 +257,9 @@ class _Apply:
                 )
                 self._tally(outcome)
                 self._applied(outcome)
-            ledger.remember(mapped)
+            ledger.remember(mapped.state)
             ledger.reject(mapped.rejected)
             ledger.record()
-        return rows
 
     def end(self) -> None:
         """Leave the space as it is best read, after much was written."""

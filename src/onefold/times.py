@@ -43,6 +43,11 @@ def parse(value: object) -> int | None:
     return micros if _FIRST <= micros <= _LAST else None
 
 
+def month(text: str) -> int:
+    """The beginning of a month, `YYYY-MM`, in µs since the epoch, UTC."""
+    return (datetime.fromisoformat(f"{text}-01").replace(tzinfo=UTC) - EPOCH) // _MICROSECOND
+
+
 def text(micros: int) -> str:
     """`YYYY-MM-DDTHH:MM:SSZ` of µs since the epoch, with microseconds where there are any."""
     moment = EPOCH + timedelta(microseconds=micros)

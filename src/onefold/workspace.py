@@ -5,22 +5,38 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, datetime
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from onefold import config, runs
-from onefold.errors import Disabled, InvalidWorkspace, LoginFailed, NotFound, StoreError, WarehouseError
+from onefold.errors import (
+    Disabled,
+    EndpointError,
+    InvalidWorkspace,
+    LoginFailed,
+    NotFound,
+    StoreError,
+    TargetError,
+    WarehouseError,
+)
 from onefold.nearest import nearest
 from onefold.roles import ADMIN, EDITOR, VIEWER, Who, here, needs
-from onefold.runs import LISTENS, Outcome, Runs, Task, now
+from onefold.runs import Outcome, Runs, Task, now
 
 if TYPE_CHECKING:
+    from onefold.calls import Arrival
+    from onefold.cancel import Cancel
     from onefold.catalog import Catalog
     from onefold.debugger import Cursor
+    from onefold.deliver import Remote
+    from onefold.events import Selected
     from onefold.plan import Change
+    from onefold.profiles_sync import Selection, Synced
+    from onefold.profiles_sync.check import Difference
+    from onefold.profiles_sync.targets import Target
     from onefold.rules import Rules
     from onefold.sessions import Session, Sessions
     from onefold.stores import Store
@@ -28,6 +44,8 @@ if TYPE_CHECKING:
     from onefold.warehouses import Table, Warehouse
 
 FILE = "onefold.yaml"
+# Where the stores of remote destinations are, below `home`; no slug of a space begins so.
+REMOTE = "destinations/"
 # What stays of a variable that is not set.
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
@@ -123,6 +141,7 @@ class Workspace:
     @needs(EDITOR)
     def apply(self) -> list[Change]:
         """Make the file the configuration, open its spaces, and give every profile source a write key."""
+        from onefold import scheduler
         from onefold.plan import lines
 
         changes = self.plan()
@@ -133,6 +152,7 @@ class Workspace:
             keys = {source.slug: source.write_key for space in workspace.spaces for source in space.sources}
             self.catalog.configure(self.document.data, now(), keys)
             self.__dict__.pop("applied", None)
+            scheduler.entries(self, now())  # schedules that are new count from now
             self.note("apply", FILE, lines(changes))
         return changes
 
@@ -188,9 +208,11 @@ class Workspace:
     # --- spaces ---------------------------------------------------------------------------------------
 
     def space(self, slug: str, workspace: config.Workspace | None = None) -> Store:
-        """Open the store of a space. Raises NotFound, StoreError."""
+        """Open the store of a space, or of a remote destination (REMOTE and its slug). Raises NotFound, StoreError."""
         from onefold import stores
 
+        if slug.startswith(REMOTE):
+            return stores.open("sqlite", self.home / f"{slug}.db")
         space = pick((workspace or self.applied).spaces, slug, "space")
         return stores.open(space.store, self.home / "spaces" / f"{slug}.db")
 
@@ -380,6 +402,65 @@ class Workspace:
         with self.space(reached[0].slug) as store, closing(Inbox(self.home / FILE)) as inbox:
             return debugger.read(store, inbox, source, mappings, after, limit)
 
+    @needs(EDITOR)
+    def resend_calls(self, source: str, *, call: str | None = None, code: str | None = None) -> int:
+        """Put rejected live calls of a profile source into the inbox again: one, all with a code, or all.
+
+        They keep their time and messageId. Returns how many; a server, running or started later, applies them. Raises
+        NotFound.
+        """
+        from onefold import inbox
+
+        pick([source for space in self.applied.spaces for source in space.sources], source, "profile source")
+        at = inbox.place(call) if call is not None else None
+        if call is not None and at is None:
+            raise NotFound(f"{call!r} is not the id of a rejected call; `onefold debug {source}` shows them")
+        taking = self._taking(source)
+        with closing(inbox.Inbox(self.home / inbox.FILE)) as found:
+            sent = found.resend(source, taking, at, code)
+        if at is not None and not sent:
+            why = "it was sent again already, is no longer kept, or its request is still being worked on"
+            if at[2] and at[2] not in taking:
+                why = f"mapping {at[2]} takes no calls of it"
+            raise NotFound(f"source {source} has no rejected call {call} to send again: {why}")
+        if sent:
+            self.note("debug resend", source, [f"{sent:,} calls"])
+        return sent
+
+    def _taking(self, source: str) -> list[str]:
+        """The mappings, DEST/MAPPING, that take the live calls of a profile source."""
+        return [
+            f"{destination.slug}/{mapping.slug}"
+            for destination, mapping in self.mappings()
+            if destination.source == source and not mapping.model and mapping.enabled and destination.enabled
+        ]
+
+    def _tried(
+        self, source: str, selected: Selected, given: dict[str, Any] | None, key: str | None
+    ) -> tuple[dict[str, Any], Arrival]:
+        """The event that a mapping of a live source is tried on, and how the call made of it comes."""
+        from onefold import events, times
+        from onefold.calls import Arrival
+
+        if key is not None:
+            why = f"mapping {selected.path} takes live calls; try one with --event, not --key"
+            raise Disabled(why, code="other_kind")
+        if given is not None:
+            events.check(given)
+            name = given.get("messageId")
+            arrival = Arrival(source, now(), name if isinstance(name, str) and name else "test")
+            return events.event(given, arrival), selected.arrival(arrival)
+        calls, _ = self.debug(source)
+        made = {events.message_id(path, call["message_id"]) for path in self._taking(source) for call in calls}
+        found = []
+        for call in reversed(calls):
+            if call["status"] == "accepted" and call["mapping"] is None and call["message_id"] not in made:
+                arrival = Arrival(source, times.parse(call["received_at"]) or now(), call["message_id"])
+                found.append((events.event(call["call"], arrival), selected.arrival(arrival)))
+        if not found:
+            raise NotFound(f"source {source} has no calls yet; send one, or give one with --event FILE")
+        return next((item for item in found if selected.shape.trigger.matches(item[0])), found[0])
+
     def usage(self) -> list[dict[str, Any]]:
         """API calls, tracked users and more per month and profile source, newest month first."""
         from onefold import usage
@@ -390,11 +471,18 @@ class Workspace:
         with closing(Inbox(self.home / FILE)) as inbox:
             return usage.read(inbox, self._through(), synced)
 
+    def storage(self) -> list[dict[str, Any]]:
+        """What takes how much: `where`, `what`, rows, and bytes where they are known. Raises OnefoldError."""
+        from onefold import storage
+
+        return list(storage.read(self))
+
     def _through(self) -> dict[str, str]:
         """DEST/MAPPING -> the profile source it sends through."""
         return {
             f"{destination.slug}/{mapping.slug}": _profile_source(self.applied, mapping)[1].slug
             for destination, mapping in self.mappings()
+            if destination.endpoint == "local"
         }
 
     # --- mappings -------------------------------------------------------------------------------------
@@ -416,34 +504,54 @@ class Workspace:
         workspace: config.Workspace,
         store: Store,
     ) -> Job:
-        """What a sync of a mapping needs."""
+        """What a sync of a mapping needs. Raises NotFound, EndpointError."""
+        from onefold.rules import Rules
         from onefold.sync import Job
 
         model = pick(workspace.models, mapping.model, "model")
-        space, source = _profile_source(workspace, mapping)
+        remote, rules, source = None, None, destination.slug
+        if destination.endpoint == "local":
+            space, through = _profile_source(workspace, mapping)
+            rules, source = self.rules(space.slug, workspace), through.slug
+        else:
+            remote = _remote(workspace, destination, mapping)
         return Job(
             path=f"{destination.slug}/{mapping.slug}",
             mapping=mapping,
             model=model,
-            source=source.slug,
+            source=source,
             warehouse=self.warehouse(model.source, workspace),
             store=store,
-            rules=self.rules(space.slug, workspace),
+            rules=rules or Rules.of(config.Space("", "")),
             temp=self.home / "tmp",
+            remote=remote,
         )
 
-    def test_mapping(self, selector: str, key: str | None = None) -> dict[str, Any]:
-        """What a mapping in the file makes of one row: the row, the call, and what it would do to profiles."""
+    def test_mapping(
+        self, selector: str, key: str | None = None, event: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """What a mapping in the file makes of one row, or of one live call: the call, and what it would do to profiles.
+
+        A mapping of a live source is tried on `event`, a call as an SDK sends it; without one on the newest call of
+        the source that its trigger selects. Raises NotFound, RowRejected.
+        """
         from onefold import preview
+        from onefold.events import Selected
 
         slug, _, name = selector.partition("/")
         workspace = self.document.workspace
         destination = pick(workspace.destinations, slug, "destination")
         mapping = pick(destination.mappings, name, "mapping")
+        space, source = _profile_source(workspace, mapping)
         if not mapping.model:
-            raise Disabled(f"mapping {selector} {LISTENS}")
-        space, _ = _profile_source(workspace, mapping)
-        with self.space(space.slug, workspace) as store:
+            space, source = _profile_source(workspace, mapping)
+            selected = Selected(selector, mapping, source.slug)
+            said, arrival = self._tried(destination.source, selected, event, key)
+            with self.space(space.slug, workspace) as store:
+                return preview.event(said, selected.shape, arrival, store, self.rules(space.slug, workspace))
+        if event is not None:
+            raise Disabled(f"mapping {selector} reads rows; try one with --key, not --event", code="other_kind")
+        with self.space(_kept(workspace, destination, mapping), workspace) as store:
             return preview.mapping(self.job(destination, mapping, workspace, store), key)
 
     @needs(EDITOR)
@@ -458,40 +566,112 @@ class Workspace:
         effect: Callable[[dict[str, Any]], None] | None = None,
         started_by: str = "cli",
         run_id: str | None = None,
+        cancel: Cancel | None = None,
     ) -> Iterator[Outcome]:
         """Sync the applied mappings that are selected, one after another; a failed one stops no other.
 
         `progress` gives each mapping a function to report to; `effect` is told, by name, of the first profiles that
         each chunk creates, updates and merges, and of the first rows that it rejects. A dry run takes everything
         back at its end, so that each mapping sees what those before it would have done. `run_id` is that of a run
-        which was announced, where one mapping is selected.
+        which was announced, where one mapping is selected. `cancel` stops them from another thread.
         """
-        return self._runs.sync(
-            [self._task(destination, mapping) for destination, mapping in self.mappings(selector)],
+        outcomes = self._runs.sync(
+            self._tasks(selector),
             progress=progress,
             effect=effect,
             started_by=started_by,
             run_id=run_id,
+            cancel=cancel,
             full=full,
             dry_run=dry_run,
             allow_deletes=allow_deletes,
         )
+        return outcomes if dry_run or not self.applied.alerts else self._telling(outcomes)
+
+    def _telling(self, outcomes: Iterator[Outcome]) -> Iterator[Outcome]:
+        """The same outcomes; who is to hear of one is told."""
+        from onefold.notify import Notifier
+
+        with closing(Notifier(self)) as notifier:
+            for outcome in outcomes:
+                if outcome.run_id is not None:
+                    notifier.ended(outcome.run_id)
+                yield outcome
 
     @needs(EDITOR)
     def start(self, selector: str, *, full: bool = False, allow_deletes: bool = False, started_by: str) -> str:
         """Start a sync of one mapping, DEST/MAPPING, in a process of its own; its run_id. Raises NotFound, Disabled."""
-        ((destination, mapping),) = self.mappings(selector)
-        task = self._task(destination, mapping)
+        (task,) = self._tasks(selector)
         run_id = self._runs.start(task, self.folder, full=full, allow_deletes=allow_deletes, started_by=started_by)
-        self.note("sync", selector, [f"run {run_id}", *(["full"] * full), *(["deletes allowed"] * allow_deletes)])
+        if started_by != "schedule":
+            self.note("sync", selector, [f"run {run_id}", *(["full"] * full), *(["deletes allowed"] * allow_deletes)])
         return run_id
 
-    def _task(self, destination: config.Destination, mapping: config.Mapping) -> Task:
-        """A mapping to be synced."""
+    @needs(EDITOR)
+    def cancel(self, run_id: str) -> dict[str, Any]:
+        """Ask a run to stop, wherever it runs; the run. It looks twice a second. Raises NotFound, NotRunning."""
+        run = self._runs.cancel(run_id, self.who.name)
+        self.note("cancel", run["mapping"], [f"run {run['run_id']}"])
+        return run
+
+    def _tasks(self, selector: str | None) -> list[Task]:
+        """The selected mappings, to be synced."""
+        shown = self.configuration()
+        return [self._task(destination, mapping, shown) for destination, mapping in self.mappings(selector)]
+
+    def _task(self, destination: config.Destination, mapping: config.Mapping, shown: config.Workspace) -> Task:
         off = runs.off(destination, mapping)
-        space = "" if off else _profile_source(self.applied, mapping)[0].slug
-        job = partial(self.job, destination, mapping, self.applied)
-        return Task(f"{destination.slug}/{mapping.slug}", off, space, job)
+        return Task(
+            path=f"{destination.slug}/{mapping.slug}",
+            off=off,
+            space="" if off else _kept(self.applied, destination, mapping),
+            job=partial(self.job, destination, mapping, self.applied),
+            recipe={} if off else _recipe(shown, destination.slug, mapping.slug),
+        )
+
+    # --- profiles sync --------------------------------------------------------------------------------
+
+    @needs(ADMIN)
+    def sync_profiles(
+        self, space: str, to: str, *, full: bool = False, progress: Callable[[int, int], None] | None = None
+    ) -> Synced:
+        """Bring the tables of a target, a slug or a URL or a path, up to a space. Raises NotFound, TargetError."""
+        from onefold import profiles_sync
+
+        with self._towards(space, to) as (store, target, given):
+            return profiles_sync.sync(store, target, self.home / "tmp", **given, full=full, progress=progress)
+
+    @needs(ADMIN)
+    def check_profiles(self, space: str, to: str) -> list[Difference]:
+        """How the tables of a target differ from the space, row by row. Raises NotFound, TargetError."""
+        from onefold.profiles_sync import check
+
+        with self._towards(space, to) as (store, target, given):
+            return check.check(store, target, self.home / "tmp", **given)
+
+    @contextmanager
+    def _towards(self, space: str, to: str) -> Iterator[tuple[Store, Target, dict[str, Any]]]:
+        """A space, a target that nobody else is at, and what both need to be told."""
+        target, selection = self._target(space, to)
+        names = {source.slug: source.name for source in pick(self.applied.spaces, space, "space").sources}
+        with self.space(space) as store, store.lease(f"profiles-sync {target.name}", wait=False) as held:
+            if not held:
+                raise TargetError(f"target {target.name}: another run is at it; wait until it is done", code="busy")
+            yield store, target, {"names": names, "selection": selection}
+
+    def _target(self, space: str, to: str) -> tuple[Target, Selection]:
+        """The target of a slug, or of a URL or a path; and what is selected for it."""
+        from onefold.profiles_sync import Selection, targets
+
+        schema = re.sub(r"[^a-z0-9_]", "_", space)
+        if "/" not in to and "." not in to:  # a folder beside is ./NAME
+            found = pick(self.applied.profiles_syncs, to, "profiles sync")
+            unset = _VARIABLE.search(found.to)
+            if unset:
+                raise TargetError(f"profiles sync {to} needs the environment variable {unset[1]}, which is not set")
+            selection = Selection(found.tables, found.traits, found.events)
+            return targets.open(found.type, found.to, self.folder, found.schema or schema), selection
+        return targets.open(targets.kind_of(to), to, self.folder, schema), Selection()
 
     @needs(ADMIN)
     def copy(self, space: str, to: str) -> dict[str, int]:
@@ -514,6 +694,49 @@ class Workspace:
 
         return backup.write(self, file, said)
 
+    @needs(ADMIN)
+    def sweep(self) -> Iterator[dict[str, Any]]:
+        """Delete what is older than `retention` says, and say what that was. Raises OnefoldError."""
+        from onefold import housekeeping
+
+        return housekeeping.sweep(self)
+
+    # --- alerts ---------------------------------------------------------------------------------------
+
+    def alerts(self, limit: int = 20) -> list[dict[str, Any]]:
+        """The alerts, without secrets: what each watches, what fires now, and its newest messages."""
+        from onefold import alerts, times
+
+        fires = [
+            {"alert": slug, "mapping": mapping, "rule": rule, "since": times.text(now.since), "count": now.count}
+            for (slug, mapping, rule), (now, _) in self.catalog.open_alerts().items()
+        ]
+        messages = [
+            {
+                **message.body,
+                "channel": message.channel,
+                "tries": message.tries,
+                "sent_at": times.text(message.sent_at) if message.sent_at else None,
+                "answer": message.answer,
+            }
+            for message in self.catalog.messages(limit)
+        ]
+        return [
+            {
+                **alerts.view(alert),
+                "fires": [line for line in fires if line["alert"] == alert.slug],
+                "messages": [line for line in messages if line["alert"] == alert.slug],
+            }
+            for alert in self.applied.alerts
+        ]
+
+    @needs(EDITOR)
+    def test_alert(self, slug: str | None = None) -> list[dict[str, Any]]:
+        """Send a test message of an alert, or of all: alert, channel, sent, answer. Raises NotFound."""
+        from onefold import notify
+
+        return notify.test(self, slug)
+
     # --- runs -----------------------------------------------------------------------------------------
 
     @cached_property
@@ -525,8 +748,35 @@ class Workspace:
         return self._runs.newest(limit)
 
     def run(self, run_id: str) -> dict[str, Any]:
-        """One run, with its rejected rows counted by code. Raises NotFound."""
+        """One run, with what it ran and its rejected rows counted by code. Raises NotFound."""
         return self._runs.show(run_id)
+
+    def timetable(self) -> list[dict[str, Any]]:
+        """For each mapping: its schedule in words, why it is not synced, its last run, and when it is due next.
+
+        `next_due` is in the past where `onefold serve` has to make up for it. Raises NotFound.
+        """
+        from onefold import scheduler, times
+
+        due = {entry.path: entry.due for entry in scheduler.entries(self, now())}
+        lines = []
+        for destination, mapping in self.mappings():
+            path = f"{destination.slug}/{mapping.slug}"
+            newest, at = self._runs.newest_of(path), due.get(path)
+            lines.append(
+                {
+                    "mapping": path,
+                    "schedule": "manual" if mapping.schedule is None else str(mapping.schedule),
+                    "off": runs.off(destination, mapping),
+                    "last_run": newest,
+                    "next_due": None if at is None else times.text(at),
+                }
+            )
+        return lines
+
+    def follow(self, run_id: str) -> dict[str, Any]:
+        """One run as it is now: while it is under way with its `progress`. Raises NotFound."""
+        return self._runs.follow(run_id)
 
     def rejected(self, run_id: str, limit: int | None = None) -> Iterator[dict[str, Any]]:
         """The rejected rows of a run: key, event, code, fields, message and the row. Raises NotFound."""
@@ -544,9 +794,40 @@ def pick(items: Sequence[Any], slug: str, kind: str) -> Any:
     raise NotFound(f"no {kind} {slug!r}{hint}; {listed}")
 
 
+def _recipe(shown: config.Workspace, destination: str, slug: str) -> dict[str, Any]:
+    """The model and the mapping as they are shown."""
+    mapping = pick(pick(shown.destinations, destination, "destination").mappings, slug, "mapping")
+    schedule = None if mapping.schedule is None else str(mapping.schedule)
+    model = pick(shown.models, mapping.model, "model")
+    return {"model": {**vars(model)}, "mapping": {**vars(mapping), "schedule": schedule}}
+
+
 def _profile_source(workspace: config.Workspace, mapping: config.Mapping) -> tuple[config.Space, config.ProfileSource]:
     """The space and profile source that a mapping's `engage_space` names."""
     found = workspace.profile_source(mapping.engage_space)
     if found is None:
         raise NotFound(f"mapping {mapping.slug}: no profile source {mapping.engage_space!r}; add it to a space")
     return found
+
+
+def _kept(workspace: config.Workspace, destination: config.Destination, mapping: config.Mapping) -> str:
+    """Where the state and the runs of a mapping are kept: its space, or a store of its remote destination."""
+    if destination.endpoint != "local":
+        return f"{REMOTE}{destination.slug}"
+    return _profile_source(workspace, mapping)[0].slug
+
+
+def _remote(workspace: config.Workspace, destination: config.Destination, mapping: config.Mapping) -> Remote:
+    """Where a mapping of a remote destination delivers to. Raises EndpointError."""
+    from onefold import meaning
+    from onefold.deliver import Remote
+
+    found = workspace.profile_source(mapping.engage_space)
+    write_key = (found[1].write_key if found else None) or mapping.engage_space
+    for text in (destination.endpoint, write_key):
+        if unset := _VARIABLE.search(text):
+            said = f"destination {destination.slug} needs the environment variable {unset[1]}, which is not set"
+            raise EndpointError(said, code="missing_variable")
+    for why in meaning.elsewhere(workspace, destination, destination.endpoint):
+        raise EndpointError(f"destination {destination.slug}: {why}", code="region_mismatch")
+    return Remote(destination.endpoint, write_key, destination.rate, destination.retry.days, destination.retry.runs)

@@ -13,6 +13,7 @@ from onefold import errors
 STATUS: tuple[tuple[type[errors.OnefoldError], int], ...] = (
     (errors.NotFound, 404),
     (errors.Disabled, 409),
+    (errors.NotRunning, 409),
     (errors.LoginFailed, 401),
     (errors.Forbidden, 403),
     (errors.TooManyAttempts, 429),

@@ -5,22 +5,25 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Collection
+from collections.abc import AsyncIterator, Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 from uuid import uuid4
 
 import msgspec
+from starlette.responses import StreamingResponse
 from starlette.routing import BaseRoute
 from starlette.types import Receive, Scope, Send
 
-from onefold.api import HERE
+from onefold.api import HERE, streams
 from onefold.api.access import Gate, set_cookie
 from onefold.api.answer import Refused, send_answer, send_error
 from onefold.api.operations import BODIES, OPERATIONS, Operation, Schema, openapi
 from onefold.api.route import Below
+from onefold.errors import OnefoldError
 from onefold.roles import VIEWER, Who
 from onefold.sessions import LONGEST, Session, view
 from onefold.workspace import Workspace
@@ -29,6 +32,7 @@ PREFIX = "/api/"
 DESCRIPTION = "/api/openapi.json"
 # What may run at once; a preview or a plan can take seconds.
 THREADS = 4
+PAUSE = 0.5  # seconds between two looks at what is followed
 BODY = 65_536
 
 
@@ -56,27 +60,49 @@ class Api:
         try:
             body = await _read(receive)
             loop = asyncio.get_running_loop()
-            status, found, extra = await loop.run_in_executor(self._threads, self._answer, scope, body)
+            status, found, extra, follow = await loop.run_in_executor(self._threads, self._answer, scope, body)
         except Exception as error:  # whatever it is, it has an answer
             await send_error(scope, send, request_id, error)
-        else:
+            return
+        if follow is None:
             await send_answer(scope, send, request_id, found, status, extra)
+            return
+        said = {"Cache-Control": "no-store", "Request-Id": request_id}
+        stream = StreamingResponse(self._stream(follow), media_type="text/event-stream", headers=said)
+        await stream(scope, receive, send)
 
-    def _answer(self, scope: Scope, body: bytes) -> tuple[int, bytes, dict[str, str]]:
-        """Status, body and further headers of an answer. Raises Refused, OnefoldError."""
+    async def _stream(self, follow: Callable[[], Any]) -> AsyncIterator[str]:
+        """What is followed as it is, and whenever it has changed, until it is not running any more."""
+        told = None
+        while True:
+            try:
+                found = await asyncio.get_running_loop().run_in_executor(self._threads, follow)
+            except OnefoldError as error:
+                said = {"code": error.code, "message": str(error)}
+                yield f"event: error\ndata: {json.dumps(said, ensure_ascii=False)}\n\n"
+                return
+            if found != told:
+                yield f"event: run\ndata: {json.dumps(found, ensure_ascii=False)}\n\n"
+                told = found
+            else:
+                yield ": nothing new\n\n"  # tells a client that went away from one that waits
+            if found["status"] != "running" or not await streams.pause(PAUSE):
+                return
+
+    def _answer(self, scope: Scope, body: bytes) -> tuple[int, bytes, dict[str, str], Callable[[], Any] | None]:
+        """Status, body and further headers of an answer, and what to follow instead. Raises Refused, OnefoldError."""
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         self._gate.from_here(headers)
-        path = scope["raw_path"].decode("ascii", "replace")
-        path = path[path.index(PREFIX) :]
+        path = _path(scope)
         if path == DESCRIPTION and scope["method"] in ("GET", "HEAD"):
-            return 200, self._document, {}
+            return 200, self._document, {}, None
         address = (scope.get("client") or ("",))[0]
         opened = (scope["method"], path) in _OPEN
         who = (
             Who("(nobody)", VIEWER, address=address) if opened else self._gate.admit(headers, scope["method"], address)
         )
-        operation, given = _match(scope["method"], path)
-        given |= _query(operation, scope["query_string"]) | _body(operation, headers, body)
+        operation, given = asked(scope)
+        given |= _body(operation, headers, body)
         if operation.role is not None:
             who.need(operation.role)
         workspace = self._workspace.again(who)
@@ -93,7 +119,9 @@ class Api:
             further["Set-Cookie"] = set_cookie(headers, value, lasts, secure=scope["scheme"] == "https")
             found = view(found.who if begun else who)
         text: bytes = msgspec.json.encode(found)
-        return operation.status, text, further
+        live = scope["method"] == "GET" and "text/event-stream" in headers.get("accept", "")
+        follow = partial(operation.follow, self._workspace, given) if live and operation.follow is not None else None
+        return operation.status, text, further, follow
 
 
 async def _read(receive: Receive) -> bytes:
@@ -107,6 +135,17 @@ async def _read(receive: Receive) -> bytes:
             raise Refused(413, "body_too_long", f"the body has more than {BODY} bytes")
         if not message.get("more_body"):
             return body
+
+
+def asked(scope: Scope) -> tuple[Operation, dict[str, Any]]:
+    """The operation that a request is for, with the parameters of its path and query. Raises Refused."""
+    operation, given = _match(scope["method"], _path(scope))
+    return operation, given | _query(operation, scope["query_string"])
+
+
+def _path(scope: Scope) -> str:
+    path: str = scope["raw_path"].decode("ascii", "replace")
+    return path[path.index(PREFIX) :]
 
 
 def _match(method: str, path: str) -> tuple[Operation, dict[str, Any]]:
@@ -161,6 +200,8 @@ def _value(name: str, text: str, schema: Schema) -> Any:
         if not re.fullmatch(r"[0-9]{1,9}", text) or not least <= int(text) <= most:
             raise _wrong(f"{name} is a number from {least} to {most}, not {text!r}")
         return int(text)
+    if "pattern" in schema and not re.fullmatch(schema["pattern"], text):
+        raise _wrong(f"{name} is {schema['description']}, not {text!r}")
     if "\0" in text:
         raise _wrong(f"{name} holds a NUL character")
     return text
@@ -186,13 +227,16 @@ def _body(operation: Operation, headers: dict[str, str], body: bytes) -> dict[st
             accepted = ", ".join(operation.body) or "nothing"
             raise _wrong(f"there is no parameter {name!r}; the body takes {accepted}")
         kind = operation.body[name]["type"]
-        if not isinstance(value, bool if kind == "boolean" else str):
-            raise _wrong(f"{name} is a {kind}")
+        if not isinstance(value, _KINDS[kind]):
+            raise _wrong(f"{name} is {'an' if kind == 'object' else 'a'} {kind}")
         found[name] = value
     for name in operation.needed:
         if name not in given:
             raise _wrong(f"{name} is missing")
     return found
+
+
+_KINDS = {"boolean": bool, "string": str, "object": dict}
 
 
 def _wrong(message: str) -> Refused:

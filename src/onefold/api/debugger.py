@@ -1,4 +1,4 @@
-"""The debugger over HTTP: `GET /api/debugger/SOURCE`, as JSON, or live as Server-Sent Events."""
+"""The debugger live: `GET /api/debugger/SOURCE` as Server-Sent Events. As JSON it is one of the operations."""
 
 from __future__ import annotations
 
@@ -8,24 +8,36 @@ from collections.abc import AsyncIterator, Collection
 from typing import Any
 from uuid import uuid4
 
-from starlette.requests import Request
+from starlette.datastructures import Headers
 from starlette.responses import StreamingResponse
-from starlette.routing import BaseRoute
+from starlette.routing import BaseRoute, Match
 from starlette.types import Receive, Scope, Send
 
 from onefold.api import HERE, streams
 from onefold.api.access import Gate
-from onefold.api.answer import Refused, send_answer, send_error
+from onefold.api.answer import Refused, send_error
+from onefold.api.configuration import asked
+from onefold.api.operations import debug
 from onefold.api.route import Below
-from onefold.debugger import LIMIT, Cursor, cursor
+from onefold.debugger import LIMIT, cursor
+from onefold.roles import VIEWER
 from onefold.workspace import Workspace
 
 PREFIX = "/api/debugger/"
+STREAM = "text/event-stream"
 PAUSE = 0.5  # seconds between two looks
 
 
+class Streamed(Below):
+    """All paths that begin so, for who accepts a stream."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        streamed = scope["type"] == "http" and STREAM in Headers(scope=scope).get("accept", "")
+        return super().matches(scope) if streamed else (Match.NONE, {})
+
+
 def routes(workspace: Workspace, hosts: Collection[str] = HERE) -> list[BaseRoute]:
-    return [Below(PREFIX, Api(workspace, hosts))]
+    return [Streamed(PREFIX, Api(workspace, hosts))]
 
 
 class Api:
@@ -37,64 +49,42 @@ class Api:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request_id = uuid4().hex
-        request = Request(scope)
         try:
-            headers = dict(request.headers)
-            await asyncio.to_thread(self._admitted, scope["method"], headers)
-            source, after, limit, text = _asked(request)
-            calls, following = await asyncio.to_thread(self._read, source, after, limit, text)
+            given = await asyncio.to_thread(self._asked, scope, dict(Headers(scope=scope)))
+            first = await asyncio.to_thread(self._read, given)
         except Exception as error:  # whatever it is, it has an answer
             await send_error(scope, send, request_id, error)
             return
-        if "text/event-stream" not in headers.get("accept", ""):
-            body = json.dumps({"data": calls, "cursor": str(following)}, ensure_ascii=False).encode()
-            await send_answer(scope, send, request_id, body)
-            return
-        stream = self._stream(source, text, calls, following)
         said = {"Cache-Control": "no-store", "Request-Id": request_id}
-        await StreamingResponse(stream, media_type="text/event-stream", headers=said)(scope, receive, send)
+        await StreamingResponse(self._stream(given, first), media_type=STREAM, headers=said)(scope, receive, send)
 
-    def _admitted(self, method: str, headers: dict[str, str]) -> None:
+    def _asked(self, scope: Scope, headers: dict[str, str]) -> dict[str, Any]:
+        """The parameters of the operation. Raises Refused."""
         self._gate.from_here(headers)
-        if method not in ("GET", "HEAD"):
-            raise Refused(405, "method_not_allowed", "the debugger is only read: use GET", {"Allow": "GET, HEAD"})
-        self._gate.admit(headers, method, "")
+        who = self._gate.admit(headers, scope["method"], "")
+        operation, given = asked(scope)
+        if not operation.stream:
+            raise Refused(406, "not_acceptable", "this is no stream; ask for application/json")
+        who.need(operation.role or VIEWER)
+        last = headers.get("last-event-id")
+        if last:
+            if cursor(last) is None:
+                raise Refused(400, "invalid_request", f"Last-Event-ID is the id of an event, not {last!r}")
+            given["after"] = last
+        return given
 
-    def _read(self, source: str, after: Cursor | None, limit: int, text: str) -> tuple[list[dict[str, Any]], Cursor]:
-        calls, following = self._workspace.again().debug(source, after, limit)
-        sought = text.lower()
-        return [call for call in calls if sought in json.dumps(call, ensure_ascii=False).lower()], following
+    def _read(self, given: dict[str, Any]) -> dict[str, Any]:
+        found: dict[str, Any] = debug(self._workspace.again(), given)
+        return found
 
-    async def _stream(
-        self, source: str, text: str, calls: list[dict[str, Any]], following: Cursor
-    ) -> AsyncIterator[str]:
+    async def _stream(self, given: dict[str, Any], found: dict[str, Any]) -> AsyncIterator[str]:
         """The calls that are there, then those that come, each an event; its id leads on after a pause."""
         while True:
-            for call in calls:
-                yield f"event: call\nid: {following}\ndata: {json.dumps(call, ensure_ascii=False)}\n\n"
-            if not calls:
+            for call in found["data"]:
+                yield f"event: call\nid: {found['cursor']}\ndata: {json.dumps(call, ensure_ascii=False)}\n\n"
+            if not found["data"]:
                 yield ": nothing new\n\n"  # tells a client that went away from one that waits
             if not await streams.pause(PAUSE):
                 return
-            calls, following = await asyncio.to_thread(self._read, source, following, LIMIT, text)
-
-
-def _asked(request: Request) -> tuple[str, Cursor | None, int, str]:
-    """The source, the cursor, how many calls, and what they are to hold. Raises Refused, 400."""
-    query = request.query_params
-    for name in query:
-        if name not in ("limit", "after", "text"):
-            raise Refused(400, "invalid_request", f"there is no parameter {name!r}; this takes limit, after, text")
-    limit = query.get("limit", str(LIMIT))
-    if not (limit.isascii() and limit.isdigit() and len(limit) < 5 and 1 <= int(limit) <= LIMIT):
-        raise Refused(400, "invalid_request", f"limit is a number from 1 to {LIMIT}, not {limit!r}")
-    given = request.headers.get("last-event-id") or query.get("after")
-    after = cursor(given) if given else None
-    if given and after is None:
-        raise Refused(400, "invalid_request", "after is a cursor that an earlier answer gave")
-    return (
-        request.path_params.get("source") or request.url.path.removeprefix(PREFIX),
-        after,
-        int(limit),
-        query.get("text", ""),
-    )
+            given = {**given, "after": found["cursor"], "limit": LIMIT}
+            found = await asyncio.to_thread(self._read, given)

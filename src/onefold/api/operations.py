@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from onefold import config, secret
+from onefold import config, debugger, secret, usage
 from onefold.plan import Change
 from onefold.roles import ADMIN, EDITOR, VIEWER
 from onefold.sessions import view
@@ -22,6 +23,12 @@ OBJECT: Schema = {"type": "object"}
 LIST: Schema = {"type": "array"}
 NUMBER: Schema = {"type": "integer", "minimum": 1, "maximum": 999_999_999}
 FLAG: Schema = {"type": "boolean", "default": False}
+COUNT: Schema = {"type": "integer", "minimum": 0}
+CURSOR: Schema = {
+    "type": "string",
+    "pattern": r"^[0-9]{1,18}\.[0-9]{1,18}\.[0-9]{1,18}$",
+    "description": "the cursor of an earlier answer",
+}
 
 
 def thing(required: str, **also: Schema) -> Schema:
@@ -67,6 +74,8 @@ class Operation:
     role: str | None = VIEWER  # who may, at least; None: anybody
     cookie: bool = False  # the answer begins or ends a session
     fails: tuple[int, ...] = ()  # besides what all can be answered with
+    stream: bool = False  # who accepts text/event-stream gets the items of `data` as they come (api/debugger.py)
+    follow: Run | None = None  # for who accepts Server-Sent Events: each state of it, until it is not running
 
     @property
     def names(self) -> list[str]:
@@ -94,6 +103,13 @@ def _destination(found: config.Destination) -> dict[str, Any]:
 
 def _mapping(mapping: config.Mapping) -> dict[str, Any]:
     return {**asdict(mapping), "schedule": None if mapping.schedule is None else str(mapping.schedule)}
+
+
+def _due(workspace: Workspace, given: Given, mapping: config.Mapping) -> dict[str, Any]:
+    """A mapping with its last run and when it is due."""
+    path = f"{given['destination']}/{mapping.slug}"
+    (line,) = [line for line in workspace.timetable() if line["mapping"] == path]
+    return {**_mapping(mapping), "last_run": line["last_run"], "next_due": line["next_due"]}
 
 
 def _all(kind: str, view: Callable[[Any], Any]) -> Run:
@@ -137,7 +153,8 @@ def _changes(read: Callable[[Workspace], list[Change]]) -> Run:
 
 def _sync(workspace: Workspace, given: Given) -> Any:
     options = {"full": given["full"], "allow_deletes": given["allow_deletes"]}
-    return workspace.run(workspace.start(_path(given), **options, started_by="api"))
+    by = workspace.who.name if workspace.who.kind == "user" else "api"
+    return workspace.run(workspace.start(_path(given), **options, started_by=by))
 
 
 def _profiles(workspace: Workspace, given: Given) -> Any:
@@ -174,6 +191,19 @@ def _done(act: Callable[[Workspace, Given], None]) -> Run:
     return run
 
 
+def debug(workspace: Workspace, given: Given) -> Any:
+    """The newest calls of a source that hold a text, and where to go on."""
+    after = debugger.cursor(given["after"]) if given["after"] else None
+    calls, following = workspace.debug(given["source"], after, given["limit"])
+    sought = (given["text"] or "").lower()
+    data = [call for call in calls if sought in json.dumps(call, ensure_ascii=False).lower()] if sought else calls
+    return {"data": data, "cursor": str(following)}
+
+
+def _resend(workspace: Workspace, given: Given) -> Any:
+    return {"resent": workspace.resend_calls(given["source"], call=given["id"], code=given["code"])}
+
+
 # --- the table ----------------------------------------------------------------------------------------
 
 _DESTINATION = "/api/destinations/{destination}"
@@ -182,7 +212,9 @@ SESSION, USER = thing("name role kind csrf"), thing("id name role created_at")
 NEW_USER = {"name": TEXT, "password": TEXT}
 DONE = thing("", done=FLAG)
 _TABLES = thing("source", tables=LIST)
-_TRIED = thing("", row=OBJECT, selected=FLAG, calls=LIST, effects=LIST)
+_TRIED = thing("", selected=FLAG, calls=LIST, effects=LIST)
+_CALL = thing("received_at source status", fields=LIST)
+_USED = thing("month source", **dict.fromkeys(usage.FIGURES, COUNT))
 _ROWS = several(OBJECT, columns={"type": "array", "items": TEXT})
 
 OPERATIONS: tuple[Operation, ...] = (
@@ -229,14 +261,17 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("showDestination", "GET", _DESTINATION, "One destination",
               _one("destination", _destination), DESTINATION),
     Operation("listMappings", "GET", f"{_DESTINATION}/mappings", "The mappings of a destination",
-              lambda workspace, given: {"data": [_mapping(item) for item in _mappings(workspace, given)]},
+              lambda workspace, given: {"data": [_due(workspace, given, item) for item in _mappings(workspace, given)]},
               several(MAPPING)),
     Operation("showMapping", "GET", _MAPPING, "One mapping",
-              lambda workspace, given: _mapping(pick(_mappings(workspace, given), given["mapping"], "mapping")),
+              lambda workspace, given: _due(
+                  workspace, given, pick(_mappings(workspace, given), given["mapping"], "mapping")
+              ),
               MAPPING),
-    Operation("testMapping", "POST", f"{_MAPPING}/test", "A row, its call, and what that would do; changes nothing",
-              lambda workspace, given: workspace.test_mapping(_path(given), given["key"]), _TRIED,
-              body={"key": TEXT}, fails=(502,)),
+    Operation("testMapping", "POST", f"{_MAPPING}/test",
+              "A row or live call, the call made of it, and what that would do; changes nothing",
+              lambda workspace, given: workspace.test_mapping(_path(given), given["key"], given["event"]), _TRIED,
+              body={"key": TEXT, "event": OBJECT}, fails=(409, 502)),
     Operation("syncMapping", "POST", f"{_MAPPING}/sync", "Start a sync; Location has the address of its run",
               _sync, RUN, body={"full": FLAG, "allow_deletes": FLAG}, status=202, role=EDITOR, fails=(409,)),
     Operation("plan", "GET", "/api/plan", "What applying the file would change", _changes(Workspace.plan), PLAN),
@@ -244,14 +279,34 @@ OPERATIONS: tuple[Operation, ...] = (
               role=EDITOR),
     Operation("export", "GET", "/api/export", "What is applied, as a workspace file",
               lambda workspace, _: {"onefold.yaml": workspace.export()}, thing("onefold.yaml")),
+    Operation("listAlerts", "GET", "/api/alerts", "The alerts, what fires now, and their newest messages",
+              lambda workspace, _: {"data": workspace.alerts()},
+              several(thing("slug name", fires=LIST, messages=LIST))),
+    Operation("testAlert", "POST", "/api/alerts/{alert}/test", "Send a test message; what the other sides answered",
+              lambda workspace, given: {"data": workspace.test_alert(given["alert"])},
+              several(thing("alert channel answer", sent={"type": "boolean"})), role=EDITOR),
+    Operation("showStorage", "GET", "/api/storage", "What takes how much: rows and bytes",
+              lambda workspace, _: {"data": workspace.storage()}, several(thing("where what"))),
     Operation("listRuns", "GET", "/api/runs", "The newest runs first",
               lambda workspace, given: {"data": workspace.runs(given["limit"])}, several(RUN),
               {"limit": limit(50, 1000)}),
     Operation("showRun", "GET", "/api/runs/{run}", "One run, with its rejected rows counted by code",
-              lambda workspace, given: workspace.run(given["run"]), RUN),
+              lambda workspace, given: workspace.run(given["run"]), RUN,
+              follow=lambda workspace, given: workspace.follow(given["run"])),
+    Operation("cancelRun", "POST", "/api/runs/{run}/cancel", "Stop a run; what is committed stays",
+              lambda workspace, given: workspace.cancel(given["run"]), RUN, fails=(409,), role=EDITOR),
     Operation("listRejected", "GET", "/api/runs/{run}/rejected", "The rejected rows of a run",
               lambda workspace, given: {"data": list(workspace.rejected(given["run"], given["limit"]))},
               several(thing("code message", fields=LIST)), {"limit": limit(100, 10_000)}),
+    Operation("debugSource", "GET", "/api/debugger/{source}",
+              "The last calls of a profile source, oldest first; live where text/event-stream is accepted", debug,
+              several(_CALL, cursor=CURSOR),
+              {"text": TEXT, "after": CURSOR, "limit": limit(debugger.LIMIT, debugger.LIMIT)}, stream=True),
+    Operation("resendCalls", "POST", "/api/debugger/{source}/resend",
+              "Apply rejected live calls again: one by its id, those with a code, or all", _resend,
+              thing("", resent=COUNT), body={"id": TEXT, "code": TEXT}, role=EDITOR),
+    Operation("usage", "GET", "/api/usage", "API calls and tracked users, by month and profile source",
+              lambda workspace, _: {"data": workspace.usage()}, several(_USED)),
 )  # fmt: skip
 
 
@@ -270,7 +325,7 @@ FAILS = {
     503: "a store cannot be read or written now",
 }
 ALSO = {
-    409: "it is disabled",
+    409: "it is disabled, over, or of another kind",
     413: "the body is too long",
     415: "the body is not JSON",
     502: "the warehouse cannot be read",
@@ -305,8 +360,13 @@ def _described(operation: Operation) -> dict[str, Any]:
         fails |= {status: ALSO[status] for status in (413, 415)}
     error = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
     said: dict[str, Any] = {"description": "done", "content": {"application/json": {"schema": operation.result}}}
+    if operation.follow is not None:
+        said["content"]["text/event-stream"] = {"schema": TEXT}
     if operation.status == 202:
         said["headers"] = {"Location": {"schema": TEXT, "required": True}}
+    if operation.stream:
+        stream = "an event `call` for each item of `data`; its id is the cursor, which Last-Event-ID continues behind"
+        said["content"]["text/event-stream"] = {"schema": {"type": "string", "description": stream}}
     described: dict[str, Any] = {
         "operationId": operation.id,
         "summary": operation.summary,

@@ -7,6 +7,7 @@ call that breaks a rule is answered with 200, as the SDKs expect, and shows in t
 from __future__ import annotations
 
 import asyncio
+import json
 import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +19,7 @@ import msgspec
 from starlette.routing import BaseRoute
 from starlette.types import Receive, Scope, Send
 
+from onefold import canonical
 from onefold.api.access import basic
 from onefold.api.answer import Refused
 from onefold.api.route import Below
@@ -188,7 +190,7 @@ class Tracking:
         text = await _read(receive, headers.get(b"content-encoding", b""))
         began = perf_counter()
         kind = PATHS[name]
-        body = _decoded(text)
+        body = _decoded(text, kind)
         calls = 1 if kind else _counted(text, body)
         if kind and len(text) > CALL_BYTES:
             raise _large(f"the call has {len(text):,} bytes; at most {CALL_BYTES:,} are accepted")
@@ -263,17 +265,26 @@ async def _read(receive: Receive, encoding: bytes) -> bytes:
     return found
 
 
-def _decoded(text: bytes) -> dict[str, Any]:
-    """The body as an object. Raises Refused, 400."""
+def _decoded(text: bytes, kind: str | None) -> dict[str, Any]:
+    """The body as an object; in a batch one call may hold what only that call is rejected for. Raises Refused, 400."""
     try:
-        body: Any = msgspec.json.decode(text)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+        body: Any = _decode(text, kind)
+    except (ValueError, msgspec.DecodeError):
         raise Refused(400, "invalid_json", "the body is not valid JSON") from None
     except RecursionError:
         raise Refused(400, "invalid_json", "the body is nested too deeply") from None
     if not isinstance(body, dict):
         raise Refused(400, "invalid_json", "the body is not a JSON object")
     return body
+
+
+def _decode(text: bytes, kind: str | None) -> Any:
+    try:
+        return msgspec.json.decode(text)
+    except (UnicodeDecodeError, msgspec.DecodeError):
+        if kind:
+            raise
+        return canonical.read_any(text)
 
 
 def _counted(text: bytes, body: dict[str, Any]) -> int:
@@ -284,12 +295,20 @@ def _counted(text: bytes, body: dict[str, Any]) -> int:
     if len(batch) > BATCH_CALLS:
         raise _large(f"the batch has {len(batch):,} calls; at most {BATCH_CALLS:,} are accepted")
     if len(text) > CALL_BYTES:
-        sizes = [len(memoryview(item)) for item in msgspec.json.decode(text, type=_Batch).batch]
+        sizes = _sizes(text, batch)
         if sum(sizes) > BATCH_BYTES:
             raise _large(f"the calls of the batch have {sum(sizes):,} bytes; at most {BATCH_BYTES:,} are accepted")
         if max(sizes, default=0) > CALL_BYTES:
             raise _large(f"a call of the batch has {max(sizes):,} bytes; at most {CALL_BYTES:,} are accepted")
     return len(batch)
+
+
+def _sizes(text: bytes, batch: list[Any]) -> list[int]:
+    """The bytes of each call of a batch."""
+    try:
+        return [len(memoryview(item)) for item in msgspec.json.decode(text, type=_Batch).batch]
+    except msgspec.DecodeError:  # half of a surrogate pair
+        return [len(json.dumps(item, ensure_ascii=False, separators=(",", ":"))) for item in batch]
 
 
 def _large(message: str) -> Refused:

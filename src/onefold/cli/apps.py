@@ -13,8 +13,10 @@ profile_app = typer.Typer(no_args_is_help=True, help="Read profiles.")
 space_app = typer.Typer(no_args_is_help=True, help="Profile Spaces.")
 runs_app = typer.Typer(invoke_without_command=True, help="What ran, and what was rejected.")
 token_app = typer.Typer(no_args_is_help=True, help="Access tokens of the Profile API and the configuration API.")
+alert_app = typer.Typer(no_args_is_help=True, help="Who is told when a sync goes wrong.")
 user_app = typer.Typer(no_args_is_help=True, help="People who log in, and their roles.")
 for name, group in {
+    "alert": alert_app,
     "source": source_app,
     "model": model_app,
     "mapping": mapping_app,

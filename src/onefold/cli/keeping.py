@@ -1,4 +1,4 @@
-"""Keeping a workspace: backup, restore."""
+"""Keeping a workspace: backup, restore, housekeeping."""
 
 from __future__ import annotations
 
@@ -51,6 +51,16 @@ def restore(
     typer.echo(f"Restored into {into.resolve()}, every file as it was written at {manifest['created_at']}.")
     if store is not None:
         typer.echo("The spaces lie elsewhere now: write that as their `store` in onefold.yaml, too.")
+
+
+@app.command()
+def housekeeping(folder: Folder = HERE, as_json: Json = False) -> None:
+    """Delete what is older than `retention` in onefold.yaml says; `serve` does it once a day."""
+    for line in workspace(folder).sweep():
+        if as_json:
+            dump(line)
+        else:
+            typer.echo(f"{line['where']}: deleted {line['deleted']:,} {line['what']}")
 
 
 def _contents(manifest: dict[str, Any]) -> Iterator[str]:

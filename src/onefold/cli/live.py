@@ -16,6 +16,7 @@ def serve(
     host: Annotated[str, typer.Option(help="The address to listen at.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="The port; 0 takes a free one.", min=0, max=65535)] = 8000,
     url: Annotated[str, typer.Option(help="The address by which people reach it, if another: behind a proxy.")] = "",
+    syncs: Annotated[int | None, typer.Option(help="How many scheduled syncs may run at once.", min=1)] = None,
     folder: Folder = HERE,
     as_json: Json = False,
 ) -> None:
@@ -31,13 +32,17 @@ def serve(
                 typer.echo(f"There is no user yet. Open this link, once, to become the first admin:\n  {setup}")
         sys.stdout.flush()
 
-    server.serve(workspace(folder), host, port, said, url)
+    server.serve(workspace(folder), host, port, said, url, syncs)
 
 
 @app.command()
 def debug(
     source: str,
     limit: Annotated[int, typer.Option(help="How many calls to begin with.", min=0, max=500)] = 20,
+    resend: Annotated[
+        str | None,
+        typer.Option(metavar="ID|CODE|all", help="Send rejected calls again: one, those with a code, or all."),
+    ] = None,
     follow: Annotated[bool, typer.Option("--follow/--no-follow", help="Go on with new ones as they come.")] = True,
     folder: Folder = HERE,
     as_json: Json = False,
@@ -46,6 +51,11 @@ def debug(
     from time import sleep
 
     space = workspace(folder)
+    if resend is not None:
+        one, every = resend[:1].isdigit(), resend == "all"
+        sent = space.resend_calls(source, call=resend if one else None, code=None if one or every else resend)
+        dump({"resent": sent}) if as_json else typer.echo(_resent(sent, source, resend))
+        return
     calls, cursor = space.debug(source, None, limit)
     try:
         while True:
@@ -60,22 +70,44 @@ def debug(
         return
 
 
+def _resent(sent: int, source: str, asked: str) -> str:
+    if not sent:
+        which = "" if asked == "all" else f" with the code {asked}"
+        return f"Source {source} has no rejected live calls{which}; nothing was sent."
+    return f"Sent {sent:,} calls again; a running server applies them, and `onefold debug {source}` shows how."
+
+
 def _called(call: dict[str, Any]) -> list[str]:
     what = " ".join(filter(None, [call["type"] or "row", call["event"]]))
     by = f" by {call['mapping']}" if call["mapping"] else ""
     if call["status"] == "rejected":
-        return [f"{call['received_at']}  {what}{by}  rejected ({call['code']}): {call['message']}"]
+        name = f" {call['id']}" if call["id"] else ""
+        return [f"{call['received_at']}  {what}{by}  rejected{name} ({call['code']}): {call['message']}"]
     filed = ", ".join(filter(None, [call["profile"], call["account"]])) or "nobody"
     return [f"{call['received_at']}  {what}{by}  -> {filed}"]
 
 
 @app.command()
-def usage(folder: Folder = HERE, as_json: Json = False) -> None:
+def usage(
+    storage: Annotated[bool, typer.Option("--storage", help="What takes how much, instead.")] = False,
+    folder: Folder = HERE,
+    as_json: Json = False,
+) -> None:
     """Show API calls and tracked users per month and source; what syncs sent counts as neither."""
-    found = workspace(folder).usage()
+    space = workspace(folder)
+    found = space.storage() if storage else space.usage()
     if as_json:
         for line in found:
             dump(line)
         return
+    if storage:
+        figures = [[line["where"], line["what"], _figure(line["rows"]), _figure(line["bytes"])] for line in found]
+        total = sum(line["bytes"] or 0 for line in found)
+        grid(["where", "what", "rows", "bytes"], [*figures, ["in all", "", "", _figure(total)]])
+        return
     columns = ["month", "source", "api_calls", "tracked_users", "rejected", "duplicates", "sent"]
     grid(columns, [[cell(line[column]) for column in columns] for line in found])
+
+
+def _figure(number: int | None) -> str:
+    return "" if number is None else f"{number:>15,}"

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+import sys
+from collections.abc import Iterator
+from time import sleep
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from onefold.cli.apps import runs_app
 from onefold.cli.output import HERE, Folder, Json, cell, dump, grid, show, workspace
+from onefold.errors import NotFound
+
+if TYPE_CHECKING:
+    from onefold.workspace import Workspace
 
 
 @runs_app.callback()
@@ -37,7 +44,11 @@ def runs_show(run_id: str, folder: Folder = HERE, as_json: Json = False) -> None
     if as_json:
         dump(found)
         return
+    stages, recipe = found.pop("stages", {}), found.pop("recipe", None)
     show(f"{name:20} {cell(value)}" for name, value in found.items() if value is not None)
+    show(f"{stage:20} {spent['seconds']:.3f} s, {cell(spent['rows'])} rows" for stage, spent in stages.items())
+    for part, said in (recipe or {}).items():
+        show([f"{part} as it was:", *(f"  {name:18} {cell(value)}" for name, value in said.items())])
 
 
 @runs_app.command("rejected")
@@ -54,3 +65,81 @@ def runs_rejected(
         else:
             typer.echo(f"{cell(row['key'])}  {row['code']}: {row['message']}")
             typer.echo(f"  {json.dumps(row['row'], ensure_ascii=False)}")
+
+
+@runs_app.command("watch")
+def runs_watch(
+    run_id: Annotated[str | None, typer.Argument(help="The newest run, if none is given.")] = None,
+    folder: Folder = HERE,
+    as_json: Json = False,
+) -> None:
+    """Follow a run until it ends; exit as `onefold sync` would. Ctrl+C leaves the run alone."""
+    space = workspace(folder)
+    if run_id is None:
+        newest = space.runs(1)
+        if not newest:
+            raise NotFound("there is no run yet; `onefold sync` makes one")
+        run_id = str(newest[0]["run_id"])
+    try:
+        for run in _followed(space, run_id):
+            dump(run) if as_json else typer.echo(_line(run))
+            sys.stdout.flush()
+    except KeyboardInterrupt:
+        return
+    sys.exit(1 if run["status"] in ("failed", "cancelled") else 0)
+
+
+def _followed(space: Workspace, run_id: str) -> Iterator[dict[str, Any]]:
+    """A run each time it has moved, until it has ended."""
+    told = None
+    while True:
+        run = space.follow(run_id)
+        if run != told:
+            yield run
+            told = run
+        if run["status"] != "running":
+            return
+        sleep(0.5)
+
+
+def _line(run: dict[str, Any]) -> str:
+    """Where a run is, or how it ended."""
+    title = f"{run['run_id']} {run['mapping']}: {run['status']}"
+    if run["status"] != "running":
+        at = f" at {run['stage']}" if "stage" in run else ""
+        sent = f", {run['sent']:,} calls sent" if "sent" in run else ""
+        return f"{title}{at}{sent}" + (f": {run['error']}" if "error" in run else "")
+    if "progress" not in run:
+        return title
+    at = run["progress"]
+    rows = f" {at['rows']:,}" + (f" of {at['total']:,}" if at["total"] is not None else "") + " rows"
+    rate = f", {at['rate']:,} rows/s" if at["rate"] else ""
+    asked = f", cancelled by {run['cancelled_by']}" if "cancelled_by" in run else ""
+    return f"{title}, {at['stage']}{rows if at['rows'] or at['total'] else ''}{rate}{asked}"
+
+
+@runs_app.command("cancel")
+def runs_cancel(run_id: str, folder: Folder = HERE, as_json: Json = False) -> None:
+    """Stop a run that is under way, on whatever host: what is committed stays, the next sync does the rest."""
+    run = workspace(folder).cancel(run_id)
+    if as_json:
+        dump(run)
+    else:
+        typer.echo(f"Asked {run['mapping']} to stop; `onefold runs watch {run['run_id']}` tells when it has")
+
+
+@runs_app.command("next")
+def runs_next(folder: Folder = HERE, as_json: Json = False) -> None:
+    """Show when each mapping is synced next, by its schedule, while `onefold serve` runs."""
+    lines = workspace(folder).timetable()
+    if as_json:
+        for line in lines:
+            dump(line)
+        return
+    columns = ["mapping", "schedule", "last_run", "status", "next_due"]
+    table = []
+    for line in lines:
+        last = line["last_run"] or {}
+        due = line["next_due"] or ("off" if line["off"] else "")
+        table.append([line["mapping"], line["schedule"], *(cell(last.get(x)) for x in ("started_at", "status")), due])
+    grid(columns, table)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
 from onefold.cli.apps import app, mapping_app, model_app, source_app
 from onefold.cli.output import HERE, Folder, Json, cell, dump, grid, indent, show, workspace
+from onefold.errors import OnefoldError
 
 if TYPE_CHECKING:
     from onefold.workspace import Workspace
@@ -142,24 +143,40 @@ def model_preview(
 def mapping_test(
     selector: Annotated[str, typer.Argument(metavar="DEST/MAPPING")],
     key: Annotated[str | None, typer.Option(help="The key of the row; the first row without it.")] = None,
+    event: Annotated[
+        typer.FileText | None,
+        typer.Option(help="A live call as JSON, for a mapping of a live source; its newest call without one."),
+    ] = None,
     folder: Folder = HERE,
     as_json: Json = False,
 ) -> None:
-    """Show a row, the call it becomes, and what that would do to which profiles. Changes nothing."""
-    found = workspace(folder).test_mapping(selector, key)
+    """Show a row or live call, the call it becomes, and what that would do to which profiles. Changes nothing."""
+    found = workspace(folder).test_mapping(selector, key, _read(event) if event else None)
     if as_json:
         dump(found)
         return
     from onefold.preview import sentence
 
-    typer.echo("Row\n  " + json.dumps(found["row"], ensure_ascii=False))
+    tried = "row" if "row" in found else "event"
+    typer.echo(f"{tried.title()}\n  " + json.dumps(found[tried], ensure_ascii=False))
     if found["rejected"]:
         typer.echo(f"Rejected ({found['rejected']['code']})\n  {found['rejected']['message']}")
         return
     if not found["selected"]:
-        typer.echo("The trigger does not select this row; no call is sent.")
+        typer.echo(f"The trigger does not select this {tried}; no call is sent.")
         return
     for call in found["calls"]:
         typer.echo("Call\n" + indent(json.dumps(call, ensure_ascii=False, indent=2)))
     typer.echo("Effect")
     show(f"  {sentence(effect)}" for effect in found["effects"])
+
+
+def _read(file: TextIO) -> dict[str, Any]:
+    """The call in a file. Raises OnefoldError."""
+    try:
+        event = json.load(file)
+    except (ValueError, RecursionError) as error:
+        raise OnefoldError(f"{file.name} is not JSON: {error}", code="invalid_json") from error
+    if not isinstance(event, dict):
+        raise OnefoldError(f"{file.name} holds no JSON object; a call is one", code="invalid_json")
+    return event

@@ -31,12 +31,15 @@ def sync(
     as_json: Json = False,
 ) -> None:
     """Bring what changed in the warehouse into the profiles."""
-    space = workspace(folder)
+    from onefold.cancel import Cancel
+
+    space, cancel = workspace(folder), Cancel()
     if not dry_run and space.differs:
         typer.echo("Warning: onefold.yaml differs from what was applied, which is used; see `onefold plan`", err=True)
     named: list[dict[str, Any]] = []
     failed = False
     with ExitStack() as stack:
+        stack.enter_context(cancel.signals())
         bars = None if as_json else _bars(stack)
         outcomes = space.sync(
             selector,
@@ -46,6 +49,7 @@ def sync(
             progress=_progress(bars) if bars else None,
             effect=named.append if dry_run and not as_json else None,
             run_id=run_id,
+            cancel=cancel,
         )
         for outcome in outcomes:
             failed |= outcome.status in ("failed", "cancelled")
@@ -61,9 +65,11 @@ def sync(
 def _outcome(outcome: Outcome, *, dry_run: bool) -> list[str]:
     """A sync's result for people."""
     title = f"{outcome.mapping}: {outcome.status}"
-    if outcome.error is not None:
-        return [f"{title}: {outcome.error}"]
     c = outcome.counts
+    if outcome.error is not None:
+        where = f" at {outcome.stage}" if outcome.stage else ""
+        done = [f"  calls     {c['sent']:,} sent before that"] if c["sent"] else []
+        return [f"{title}{where}: {outcome.error}", *done]
     rate = c["extracted"] / outcome.seconds if outcome.seconds else 0
     lines = [
         f"{title}{' (dry run: nothing was changed)' if dry_run else ''} in {outcome.seconds:.1f} s, {rate:,.0f} rows/s",

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import numpy as np
 import pyarrow as pa
 
-from onefold.errors import StoreError
+from onefold.errors import StoreError, ValueRefused
 
 Numbers = np.ndarray[Any, Any]
 
@@ -84,6 +84,13 @@ STEPS: list[list[str]] = [
         " record {text}, at {integer} not null)",
         "create index rejected_run on rejected (run)",
     ],
+    [
+        # The call that a rejected row became, if it became one.
+        "alter table rejected add column call {text}",
+        # The keys whose calls a remote endpoint has not taken: since when (µs), and in how many runs.
+        "create table failing (mapping {integer} not null, key {text} not null, since {integer} not null,"
+        " runs {integer} not null, primary key (mapping, key)) {clustered}",
+    ],
 ]
 # The schema number of the first step.
 FIRST = 2
@@ -92,6 +99,8 @@ FEW = 64
 # Queries that are kept prepared.
 PREPARED = 32
 _TYPES = {pa.int64(): "bigint", pa.string(): "text"}
+# The classes of SQLSTATE that blame a value: data exception, program limit exceeded.
+_VALUES = ("22", "54")
 # Tables that give an integer to a name: the column of the integer, and those of the name.
 NUMBERED = {"source": ("source", "slug"), "identifier_type": ("type", "collection", "name")}
 
@@ -111,6 +120,7 @@ class Dialect:
     begin: tuple[str, ...]  # starts a transaction that writes: waits for its turn
     snapshot: tuple[str, ...]  # starts one that reads what is there now, whatever others write
     exists: str  # one row if the tables are there
+    sizes: str  # each table's name, and its bytes with its indexes
     bulk: tuple[str, ...]  # said before a long run of large chunks
     tuned: tuple[str, ...] = ()  # said after the tables were made
     settled: tuple[str, ...] = ()  # said after a long run of large chunks
@@ -265,6 +275,18 @@ class Store:
             with suppress(StoreError):  # the connection may be gone
                 self._rollback()
 
+    @contextmanager
+    def attempt(self) -> Iterator[None]:
+        """Within a turn: what is said inside is kept whole or not at all, and the turn goes on."""
+        self.execute("savepoint attempt")
+        try:
+            yield
+        except BaseException:
+            self._names.clear()
+            self.execute("rollback to savepoint attempt")
+            raise
+        self.execute("release savepoint attempt")
+
     def _rollback(self) -> None:
         self._names.clear()  # some may have been given out in this turn
         self.execute("rollback")
@@ -276,7 +298,8 @@ class Store:
         try:
             yield
         except Error as error:
-            raise StoreError(f"space {self.engine.name}: {sentence(str(error))}") from error
+            kind = ValueRefused if (error.sqlstate or "")[:2] in _VALUES else StoreError
+            raise kind(f"space {self.engine.name}: {sentence(str(error))}") from error
 
     def lease(self, name: str, *, wait: bool) -> AbstractContextManager[bool]:
         """Hold `name` alone among all processes; yields False if it is held elsewhere and `wait` is off."""

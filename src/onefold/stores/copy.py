@@ -87,7 +87,7 @@ def _plain(rows: pa.Table, texts: list[str], null: str) -> pa.Table:
 
 # Columns that are no part of any order.
 _BLOBS = {"data"}
-_BULKY = {*_BLOBS, "traits", "record", "counts"}
+_BULKY = {*_BLOBS, "traits", "record", "counts", "call"}
 
 
 def _tables() -> dict[str, dict[str, bool]]:
@@ -98,4 +98,7 @@ def _tables() -> dict[str, dict[str, bool]]:
         if made:
             columns = re.findall(r"(\w+) \{(integer|identity|text|blob)\}", made[2])
             found[made[1]] = {name: kind == "text" for name, kind in columns}
+        added = re.match(r"alter table (\w+) add column (\w+) \{(\w+)\}", statement)
+        if added:
+            found[added[1]][added[2]] = added[3] == "text"
     return found

@@ -20,8 +20,10 @@ DIALECT = Dialect(
     },
     # Writers take turns; readers are never held up.
     begin=("begin", "select 1 as turn from pg_advisory_xact_lock(hashtextextended(current_schema(), 0))"),
-    snapshot=("begin isolation level repeatable read read only", "select 1 as begun from meta limit 1"),
+    snapshot=("begin isolation level repeatable read", "select 1 as begun from meta limit 1"),
     exists="select 1 as found where to_regclass('meta') is not null",
+    sizes="select relname as name, pg_total_relation_size(oid) as bytes from pg_class"
+    " where relnamespace = current_schema()::regnamespace and relkind = 'r'",
     bulk=(),
     # What lies in blobs is compressed already, or cannot be.
     tuned=tuple(f"alter table {table} alter column data set storage external" for table in ("block", "page", "state")),

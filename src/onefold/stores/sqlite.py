@@ -24,6 +24,9 @@ DIALECT = Dialect(
     begin=("begin immediate",),
     snapshot=("begin", "select 1 as begun from meta limit 1"),
     exists="select 1 as found from sqlite_master where type = 'table' and name = 'meta'",
+    sizes="select m.tbl_name as name, sum(d.pgsize) as bytes from dbstat d join sqlite_master m on m.name = d.name"
+    " where d.aggregate = true group by m.tbl_name union all select '(free)', free.freelist_count * page.page_size"
+    " from pragma_freelist_count free, pragma_page_size page",
     bulk=("pragma cache_size = -400000",),
 )
 

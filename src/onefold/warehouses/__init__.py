@@ -7,11 +7,12 @@ that keep their meaning when DuckDB takes them over.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from threading import Lock
 from typing import Any, Protocol
 
 import pyarrow as pa
@@ -49,6 +50,32 @@ class Warehouse(Protocol):
     def tables(self) -> list[Table]: ...
 
     def read(self, sql: str, *, limit: int | None = None) -> AbstractContextManager[pa.RecordBatchReader]: ...
+
+    def interrupt(self) -> None:
+        """Break off, from another thread, a query that `read` runs; where none runs, do nothing."""
+
+
+class Breakable:
+    """The `interrupt` of a warehouse: what breaks off the query that is under way."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._break: Callable[[], None] | None = None
+
+    def interrupt(self) -> None:
+        with self._lock:  # not while its connection is closed
+            if self._break is not None:
+                self._break()
+
+    @contextmanager
+    def breakable(self, interrupt: Callable[[], None]) -> Iterator[None]:
+        """Queries that `interrupt` breaks off."""
+        self._break = interrupt
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._break = None
 
 
 def open(  # noqa: A001 - the field's word

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from onefold import values
 from onefold.errors import WarehouseError
-from onefold.warehouses import BATCH_ROWS, Column, Table, check, not_a_select, statement
+from onefold.warehouses import BATCH_ROWS, Breakable, Column, Table, check, not_a_select, statement
 
 # Said after opening: nothing outside can be reached, and nothing of this can be undone. Global, because
 # connections of one process to one file share an instance, and the second one finds it locked.
@@ -31,11 +31,12 @@ _LOCKED = (
 _opening = Lock()
 
 
-class Warehouse:
+class Warehouse(Breakable):
     """A source of type duckdb; its option is `path`."""
 
     def __init__(self, options: Mapping[str, Any], folder: Path, temp: Path | None = None) -> None:
         self.path = folder / str(options["path"])
+        super().__init__()
         self.temp = temp
 
     def tables(self) -> list[Table]:
@@ -44,7 +45,7 @@ class Warehouse:
 
     @contextmanager
     def read(self, sql: str, *, limit: int | None = None) -> Iterator[pa.RecordBatchReader]:
-        with self._connected() as connection, failing(f"DuckDB file {self.path}"):
+        with self._connected() as connection, failing(f"DuckDB file {self.path}"), self.breakable(connection.interrupt):
             yield select(connection, sql, limit)
 
     @contextmanager

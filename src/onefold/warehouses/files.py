@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from onefold import values
 from onefold.errors import WarehouseError
-from onefold.warehouses import Table
+from onefold.warehouses import Breakable, Table
 from onefold.warehouses.duckdb import failing, first_line, lock_down, select, tables
 
 # Ending -> the function that reads it. CSV types are told from the whole file, so that a late value breaks nothing.
@@ -27,11 +27,12 @@ READERS = {
 }
 
 
-class Warehouse:
+class Warehouse(Breakable):
     """A source of type files; its option is `path`, a folder."""
 
     def __init__(self, options: Mapping[str, Any], folder: Path, temp: Path | None = None) -> None:
         self.path = (folder / str(options["path"])).resolve()
+        super().__init__()
         self.temp = temp
 
     def tables(self) -> list[Table]:
@@ -40,7 +41,7 @@ class Warehouse:
 
     @contextmanager
     def read(self, sql: str, *, limit: int | None = None) -> Iterator[pa.RecordBatchReader]:
-        with self._connected(sql) as connection, failing(f"folder {self.path}"):
+        with self._connected(sql) as connection, failing(f"folder {self.path}"), self.breakable(connection.interrupt):
             yield select(connection, sql, limit)
 
     @contextmanager

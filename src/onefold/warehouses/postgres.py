@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 
 from onefold import canonical, postgres, values
 from onefold.errors import WarehouseError
-from onefold.warehouses import Column, Table, check, limited, not_a_select, statement, streamed
+from onefold.warehouses import Breakable, Column, Table, check, limited, not_a_select, statement, streamed
 
 STATEMENT_TIMEOUT = 3600  # seconds; the option `statement_timeout` overrides it, 0 is none
 
@@ -56,10 +56,11 @@ _NATIVE = {
 _DOCUMENTS = {"json", "jsonb"}
 
 
-class Warehouse:
+class Warehouse(Breakable):
     """A source of type postgres; its options are `url` and `statement_timeout` in seconds."""
 
     def __init__(self, options: Mapping[str, Any], _: Path, __: Path | None = None) -> None:
+        super().__init__()
         self.url = str(options["url"])
         self.timeout = int(options.get("statement_timeout", STATEMENT_TIMEOUT))
         self.name = _name(self.url)
@@ -75,7 +76,7 @@ class Warehouse:
     @contextmanager
     def read(self, sql: str, *, limit: int | None = None) -> Iterator[pa.RecordBatchReader]:
         model = statement(sql, ("select", "with", "values", "table"))
-        with self._connected() as cursor:
+        with self._connected() as cursor, self.breakable(cursor.adbc_cancel):
             with self._failing():
                 cursor.execute(_SHAPE.format(sql=model))
                 names = cursor.fetch_arrow_table().schema.names

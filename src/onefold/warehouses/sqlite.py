@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from onefold import canonical, values
 from onefold.errors import WarehouseError
-from onefold.warehouses import Column, Table, check, limited, not_a_select, statement, streamed
+from onefold.warehouses import Breakable, Column, Table, check, limited, not_a_select, statement, streamed
 
 # What a query may do: read tables and call functions, nothing else.
 _ALLOWED = {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE}
@@ -34,10 +34,11 @@ _ROWS = 2_048
 Kind = tuple[pa.DataType, Callable[[Any], Any] | None]
 
 
-class Warehouse:
+class Warehouse(Breakable):
     """A source of type sqlite; its option is `path`."""
 
     def __init__(self, options: Mapping[str, Any], folder: Path, _: Path | None = None) -> None:
+        super().__init__()
         self.path = folder / str(options["path"])
 
     def tables(self) -> list[Table]:
@@ -50,7 +51,7 @@ class Warehouse:
     @contextmanager
     def read(self, sql: str, *, limit: int | None = None) -> Iterator[pa.RecordBatchReader]:
         model = statement(sql, ("select", "with", "values"))
-        with self._connected() as connection:
+        with self._connected() as connection, self.breakable(connection.interrupt):
             connection.execute("begin")  # one snapshot for the look and the read
             connection.set_authorizer(lambda action, *_: sqlite3.SQLITE_OK if action in _ALLOWED else 1)
             with closing(connection.execute(model)) as described:  # unlimited: a limit renames repeated columns

@@ -1,0 +1,213 @@
+"""What a space holds, laid out in the kernel (a DuckDB of this process): chunks of calls, and segments whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from onefold import identity, log, space
+from onefold.space import Segment
+from onefold.stores import Store
+
+# Tables of the kernel that live as long as a run. `ids`: the segment_id of each segment that was met. `touched`: the
+# segments that something new was said of. `more`: where all segments are read, those that are more than the call that
+# made them, with the oldest of each's profile and whether they have a row of their own. `segments`: what is laid out
+# as profiles. `times`: of calls that these name.
+_RUN = """
+    create or replace temp table kinds (type bigint, collection varchar, name varchar);
+    create or replace temp table sources (source bigint, slug varchar, name varchar);
+    create or replace temp table ids (segment bigint, segment_id varchar);
+    create or replace temp table touched (segment bigint, moved boolean);
+    create or replace temp table more (segment bigint, profile bigint, own boolean);
+    create or replace temp table segments (
+        segment bigint, profile bigint, segment_id varchar, identifiers varchar, traits varchar, meta varchar,
+        time bigint, seq bigint
+    );
+    create or replace temp table joined_at (segment bigint, seq bigint);
+    create or replace temp table times (seq bigint, timestamp timestamptz, received_at timestamptz);
+"""
+_READ = """
+    create or replace temp table read as
+    select r.seq, r.born, r."user", r.account, r.message_id, r.type, r.event, r.traits, r.time,
+        s.slug as source, s.name as source_name,
+        make_timestamptz(r.time) as timestamp, make_timestamptz(r.received_at) as received_at,
+        from_json(r.user_identifiers, '[["VARCHAR"]]') as user_filed,
+        from_json(r.account_identifiers, '[["VARCHAR"]]') as account_filed,
+        from_json(r.body, '{"userId": "VARCHAR", "anonymousId": "VARCHAR", "groupId": "VARCHAR", "name": "VARCHAR",
+            "category": "VARCHAR", "previousId": "VARCHAR", "context": "JSON", "properties": "JSON"}') as said
+    from chunk r join sources s on s.source = r.source
+"""
+# The segments that calls created, by the first identifier that each filed (digest.segment_id, in SQL).
+_BORN = """
+    create or replace temp table born as
+    select b.*, case b.owner when 'u' then 'use_' else 'grp_' end
+        || left(sha256(concat(?::varchar, b.owner, k.name, chr(0), b.filed[1][2])), 32) as segment_id
+    from (
+        select "user" as segment, seq, user_filed as filed, 'u' as owner,
+            case when type <> 'group' then traits end as traits
+        from read where born & 1 = 1
+        union all
+        select account, seq, account_filed, 'a', case when type = 'group' then traits end from read where born & 2 = 2
+    ) b join kinds k on k.type = b.filed[1][1]::bigint
+"""
+_UNKNOWN = """
+    select distinct segment from (
+        select "user" as segment from read where born & 1 = 0 union all
+        select account from read where born & 2 = 0 union all
+        select segment from moves union all select profile from moves
+    ) where segment is not null and segment not in (select segment from ids)
+"""
+# The calls of a chunk, with the segment_ids that they are filed under.
+_CALLS = """
+    create or replace temp table calls as
+    select r.*, u.segment_id, a.segment_id as account_segment_id
+    from read r left join ids u on u.segment = r."user" left join ids a on a.segment = r.account
+"""
+# Of the segments that were born: those that are nothing more are profiles as they are; the members of merged ones.
+_SINGLE = """
+    create or replace temp table single as
+    select b.segment_id, b.owner, b.filed, b.traits, c.seq, c.timestamp, c.received_at
+    from born b join read c on c.seq = b.seq where b.segment not in (select segment from more)
+"""
+_MEMBERS = """
+    insert into segments
+    select b.segment, m.profile, b.segment_id, to_json(list_transform(b.filed,
+        lambda f: [f[1], f[2], c.time::varchar, c.seq::varchar]))::varchar, b.traits, null, c.time, c.seq
+    from born b join read c on c.seq = b.seq join more m on m.segment = b.segment and not m.own
+"""
+_MORE = """
+    insert into more
+    select coalesce(s.segment, m.segment), coalesce(m.profile, s.segment, m.segment), s.segment is not null
+    from own s full join (
+        select segment, profile from joined union select profile, profile from joined
+    ) m on m.segment = s.segment
+"""
+_OWN = "select segment, segment_id, identifiers, coalesce(traits, '') as traits, coalesce(meta, '') as meta,\
+ coalesce(time, 0) as time, coalesce(seq, 0) as seq from segment"
+_KEPT = """
+    insert into segments
+    select s.segment, coalesce(m.profile, s.segment), s.segment_id, s.identifiers, nullif(s.traits, ''),
+        nullif(s.meta, ''), s.time, s.seq
+    from own s left join more m on m.segment = s.segment
+"""
+_NAMED = """
+    select distinct seq from (
+        select unnest(from_json(identifiers, '[["VARCHAR"]]'))[4]::bigint as seq from segments union all
+        select seq from segments where seq > 0 union all select seq from joined_at union all
+        select unnest(map_values(meta::json::map(varchar, bigint[])))[2] from segments where meta is not null
+    ) where seq not in (select seq from times)
+"""
+
+
+class Reading:
+    """One run's way through a space, inside a snapshot of it."""
+
+    def __init__(self, kernel: duckdb.DuckDBPyConnection, store: Store, names: Mapping[str, str], since: int) -> None:
+        """`names`: of profile sources, by slug. `since`: the last call that the profiles in the target know of."""
+        self.kernel, self.store, self.since = kernel, store, since
+        self.last = store.counters()["seq"] - 1
+        kernel.execute(_RUN)
+        kinds = store.query("select type, collection, name from identifier_type")
+        sources = store.query("select source, slug from source")
+        called = [names.get(slug, slug) for slug in sources["slug"].to_pylist()]
+        self._insert("kinds", kinds)
+        self._insert("sources", sources.append_column("name", pa.array(called, pa.string())))
+
+    def chunks(self, after: int, *, whole: bool) -> Iterator[int]:
+        """Lay out the calls after a place, chunk by chunk; yields how many each has.
+
+        A chunk is `calls`, `born`, `moves`; and with `whole`, which is from the first call on, `single`.
+        """
+        if whole:
+            self._tell("own", self.store.query("select segment from segment"))
+            self._tell("joined", self.store.query("select segment, profile from merged"))
+            self.kernel.execute(_MORE)
+        for chunk in log.tables(self.store, after):
+            first, last = chunk["seq"][0].as_py(), chunk["seq"][-1].as_py()
+            self._tell("chunk", chunk)
+            graph = "select seq, segment, profile from id_graph where seq between $1 and $2"
+            self._tell("moves", self.store.query(graph, first, last))
+            self.kernel.execute(_READ)
+            self.kernel.execute(_BORN, [self.store.secret])
+            self.kernel.execute("insert into ids select segment, segment_id from born")
+            self._identify()
+            self.kernel.execute(_CALLS)
+            self.kernel.execute("insert into times select seq, timestamp, received_at from read")
+            if whole:
+                self.kernel.execute(_SINGLE)
+                self.kernel.execute(_MEMBERS)
+            else:
+                self.kernel.execute(_TOUCHED, [self.since])
+            yield chunk.num_rows
+
+    def _identify(self) -> None:
+        """Find the segment_ids of older segments that a chunk names."""
+        segments = self._numbers(_UNKNOWN)
+        if segments:
+            found = space.load(self.store, segments)
+            ids = {"segment": segments, "segment_id": [found[segment].segment_id for segment in segments]}
+            self._insert("ids", pa.table(ids))
+
+    def gather(self, *, whole: bool) -> None:
+        """Lay out `segments`, after all chunks: with `whole` what no chunk had as `single`, else what was touched."""
+        if whole:
+            for batch in self.store.stream(_OWN):
+                self._tell("own", pa.Table.from_batches([batch]))
+                self.kernel.execute(_KEPT)
+        else:
+            segments, profile = space.whole(self.store, self._touched())
+            rows = [_row(segment, profile[number]) for number, segment in segments.items()]
+            self._insert("segments", identity.table(_SEGMENTS, rows))
+        self._insert("joined_at", self.store.query("select segment, max(seq) as seq from id_graph group by segment"))
+        seqs = self._numbers(_NAMED)
+        if seqs:
+            found = log.calls(self.store, seqs)
+            rows = [(seq, call.time, call.received_at) for seq, call in found.items()]
+            self._insert("times", identity.table(_TIMES, rows))
+
+    def _touched(self) -> list[int]:
+        """The segments of profiles that may have changed: also of those that one has left."""
+        segments = self._numbers("select distinct segment from touched")
+        left = self.store.asked(
+            self._numbers("select distinct segment from touched where moved"),
+            "select distinct g.profile from id_graph g cross join asked a where g.segment = a.number",
+        )
+        return sorted({*segments, *(row["profile"] for row in left)})
+
+    def _numbers(self, sql: str) -> list[int]:
+        return [number for (number,) in self.kernel.execute(sql).fetchall()]
+
+    def _tell(self, name: str, rows: pa.Table) -> None:
+        """Make Arrow rows a table of the kernel, as long as it is not told another."""
+        self.kernel.register(name, rows)
+
+    def _insert(self, table: str, rows: pa.Table) -> None:
+        self._tell("given", rows)
+        self.kernel.execute(f"insert into {table} by name from given")
+        self.kernel.unregister("given")
+
+
+_TOUCHED = """
+    insert into touched
+    select "user", false from read where seq > $1 and "user" is not null union all
+    select account, false from read where seq > $1 and account is not null union all
+    select segment, true from moves where seq > $1
+"""
+_MOMENT = pa.timestamp("us", "UTC")
+_TIMES = pa.schema([("seq", pa.int64()), ("timestamp", _MOMENT), ("received_at", _MOMENT)])
+_SEGMENTS = pa.schema(
+    [
+        *((name, pa.int64()) for name in ("segment", "profile")),
+        *((name, pa.string()) for name in ("segment_id", "identifiers", "traits", "meta")),
+        *((name, pa.int64()) for name in ("time", "seq")),
+    ]
+)
+
+
+def _row(segment: Segment, profile: int) -> tuple[Any, ...]:
+    """The row of _SEGMENTS."""
+    row = dict(zip(space.SEGMENT.names, segment.row(), strict=True)) | {"profile": profile}
+    return tuple(row[name] for name in _SEGMENTS.names)

@@ -1,0 +1,142 @@
+"""A folder of Parquet files: a folder a table, files named by the calls they reach from and to.
+
+What counts is the manifest: it is replaced in one step, and names every file. Files are written under a name that
+readers skip, and get their own when the manifest names them; a run that was cut off in between is finished by the
+next one.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from onefold.errors import TargetError
+from onefold.profiles_sync.tables import RAW
+from onefold.profiles_sync.targets import KEY, TYPES, Change
+from onefold.values import literal, quote
+
+MANIFEST, VIEWS = "manifest.json", "views.sql"
+_HIDDEN = "_new-"
+
+
+class Target:
+    """A folder, of one schema."""
+
+    def __init__(self, path: str, folder: Path, schema: str) -> None:
+        self.folder = folder / path / schema
+        self.name = f"{path}/{schema}"
+
+    def open(self, kernel: duckdb.DuckDBPyConnection) -> None:
+        self.kernel = kernel
+        self._beside: dict[str, dict[str, str]] = {}
+        self._written: dict[str, list[str]] = {}
+        with self._failing():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self.manifest: dict[str, Any] = {"position": None, "run": 0, "tables": {}}
+            if (self.folder / MANIFEST).exists():
+                self.manifest = json.loads((self.folder / MANIFEST).read_text())
+            self._settle()
+
+    def close(self) -> None: ...
+
+    def _settle(self) -> None:
+        """Make the files what the manifest says."""
+        tables = self.manifest["tables"]
+        for table, files in tables.items():
+            for file in files:
+                hidden = self.folder / table / f"{_HIDDEN}{file}"
+                if hidden.exists():
+                    hidden.replace(self.folder / table / file)
+        for folder in (found for found in self.folder.iterdir() if found.is_dir()):
+            if folder.name not in tables:
+                shutil.rmtree(folder)
+            for file in folder.glob("*.parquet"):
+                if file.name not in tables[folder.name]:
+                    file.unlink()
+
+    def position(self) -> str | None:
+        found: str | None = self.manifest["position"]
+        return found
+
+    def create(self, table: str, columns: Mapping[str, str]) -> None:
+        self._beside[table] = dict(columns)
+        self._written[table] = []
+        with self._failing():
+            (self.folder / table).mkdir(exist_ok=True)
+
+    def add(self, table: str, columns: Mapping[str, str]) -> None:
+        self._beside[table] |= columns
+
+    def append(self, table: str, sql: str) -> int:
+        return self._write(table, sql)
+
+    def _write(self, table: str, sql: str, *, empty: bool = False) -> int:
+        file = f"run{self.manifest['run'] + 1:06}-{len(self._written[table]) + 1:04}.parquet"
+        hidden = self.folder / table / f"{_HIDDEN}{file}"
+        with self._failing():
+            ((rows,),) = self.kernel.execute(f"copy ({sql}) to {literal(str(hidden))} (format parquet)").fetchall()
+        if rows or empty:
+            self._written[table].append(file)
+        else:
+            hidden.unlink()
+        return int(rows)
+
+    def drop(self, tables: Sequence[str]) -> None:
+        for table in tables:
+            self.manifest["tables"].pop(table, None)
+
+    def keep(self, position: str, changes: Mapping[str, Change], gone: Sequence[str], views: Mapping[str, str]) -> None:
+        tables = dict(self.manifest["tables"])
+        with self._failing():
+            self.kernel.execute("create or replace temp table gone as select unnest(?::varchar[]) as id", [list(gone)])
+        for table, change in changes.items():
+            files = [] if change.new else tables.get(table, [])
+            if change.gone and gone and files:
+                self._write(table, f"from {self._files(table, files)} where {KEY} not in (select id from gone)")
+                files = []
+            if not files and not self._written[table]:
+                self._write(table, f"select {_typed(change.columns)} from (select 1) where false", empty=True)
+            tables[table] = [*files, *self._written[table]]
+        named = {
+            table: f"read_parquet({literal(str(self.folder / table / '*.parquet'))}, union_by_name = true)"
+            for table in RAW
+        }
+        self.manifest = {"position": position, "run": self.manifest["run"] + 1, "tables": tables}
+        with self._failing():
+            self._replace(
+                VIEWS,
+                "".join(
+                    f"create or replace view {quote(view)} as {sql.format_map(named)};\n" for view, sql in views.items()
+                ),
+            )
+            self._replace(MANIFEST, json.dumps(self.manifest, indent=1))
+            self._settle()
+
+    def _replace(self, name: str, text: str) -> None:
+        new = self.folder / f"{_HIDDEN}{name}"
+        new.write_text(text)
+        new.replace(self.folder / name)
+
+    def rows(self, table: str) -> str:
+        return self._files(table, self.manifest["tables"][table])
+
+    def _files(self, table: str, files: Sequence[str]) -> str:
+        found = ", ".join(literal(str(self.folder / table / file)) for file in files)
+        return f"read_parquet([{found}], union_by_name = true)"
+
+    @contextmanager
+    def _failing(self) -> Iterator[None]:
+        try:
+            yield
+        except (duckdb.Error, OSError) as error:
+            raise TargetError(f"target {self.name}: {str(error).splitlines()[0]}") from error
+
+
+def _typed(columns: Mapping[str, str]) -> str:
+    return ", ".join(f"null::{TYPES.get(kind, kind)} as {quote(name)}" for name, kind in columns.items())

@@ -1,0 +1,67 @@
+"""A run as others see it while it is under way: its stage, rows and rate, written about twice a second.
+
+The run only notes where it is; a thread writes it down, and looks whether somebody asked the run to stop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Event, Thread
+from time import perf_counter, time_ns
+from typing import Any
+
+from onefold.cancel import Cancel
+from onefold.catalog import HEARTBEAT, Catalog
+from onefold.errors import StoreError
+
+PAUSE = 0.5  # seconds
+
+
+class Record:
+    """Where one run is. `progress` may be called as often as anybody likes: it costs nothing."""
+
+    def __init__(self, catalog: Catalog, run_id: str, cancel: Cancel) -> None:
+        self._catalog = catalog
+        self._run_id = run_id
+        self._cancel = cancel
+        self._at: tuple[str, int, int | None] = ("open", 0, None)
+        self._began = perf_counter()  # the stage did
+        self._over = Event()
+
+    def progress(self, stage: str, done: int, total: int | None) -> None:
+        """sync.Progress."""
+        if stage != self._at[0]:
+            self._began = perf_counter()
+        self._at = (stage, done, total)
+
+    def view(self) -> dict[str, Any]:
+        """Stage, rows done, rows in all if known, and rows a second since the stage began."""
+        stage, rows, total = self._at
+        seconds = perf_counter() - self._began
+        return {"stage": stage, "rows": rows, "total": total, "rate": round(rows / seconds) if rows else None}
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Write it down as long as the run takes."""
+        thread = Thread(target=self._keep, name=f"record-{self._run_id}", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            self._over.set()
+            thread.join()
+
+    def _keep(self) -> None:
+        told, at = None, perf_counter()
+        while not self._over.wait(PAUSE):
+            moved = self._at != told or perf_counter() - at > HEARTBEAT
+            try:
+                if moved:
+                    told, at = self._at, perf_counter()
+                    self._catalog.progress(self._run_id, self.view(), time_ns() // 1000)
+                asked = self._catalog.cancel_asked(self._run_id)
+            except StoreError:
+                continue  # a catalog that is busy is no reason for a run to end; half a second later it is told again
+            if asked is not None:
+                self._cancel.ask(asked)

@@ -1,0 +1,350 @@
+"""Delivery to a remote region: a real second server, with a proxy before it that fails on purpose."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections import Counter
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from faulty import Fault, Proxy, faulty
+from live import KEY, Live, Server, eventually, serving
+from onefold import deliver, endpoints, log
+from onefold.cancel import Cancel
+from onefold.endpoints import tracking
+from shop import IDENTIFY, Shop, mapping
+
+PLACES = count(1)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Live, Server]]:
+    live = Live(tmp_path_factory.mktemp("remote") / "there")
+    with serving(live) as found:
+        yield live, found
+
+
+@pytest.fixture
+def proxy(server: tuple[Live, Server]) -> Iterator[Proxy]:
+    with faulty(server[1].url) as found:
+        yield found
+
+
+class Sender(Shop):
+    """A workspace whose people go to a server elsewhere; ids are of this one alone."""
+
+    def __init__(self, folder: Path, live: Live, url: str) -> None:
+        super().__init__(folder)
+        self.live = live
+        self.first = next(PLACES) * 10_000
+        self.settings = {"endpoint": url}
+        self.mappings = [mapping(fields={**IDENTIFY, "engage_space": KEY})]
+        self.apply()
+
+    def add(self, number: int, plan: str = "free") -> None:
+        first = self.first
+        self.sql(
+            f"insert into people select i, i || '@x', '{plan}', timestamp '2024-01-01'"
+            f" from range({first}, {first + number}) t(i)"
+        )
+
+    def arrived(self) -> Counter[str]:
+        """How often each user of this sender, with its traits, stands in the log of the server's space."""
+        with self.live.workspace() as workspace, workspace.space("production") as store:
+            found: Counter[str] = Counter()
+            for block in log.stream(store):
+                for line in block.lines:
+                    call = log.logged(0, line)
+                    user = json.loads(call.body).get("userId", "")
+                    if user.isdecimal() and self.first <= int(user) < self.first + 10_000:
+                        found[f"{user} {call.traits}"] += 1
+            return found
+
+    def reaches(self, number: int) -> Counter[str]:
+        """What arrived, once as many calls did."""
+        eventually(lambda: self.arrived().total() >= number)
+        return self.arrived()
+
+
+@pytest.fixture
+def sender(tmp_path: Path, server: tuple[Live, Server], proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> Sender:
+    monkeypatch.setattr(tracking, "FIRST", 0.01)
+    monkeypatch.setattr(tracking, "LONGEST", 0.05)
+    return Sender(tmp_path / "shop", server[0], proxy.url)
+
+
+def small(monkeypatch: pytest.MonkeyPatch, calls: int) -> None:
+    """Batches of few calls, so that a test needs few rows."""
+    monkeypatch.setattr(endpoints, "BATCH_CALLS", calls)
+
+
+# --- what goes out ------------------------------------------------------------------------------------
+
+
+def test_changes_arrive_and_a_second_sync_sends_nothing(sender: Sender, proxy: Proxy) -> None:
+    sender.add(5)
+    line = sender.sync()
+    assert (line["status"], line["added"], line["sent"], line["profiles_created"]) == ("succeeded", 5, 5, 0)
+    assert set(sender.reaches(5).values()) == {1}
+    call = proxy.calls[0]
+    assert call["integrations"] == {"All": False}
+    assert call["type"] == "identify"
+    assert call["traits"].keys() == {"email", "plan"}
+    assert call["timestamp"] == "2024-01-01T00:00:00Z"
+    again = sender.sync()
+    assert (again["unchanged"], again["sent"], len(proxy.calls)) == (5, 0, 5)
+    sender.sql(f"update people set plan = 'pro' where id = {sender.first}")
+    sender.sql(f"delete from people where id = {sender.first + 1}")
+    changed = sender.sync()
+    assert (changed["updated"], changed["deleted"], changed["sent"], changed["filtered"]) == (1, 1, 1, 1)
+
+
+def test_batches_keep_to_the_limits_and_several_are_under_way(sender: Sender, proxy: Proxy) -> None:
+    sender.add(6000, "p" * 300)
+    sender.sync()
+    assert sum(map(len, proxy.batches)) == 6000
+    assert max(map(len, proxy.batches)) <= 2500
+    assert max(proxy.sizes) <= 500_000
+    assert sender.reaches(6000).total() == 6000
+
+
+def test_calls_of_one_user_arrive_in_the_order_of_their_rows(
+    sender: Sender, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small(monkeypatch, 3)
+    sender.sql("create table steps as select i as id, i % 7 as who from range(200) t(i)")
+    sender.models["steps"] = ("id", "select * from steps order by id")
+    fields = {"engage_space": KEY, "user_id": {"@template": "w{{properties.who}}"},
+              "traits": {"step": {"@path": "$.properties.id"}}}  # fmt: skip
+    sender.mappings = [mapping("steps", fields=fields)]
+    sender.apply()
+    sender.sync()
+    for who in range(7):
+        steps = [call["traits"]["step"] for call in proxy.calls if call["userId"] == f"w{who}"]
+        assert steps == list(range(who, 200, 7))
+
+
+def test_a_dry_run_sends_nothing(sender: Sender, proxy: Proxy) -> None:
+    sender.add(5)
+    assert sender.sync(dry_run=True)["sent"] == 5
+    assert proxy.batches == []
+    assert sender.sync()["added"] == 5
+
+
+def test_a_rate_is_kept_by_starting_batches_later(sender: Sender, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(tracking.Endpoint, "_wait", lambda _, seconds: waits.append(seconds))
+    sender.settings["rate"] = 100
+    sender.add(300)
+    sender.apply()
+    assert sender.sync()["sent"] == 300
+    # Three seconds' worth of calls, a batch a lane: the last begins within the third second.
+    assert 2 < max(waits) <= 3
+
+
+# --- faults -------------------------------------------------------------------------------------------
+
+FAULTS = {
+    "429": Fault(429, {"retry-after": "0"}),
+    "500": Fault(500),
+    "500 after it was taken": Fault(500, arrives=True),
+    "cut": Fault(cut=True),
+    "cut after it was taken": Fault(cut=True, arrives=True),
+    "slow": Fault(seconds=3, arrives=True),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_nothing_is_lost_or_doubled_when_a_request_fails(
+    name: str, sender: Sender, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small(monkeypatch, 10)
+    monkeypatch.setattr(tracking, "ANSWERING", 2)
+    proxy.fault = lambda number, _: FAULTS[name] if number == 2 or (number % 3 == 1 and name != "slow") else None
+    sender.add(100)
+    line = sender.sync()
+    assert (line["status"], line["sent"], line["rejected"]) == ("succeeded", 100, 0)
+    assert len(proxy.batches) > 10
+    if FAULTS[name].arrives:
+        assert sum(map(len, proxy.taken)) > 100  # some came twice, and were dropped by their message ids
+    found = sender.reaches(100)
+    assert (len(found), found.total()) == (100, 100)
+
+
+def test_a_delivery_that_waits_for_its_endpoint_is_cancelled_and_the_next_sync_goes_on(
+    sender: Sender, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small(monkeypatch, 10)
+    cancel = Cancel()
+
+    def busy(number: int, _: Any) -> Fault | None:
+        if number < 4:
+            return None
+        cancel.ask("ada")
+        return Fault(429, {"retry-after": "600"})
+
+    proxy.fault = busy
+    sender.add(100)
+    line = sender.sync(cancel=cancel)
+    assert (line["status"], line["stage"]) == ("cancelled", "deliver")
+    assert line["sent"] <= 30
+    proxy.fault = lambda *_: None
+    assert line["sent"] + sender.sync()["sent"] == 100
+    found = sender.reaches(100)
+    assert (len(found), found.total()) == (100, 100)
+
+
+def test_retry_after_is_kept_by_all_lanes(sender: Sender, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(tracking.Endpoint, "_wait", lambda _, seconds: waits.append(seconds))
+    proxy.fault = lambda number, _: Fault(429, {"retry-after": "7"}) if number == 1 else None
+    sender.add(3)
+    assert sender.sync()["sent"] == 3
+    assert 6 < max(waits) <= 7
+
+
+def test_bad_calls_of_a_refused_batch_stand_alone_in_the_end(sender: Sender, proxy: Proxy) -> None:
+    sender.add(40)
+    bad = {str(sender.first + at) for at in (3, 4, 31)}
+    proxy.fault = lambda _, calls: Fault(400) if any(call["userId"] in bad for call in calls) else None
+    line = sender.sync()
+    assert (line["status"], line["sent"], line["rejected"]) == ("partly", 37, 3)
+    rejected = sender.rejected(line["run_id"])
+    assert {row["key"] for row in rejected} == {int(key) for key in bad}
+    assert {row["code"] for row in rejected} == {"refused"}
+    assert rejected[0]["row"]["plan"] == "free"
+    assert rejected[0]["call"]["userId"] in bad
+    # They are tried again when they change, and only then.
+    sent = len(proxy.calls)
+    assert (sender.sync()["sent"], len(proxy.calls)) == (0, sent)
+    sender.sql(f"update people set plan = 'pro' where id = {sender.first + 3}")
+    bad.clear()
+    assert sender.sync()["added"] == 1
+
+
+def test_a_refused_key_stops_the_run_and_says_what_to_do(sender: Sender) -> None:
+    sender.mappings = [mapping(fields={**IDENTIFY, "engage_space": "no-such-key-at-all"})]
+    sender.apply()
+    sender.add(3)
+    line = sender.sync()
+    assert (line["status"], line["code"], line["sent"]) == ("failed", "write_key_refused", 0)
+    assert "check engage_space" in line["error"]
+
+
+def test_an_address_that_is_no_tracking_api_stops_the_run(sender: Sender, proxy: Proxy) -> None:
+    sender.settings = {"endpoint": f"{proxy.url}/elsewhere"}
+    sender.apply()
+    sender.add(3)
+    line = sender.sync()
+    assert (line["status"], line["code"]) == ("failed", "endpoint_error")
+    assert "check settings.endpoint" in line["error"]
+    assert len(proxy.batches) <= endpoints.LANES
+
+
+def test_an_endpoint_that_refuses_every_call_is_not_asked_for_each(sender: Sender, proxy: Proxy) -> None:
+    proxy.fault = lambda *_: Fault(400)
+    sender.add(2000)
+    line = sender.sync()
+    assert (line["status"], line["code"]) == ("failed", "endpoint_refuses")
+    assert len(proxy.batches) < 1000
+
+
+# --- later runs ---------------------------------------------------------------------------------------
+
+
+def test_what_was_not_delivered_is_tried_again_in_its_newest_version_only(
+    sender: Sender, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tracking, "ATTEMPTS", 2)
+    proxy.fault = lambda *_: Fault(503)
+    sender.add(3)
+    line = sender.sync()
+    assert (line["status"], line["sent"], line["rejected"]) == ("partly", 0, 3)
+    assert {row["code"] for row in sender.rejected(line["run_id"])} == {"not_delivered"}
+    first = {call["userId"]: call["messageId"] for call in proxy.calls}
+    sender.sql(f"update people set plan = 'pro' where id = {sender.first}")
+    proxy.fault = lambda *_: None
+    proxy.batches.clear()
+    line = sender.sync()
+    assert (line["status"], line["added"], line["retried"], line["sent"]) == ("succeeded", 3, 3, 3)
+    again = {call["userId"]: call["messageId"] for call in proxy.calls}
+    changed = str(sender.first)
+    assert again[changed] != first[changed]  # another version is another call
+    assert {user: again[user] for user in first if user != changed} == {
+        user: message for user, message in first.items() if user != changed
+    }
+    assert sender.sync()["retried"] == 0
+
+
+def test_a_version_that_may_have_arrived_is_followed_by_the_one_before(
+    sender: Sender, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tracking, "ATTEMPTS", 1)
+    sender.add(1)
+    sender.sync()
+    sender.sql("update people set plan = 'pro'")
+    proxy.fault = lambda *_: Fault(500, arrives=True)
+    assert sender.sync()["sent"] == 0
+    sender.sql("update people set plan = 'free'")
+    proxy.fault = lambda *_: None
+    assert (sender.sync()["sent"], proxy.calls[-1]["traits"]["plan"]) == (1, "free")
+    assert sender.reaches(3).total() == 3
+
+
+def test_failed_deliveries_are_given_up_after_so_many_runs(
+    sender: Sender, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tracking, "ATTEMPTS", 1)
+    sender.settings["retry"] = {"runs": 2}
+    sender.add(1)
+    sender.apply()
+    proxy.fault = lambda *_: Fault(503)
+    runs = [sender.sync() for _ in range(4)]
+    assert [run["retried"] for run in runs] == [0, 1, 1, 0]
+    codes = [[row["code"] for row in sender.rejected(run["run_id"])] for run in runs]
+    assert codes == [["not_delivered"], ["not_delivered"], ["given_up"], []]
+
+
+def test_an_endpoint_that_is_down_stops_the_run_and_the_next_goes_on(
+    sender: Sender, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small(monkeypatch, 5)
+    monkeypatch.setattr(tracking, "ATTEMPTS", 1)
+    down = Fault(503)
+    proxy.fault = lambda number, _: down if number > 4 else None
+    sender.add(200)
+    line = sender.sync()
+    assert (line["status"], line["code"]) == ("failed", "not_delivered")
+    assert 0 < line["sent"] <= 20
+    proxy.fault = lambda *_: None
+    assert sender.sync()["sent"] == 200 - line["sent"]
+    found = sender.reaches(200)
+    assert (len(found), found.total()) == (200, 200)
+
+
+def test_a_server_that_restarts_meanwhile_loses_and_doubles_nothing(
+    sender: Sender, server: tuple[Live, Server], proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small(monkeypatch, 20)
+    monkeypatch.setattr(tracking, "LONGEST", 2.0)
+
+    def fault(number: int, _: Any) -> Fault | None:
+        if number == 4:
+            server[1].end(signal.SIGKILL)
+            server[1].start()
+            proxy.target = server[1].url
+            return Fault(cut=True)
+        return None
+
+    proxy.fault = fault
+    sender.add(300)
+    line = sender.sync()
+    assert (line["status"], line["sent"]) == ("succeeded", 300)
+    found = sender.reaches(300)
+    assert (len(found), found.total()) == (300, 300)
+    assert deliver.MISSED > 1  # one missed batch does not end a run
