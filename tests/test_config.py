@@ -673,9 +673,9 @@ def test_dump_reads_as_one_would_write_it() -> None:
 
 
 def test_what_may_be_forgotten_has_times_and_defaults() -> None:
-    assert config.load(BASE, {}).retention == config.Retention(400 * 86_400, 90 * 86_400)
+    assert config.load(BASE, {}).retention == config.Retention(400 * 86_400, 90 * 86_400, None)
     kept = config.load({**BASE, "retention": {"runs": "forever", "rejected": "36h"}}, {}).retention
-    assert kept == config.Retention(None, 36 * 3600)
+    assert kept == config.Retention(None, 36 * 3600, None)
 
 
 ALERTS = """
@@ -805,7 +805,7 @@ FULL["destinations"][0] |= {"enabled": True, "settings": {"endpoint": "local"}}
 FULL["destinations"][0]["mappings"][0] |= {"enabled": True, "trigger": 'event = "new"'}
 FULL["destinations"][0]["mappings"][0]["schedule"] = {"at": "09:00", "days": ["mon"], "timezone": "UTC"}
 FULL |= {
-    "retention": {"runs": "90d", "rejected": "forever"},
+    "retention": {"runs": "90d", "rejected": "forever", "calls": "1d"},
     "alerts": [
         {
             "slug": "on-call",

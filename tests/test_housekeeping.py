@@ -9,7 +9,7 @@ import pytest
 
 import onefold
 from live import AUTH, Live, client
-from onefold import housekeeping
+from onefold import config, housekeeping
 from shop import Shop, command
 from test_crash import contents
 
@@ -101,3 +101,43 @@ def test_old_rejected_calls_go_once_they_are_counted(tmp_path: Path) -> None:
     assert swept(live.folder)["inbox: rejected calls"] == 2
     assert live.usage() == usage
     assert live.debug() == []
+
+
+def test_old_calls_lose_context_and_properties_and_profiles_lose_nothing(
+    tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(housekeeping, "BLOCKS", 2)
+    live = Live(tmp_path / "live", database)
+    consent = {"categoryPreferences": {"ads": False}}
+    calls = [
+        {"type": "identify", "userId": f"{number % 70}", "messageId": f"m{number}", "traits": {"plan": f"p{number}"},
+         "context": {"ip": "10.0.0.1", "consent": consent, "traits": {"email": f"{number % 70}@x"}}}
+        for number in range(100)
+    ]  # fmt: skip
+    orders = [{"type": "track", "userId": "3", "messageId": f"t{number}", "event": "Order\t1", "properties": {"a": 1}}
+              for number in range(40)]  # fmt: skip
+    with client(live) as sent:
+        for batch in (calls, orders):
+            assert sent.post("/v1/batch", json={"batch": batch}, auth=AUTH).status_code == 200
+            live.resolve()
+    profiles, debugged = live.profiles(), live.debug()
+    with live.workspace() as workspace:
+        workspace.applied.__dict__["retention"] = config.Retention(None, None, 0)
+        why = workspace.explain("production", "user_id:3")
+        (mine, others) = workspace.sweep()
+        assert (mine["deleted"], others["deleted"]) == (140, 0)
+        assert sum(line["deleted"] for line in workspace.sweep()) == 0, "what is done is not done again"
+        assert workspace.explain("production", "user_id:3") == why
+    assert live.profiles() == profiles
+    for before, after in zip(debugged, live.debug(), strict=True):
+        call = before.pop("call")
+        assert before == {name: said for name, said in after.items() if name != "call"}
+        gone = {"properties", "context"}
+        kept = {"context": {"consent": consent}} if call["type"] == "identify" else {}
+        assert after["call"] == {**{name: said for name, said in call.items() if name not in gone}, **kept}
+    with client(live) as sent:
+        more = {"type": "identify", "userId": "3", "traits": {"plan": "new"}}
+        assert sent.post("/v1/batch", json={"batch": [more]}, auth=AUTH).status_code == 200
+    assert len(live.profiles()) == 70, "a thinned log is applied to as before"
+    with live.workspace() as workspace:
+        assert workspace.profile("production", "email:3@x")["traits"]["plan"] == "new"

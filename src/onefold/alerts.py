@@ -159,10 +159,7 @@ def _url(part: Part) -> str:
 
 def facts(alert: Alert) -> dict[str, Any]:
     """An alert, for a plan; what is secret in it is masked there (`secrets`)."""
-    when = {
-        "nothing_delivered": alert.when.nothing_delivered and schedule.told(alert.when.nothing_delivered),
-        **{name: getattr(alert.when, name) for name in RULES[:-1]},
-    }
+    when = _rules(alert.when)
     return {
         "name": alert.name,
         "mappings": alert.mappings,
@@ -176,6 +173,12 @@ def facts(alert: Alert) -> dict[str, Any]:
     }
 
 
+def _rules(when: When) -> dict[str, Any]:
+    """The rules as they are typed."""
+    silent = when.nothing_delivered and schedule.told(when.nothing_delivered)
+    return {name: silent if name == "nothing_delivered" else getattr(when, name) for name in RULES}
+
+
 def secrets(alert: Alert) -> list[str]:
     """What nobody may read."""
     return [hidden for hidden in (alert.webhook and alert.webhook.secret, alert.slack and alert.slack.url) if hidden]
@@ -183,7 +186,7 @@ def secrets(alert: Alert) -> list[str]:
 
 def view(alert: Alert) -> dict[str, Any]:
     """An alert to be shown: what it watches and where it tells, without secrets."""
-    when = {name: getattr(alert.when, name) for name in RULES if getattr(alert.when, name) not in (None, False)}
+    when = {name: said for name, said in _rules(alert.when).items() if said not in (None, False)}
     places = {
         "email": alert.email and ", ".join(alert.email.to),
         "webhook": alert.webhook and secret.mask(alert.webhook.url),

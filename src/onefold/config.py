@@ -64,7 +64,7 @@ SHAPE = _keys(
             fields={},
         ),
     ),
-    retention=_keys("runs rejected"),
+    retention=_keys("runs rejected calls"),
     alerts=_keys(
         "slug name mappings",
         when=_keys("run_failed run_partly rejected_above volume_changed nothing_delivered"),

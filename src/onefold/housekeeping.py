@@ -1,17 +1,19 @@
 """Housekeeping: deletes what is older than the workspace file says (`retention`), and says what it deleted.
 
-Calls are never deleted: the log is what profiles are made of. Every deletion is a small turn of its own, so that
-those who write are not held up.
+Calls are never deleted: the log is what profiles are made of. But their context and properties make no profile, and
+may go. Every deletion is a small turn of its own, so that those who write are not held up.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import partial
 from time import sleep
 from typing import TYPE_CHECKING, Any
 
+from onefold import canonical, log
 from onefold.inbox import FILE, Inbox
 from onefold.runs import now
 from onefold.stores import Store
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from onefold.workspace import Workspace
 
 TURN = 5_000  # rows that one turn deletes
+BLOCKS = 250  # blocks of calls that one turn rewrites
 PAUSE = 0.05  # seconds between two turns, for others
 
 
@@ -30,6 +33,12 @@ def sweep(workspace: Workspace) -> Iterator[dict[str, Any]]:
         before = at - kept.runs * 1_000_000
         yield _line("catalog", "runs", _all(lambda: workspace.catalog.forget_runs(before, TURN)))
         yield _line("catalog", "messages of alerts", _all(lambda: workspace.catalog.forget_messages(before, TURN)))
+    if kept.calls is not None:
+        before = at - kept.calls * 1_000_000
+        for space in workspace.applied.spaces:
+            with workspace.space(space.slug) as store:
+                done = _all(partial(_calls, store, before))
+                yield _line(f"space {space.slug}", "context and properties of calls", done)
     if kept.rejected is not None:
         before = at - kept.rejected * 1_000_000
         for space in workspace.applied.spaces:
@@ -59,6 +68,44 @@ def _rejected(store: Store, before: int) -> int:
             before,
         )
     return len(gone)
+
+
+def _calls(store: Store, before: int) -> int:
+    """Take the context and properties out of the next calls that are old; how many those were."""
+    with store.turn():
+        done = store.rows("select value from counter where name = $1", THINNED)
+        after = int(done[0]["value"]) if done else 0
+        texts, calls = {}, 0
+        for row in store.rows(f"select * from block where seq > $1 order by seq limit {BLOCKS}", after):
+            block = log.Block(row)
+            # The log is in order of arrival.
+            if block.call(len(block.lines) - 1).received_at >= before:
+                break
+            texts[block.seq] = "\n".join(map(_thinned, block.lines))
+            calls += len(block.lines)
+        if texts:
+            log.rewrite(store, texts)
+            store.execute(
+                "insert into counter (name, value) values ($1, $2)"
+                " on conflict (name) do update set value = excluded.value",
+                *(THINNED, max(texts)),
+            )
+    return calls
+
+
+# What stays of a context: what somebody agreed to, and whose account a call was about.
+KEPT = ("consent", "groupId")
+# The counter that says up to which block that is done.
+THINNED = "thinned"
+
+
+def _thinned(line: str) -> str:
+    """A line of the log whose body, which stands last, has no properties, and of the context the consent only."""
+    cells, _, text = line.rpartition("\t")
+    body = json.loads(text)
+    context = {name: said for name, said in (body.pop("context", None) or {}).items() if name in KEPT}
+    body.pop("properties", None)
+    return f"{cells}\t{canonical.encode({**body, 'context': context} if context else body)}"
 
 
 def _line(where: str, what: str, deleted: int) -> dict[str, Any]:

@@ -146,7 +146,8 @@ def _tell(workspace: Workspace, mapping: str, judged: Mapping[str, Judged], run_
 
 
 def _sentence(kind: str, rule: str, why: str | None, standing: Open) -> str:
-    times_since = f"{standing.count:,} times since {times.text(standing.since)}"
+    once = "once" if standing.count == 1 else f"{standing.count:,} times"
+    times_since = f"{once} since {times.text(standing.since)}"
     said = {FIRST: why, STILL: f"{why}; {times_since}", RECOVERED: f"{_OVER[rule]}; before, it fired {times_since}"}
     return str(said[kind])
 

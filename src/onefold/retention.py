@@ -9,18 +9,20 @@ from onefold.report import Part
 
 DAY = 86_400
 FOREVER = "forever"
-NAMES = ("runs", "rejected")
+NAMES = ("runs", "rejected", "calls")
 
 
 @dataclass(frozen=True)
 class Retention:
     """Seconds; None: for ever.
 
-    `runs` are the lines of `onefold runs`, `rejected` the rows that a run rejected and the live calls that were.
+    `runs` are the lines of `onefold runs`, `rejected` the rows that a run rejected and the live calls that were,
+    `calls` the context and properties of calls.
     """
 
     runs: int | None = 400 * DAY
     rejected: int | None = 90 * DAY
+    calls: int | None = None
 
 
 DEFAULTS = Retention()

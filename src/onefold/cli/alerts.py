@@ -24,7 +24,7 @@ def alert_list(folder: Folder = HERE, as_json: Json = False) -> None:
         to = ", ".join(f"{name} {place}" for name, place in alert["to"].items())
         show([f"{alert['slug']}: {when} -> {to}"])
         show(
-            f"  fires     {fires['mapping']} {fires['rule']}, {fires['count']:,} times since {fires['since']}"
+            f"  fires     {fires['mapping']} {fires['rule']}, since {fires['since']}, times: {fires['count']:,}"
             for fires in alert["fires"]
         )
     columns = ["at", "alert", "kind", "mapping", "channel", "sent_at", "answer"]
