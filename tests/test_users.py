@@ -17,8 +17,8 @@ PASSWORD = "a long enough one"
 # What viewers may call: it reads. Whatever is not here says by `needs` who may.
 READS = {
     "again", "applied", "begin", "catalog", "change_password", "close", "closing", "configuration", "debug", "differs",
-    "document", "env", "explain", "export", "folder", "home", "job", "login", "logout", "mappings", "note", "plan",
-    "preview_model", "profile", "profiles", "rejected", "rules", "run", "runs", "search", "session", "sessions",
+    "document", "editable", "env", "explain", "export", "folder", "home", "job", "login", "logout", "mappings", "note",
+    "plan", "preview_model", "profile", "profiles", "rejected", "rules", "run", "runs", "search", "session", "sessions",
     "setup", "space", "test_mapping", "test_source", "usage", "warehouse", "who",
 }  # fmt: skip
 
