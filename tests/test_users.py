@@ -17,9 +17,9 @@ PASSWORD = "a long enough one"
 # What viewers may call: it reads. Whatever is not here says by `needs` who may.
 READS = {
     "again", "alerts", "applied", "begin", "catalog", "change_password", "close", "closing", "configuration", "debug",
-    "differs", "document", "env", "explain", "export", "folder", "follow", "home", "job", "login", "logout", "mappings",
-    "note", "plan", "preview_model", "profile", "profiles", "rejected", "rules", "run", "runs", "search", "session",
-    "sessions", "setup", "space", "storage", "test_mapping", "test_source", "timetable", "usage", "warehouse", "who",
+    "differs", "document", "editable", "env", "explain", "export", "folder", "follow", "home", "job", "login", "logout",
+    "mappings", "note", "plan", "preview_model", "profile", "profiles", "rejected", "rules", "run", "runs", "search",
+    "session", "sessions", "setup", "space", "storage", "test_mapping", "test_source", "timetable", "usage", "warehouse", "who",
 }  # fmt: skip
 
 

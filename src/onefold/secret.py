@@ -21,7 +21,7 @@ _PASSWORD = re.compile(
 
 def mask(text: str) -> str:
     """The text with every password of a URL as `***`; one that is a variable stays readable."""
-    return _swap(text, lambda _: "***")
+    return swap(text, lambda _: "***")
 
 
 def literals(text: str) -> list[str]:
@@ -81,7 +81,7 @@ def conceal(data: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     data = deepcopy(data)
     names = _Names(data)
     for holder, key, slug, _ in urls(data):
-        holder[key] = _swap(holder[key], names.giver(slug, "PASSWORD"))
+        holder[key] = swap(holder[key], names.giver(slug, "PASSWORD"))
     keys: dict[str, str] = {}
     for holder, key, slug, kind, _ in words(data):
         given = holder[key]
@@ -112,7 +112,7 @@ class _Names:
     """Variables for secrets: one a secret, and none that the document uses for something else."""
 
     def __init__(self, data: dict[str, Any]) -> None:
-        self._taken: dict[str, str | None] = dict.fromkeys(_variables(data))
+        self._taken: dict[str, str | None] = dict.fromkeys(variables(data))
         self.made: list[str] = []
 
     def giver(self, slug: str, kind: str) -> Callable[[str], str]:
@@ -130,18 +130,18 @@ class _Names:
         return give
 
 
-def _variables(value: Any) -> Iterator[str]:
+def variables(value: Any) -> Iterator[str]:
     """The names of all variables below a value."""
     if isinstance(value, dict):
         value = list(value.values())
     if isinstance(value, list):
         for item in value:
-            yield from _variables(item)
+            yield from variables(item)
     elif isinstance(value, str):
         yield from (found[1] for found in VARIABLE.finditer(value) if found[1] is not None)
 
 
-def _swap(text: str, make: Callable[[str], str]) -> str:
+def swap(text: str, make: Callable[[str], str]) -> str:
     """The text with every written-out password of its URLs put through `make`."""
 
     def swapped(found: re.Match[str]) -> str:

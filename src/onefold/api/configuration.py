@@ -207,6 +207,9 @@ def _value(name: str, text: str, schema: Schema) -> Any:
     return text
 
 
+_TYPES = {"string": str, "boolean": bool, "integer": int, "array": list, "object": dict}
+
+
 def _body(operation: Operation, headers: dict[str, str], body: bytes) -> dict[str, Any]:
     """The parameters in a body, the default of those that are not given. Raises Refused."""
     found = {name: schema.get("default") for name, schema in operation.body.items()}
@@ -227,16 +230,13 @@ def _body(operation: Operation, headers: dict[str, str], body: bytes) -> dict[st
             accepted = ", ".join(operation.body) or "nothing"
             raise _wrong(f"there is no parameter {name!r}; the body takes {accepted}")
         kind = operation.body[name]["type"]
-        if not isinstance(value, _KINDS[kind]):
-            raise _wrong(f"{name} is {'an' if kind == 'object' else 'a'} {kind}")
+        if not isinstance(value, _TYPES[kind]) or (isinstance(value, bool) and kind != "boolean"):
+            raise _wrong(f"{name} is {'an' if kind[0] in 'aio' else 'a'} {kind}")
         found[name] = value
     for name in operation.needed:
         if name not in given:
             raise _wrong(f"{name} is missing")
     return found
-
-
-_KINDS = {"boolean": bool, "string": str, "object": dict}
 
 
 def _wrong(message: str) -> Refused:
