@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,10 +18,11 @@ import httpx2
 from starlette.testclient import TestClient
 
 import onefold
-from onefold import api
+from onefold import api, log
 from onefold.resolver import Resolver
 
 KEY, APP_KEY = "web-write-key", "app-write-key"
+AUTH = (KEY, "")
 
 
 class Live:
@@ -144,3 +146,36 @@ def eventually(found: Any, seconds: float = 30) -> Any:
         sleep(0.05)
     assert value
     return value
+
+
+def logged(live: Live) -> list[str]:
+    """The message ids in the space's log, in order."""
+    with live.workspace() as workspace, workspace.space("production") as store:
+        return [block.call(at).message_id for block in log.stream(store) for at in range(len(block.lines))]
+
+
+class Sender:
+    """Sends numbered calls in batches to a server that comes and goes, and tells which were acknowledged."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self.acknowledged: list[str] = []
+        self.ended = threading.Event()
+        self.threads = [threading.Thread(target=self._run, args=(name,)) for name in ("a", "b", "c")]
+
+    def _run(self, name: str) -> None:
+        number = 0
+        while not self.ended.is_set():
+            batch = [f"{name}-{number + at:06}" for at in range(20)]
+            number += 20
+            calls = [{"type": "track", "event": "x", "userId": f"{name}-{int(item[2:]) % 50}", "messageId": item}
+                     for item in batch]  # fmt: skip
+            while not self.ended.is_set():
+                try:
+                    answer = httpx2.post(f"{self.server.url}/v1/batch", json={"batch": calls}, auth=AUTH, timeout=10)
+                except httpx2.HTTPError:
+                    sleep(0.05)  # it was killed; as SDKs do, the batch is sent again
+                    continue
+                if answer.status_code == 200:
+                    self.acknowledged += batch
+                    break

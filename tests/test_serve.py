@@ -10,31 +10,22 @@ import shutil
 import signal
 import socket
 import subprocess
-import threading
 from pathlib import Path
 from time import sleep
 
 import httpx2
 import pytest
 
-from live import KEY, Live, Server, eventually, serving
-from onefold import debugger, log
+from live import AUTH, KEY, Live, Sender, Server, eventually, logged, serving
+from onefold import debugger
 from onefold.api import streams
 from onefold.inbox import FILE, Inbox
 from shop import command
-
-AUTH = (KEY, "")
 
 
 @pytest.fixture
 def live(tmp_path: Path) -> Live:
     return Live(tmp_path / "live")
-
-
-def applied(live: Live) -> list[str]:
-    """The message ids in the space's log, in order."""
-    with live.workspace() as workspace, workspace.space("production") as store:
-        return [block.call(at).message_id for block in log.stream(store) for at in range(len(block.lines))]
 
 
 def test_what_is_sent_is_soon_a_profile_and_the_command_line_works_beside_it(live: Live) -> None:
@@ -85,7 +76,7 @@ def test_a_resolver_that_dies_is_started_again(live: Live) -> None:
         (child,) = {int(pid) for task in tasks for pid in (task / "children").read_text().split()}
         os.kill(child, signal.SIGKILL)
         httpx2.post(f"{server.url}/v1/track", json={"event": "x", "userId": "ada"}, auth=AUTH)
-        eventually(lambda: applied(live))
+        eventually(lambda: logged(live))
         assert "resolver_died" in [line["event"] for line in server.log]
 
 
@@ -139,33 +130,6 @@ def test_the_examples_of_the_docs_work(tmp_path: Path) -> None:
 # --- killed -------------------------------------------------------------------------------------------
 
 
-class Sender:
-    """Sends numbered calls in batches to a server that comes and goes, and tells which were acknowledged."""
-
-    def __init__(self, server: Server) -> None:
-        self.server = server
-        self.acknowledged: list[str] = []
-        self.ended = threading.Event()
-        self.threads = [threading.Thread(target=self._run, args=(name,)) for name in ("a", "b", "c")]
-
-    def _run(self, name: str) -> None:
-        number = 0
-        while not self.ended.is_set():
-            batch = [f"{name}-{number + at:06}" for at in range(20)]
-            number += 20
-            calls = [{"type": "track", "event": "x", "userId": f"{name}-{int(item[2:]) % 50}", "messageId": item}
-                     for item in batch]  # fmt: skip
-            while not self.ended.is_set():
-                try:
-                    answer = httpx2.post(f"{self.server.url}/v1/batch", json={"batch": calls}, auth=AUTH, timeout=10)
-                except httpx2.HTTPError:
-                    sleep(0.05)  # it was killed; as SDKs do, the batch is sent again
-                    continue
-                if answer.status_code == 200:
-                    self.acknowledged += batch
-                    break
-
-
 def test_a_server_killed_under_load_loses_nothing_it_acknowledged_and_doubles_nothing(live: Live) -> None:
     server = Server(live.folder)
     sender = Sender(server)
@@ -185,7 +149,7 @@ def test_a_server_killed_under_load_loses_nothing_it_acknowledged_and_doubles_no
         thread.join()
     server.end()
     live.resolve()
-    found = applied(live)
+    found = logged(live)
     assert len(found) == len(set(found)), "a call is there twice"
     assert set(sender.acknowledged) <= set(found), "an acknowledged call is lost"
     for name in ("a", "b", "c"):

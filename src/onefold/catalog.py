@@ -149,6 +149,10 @@ def _server(url: str) -> sa.Engine:
     return engine
 
 
+# What makes a transaction read everything as it is at its beginning.
+_SNAPSHOT = {"sqlite": "begin", "postgresql": "set transaction isolation level repeatable read"}
+
+
 class Catalog:
     """The catalog of one workspace; created when it is not there yet. Raises StoreError."""
 
@@ -196,6 +200,26 @@ class Catalog:
             with self._transaction() as connection:
                 connection.exec_driver_sql("select pg_advisory_xact_lock(hashtextextended(current_schema(), 1))")
                 yield
+
+    def copy(self, target: Catalog) -> dict[str, int]:
+        """Copy all of it, as it is now, into another; its tables' numbers of rows. Raises StoreError."""
+        here, there = self._engine.dialect.name, target._engine.dialect.name
+        copied = {}
+        with self._transaction() as source, target._transaction() as into:
+            source.exec_driver_sql(_SNAPSHOT[here])
+            if any(into.execute(sa.select(table).limit(1)).first() for table in METADATA.sorted_tables):
+                raise StoreError("the catalog is not empty; nothing was copied into it", code="not_empty")
+            for table in METADATA.sorted_tables:
+                rows = [dict(row._mapping) for row in source.execute(sa.select(table))]
+                copied[table.name] = len(rows)
+                if rows:
+                    into.execute(table.insert(), rows)
+                numbered = table.autoincrement_column
+                if rows and numbered is not None and there == "postgresql":
+                    newest = max(row[numbered.name] for row in rows)
+                    given = sa.func.pg_get_serial_sequence(table.name, numbered.name)
+                    into.execute(sa.select(sa.func.setval(given, newest)))
+        return copied
 
     # --- configuration --------------------------------------------------------------------------------
 
@@ -253,6 +277,14 @@ class Catalog:
         """Record how a run ended: status, finished_at, seconds, counts, stages, code, error."""
         with self._transaction() as connection:
             connection.execute(RUN.update().where(RUN.c.run_id == run_id).values(**outcome))
+
+    def interrupted(self, at: int) -> None:
+        """Record that no run is under way any more: what ran when a backup was made runs nowhere now."""
+        why = {"code": "interrupted", "error": "a backup was made while it ran; the next sync goes on from there"}
+        with self._transaction() as connection:
+            connection.execute(
+                RUN.update().where(RUN.c.status == "running").values(status="failed", finished_at=at, **why)
+            )
 
     def missed(self, run_id: str, at: int) -> None:
         """Record that the process for which this one announced a run never took it over."""

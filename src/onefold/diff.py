@@ -7,20 +7,17 @@ checksum a row (design, section 5b).
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from shutil import rmtree
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import pyarrow as pa
 
 from onefold import canonical, values
 from onefold.errors import SyncStopped, WarehouseError
-from onefold.processes import alive
+from onefold.processes import scratch
 from onefold.state import GONE, REJECTED_DELETED, REJECTED_NEW, REJECTED_UPDATED, STATE
 
 MASS_DELETE_FROM = 100  # known keys from which a run may not delete more than half of them unasked
@@ -255,12 +252,8 @@ def staging(temp: Path, memory: str = "2GB") -> Iterator[Staging]:
     """A Staging whose database spills into `temp` beyond `memory`, and is gone afterwards."""
     import duckdb
 
-    temp.mkdir(parents=True, exist_ok=True)
-    for left in temp.glob("staging-*"):
-        if not alive(int(left.name.split("-")[1])):
-            rmtree(left, ignore_errors=True)  # of a process that was killed
-    with TemporaryDirectory(dir=temp, prefix=f"staging-{os.getpid()}-") as folder:
-        config: dict[str, Any] = {"memory_limit": memory, "temp_directory": folder}
+    with scratch(temp, "staging") as folder:
+        config: dict[str, Any] = {"memory_limit": memory, "temp_directory": str(folder)}
         with duckdb.connect(":memory:", config=config) as connection:
             connection.execute("set TimeZone = 'UTC'")
             yield Staging(connection)

@@ -9,8 +9,8 @@ counting them is one transaction.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import astuple, dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -92,6 +92,7 @@ class Inbox:
     def __init__(self, file: Path, *, durable: bool = True) -> None:
         """`durable`: a commit is on disk when it returns. Raises OnefoldError."""
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._file = file
         try:
             self._db = sqlite3.connect(file, timeout=60, isolation_level=None, check_same_thread=False)
             self._db.execute("pragma journal_mode = wal")
@@ -271,6 +272,25 @@ class Inbox:
             *(source, after, limit),
         )
         return [Refused(*row) for row in reversed(rows)]
+
+    def copy(self, to: Path, together: Callable[[], None]) -> dict[str, int]:
+        """Copy all of it, as it is when `together` is called, into a new file; its tables' numbers of rows.
+
+        Nobody adds to the inbox or takes anything out of it in that moment, which should be short: what `together`
+        looks at fits what is copied. Raises OnefoldError.
+        """
+        with closing(Inbox(self._file)) as reader, closing(sqlite3.connect(to)) as target:
+            with self._turn():
+                together()
+                reader._rows("begin")
+                reader._rows("select 1 from meta")
+            try:
+                reader._db.backup(target)
+                tables = [name for (name,) in target.execute("select name from sqlite_master where type = 'table'")]
+                count = "select count(*) from {}".format
+                return {name: target.execute(count(name)).fetchone()[0] for name in tables if name in SCHEMA}
+            except sqlite3.Error as error:
+                raise OnefoldError(f"the inbox cannot be copied: {error}", code="inbox_error") from error
 
     def usage(self) -> list[tuple[str, str, str, int]]:
         """(month, source, what, calls): what is RECEIVED, REPEATED, REFUSED or the DEST/MAPPING that made them."""

@@ -4,26 +4,22 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from time import perf_counter, time_ns
 from typing import TYPE_CHECKING, Any
 
-from onefold import config
-from onefold.errors import Disabled, InvalidWorkspace, NotFound, OnefoldError, WarehouseError
+from onefold import config, runs
+from onefold.errors import Disabled, InvalidWorkspace, NotFound, StoreError, WarehouseError
 from onefold.nearest import nearest
+from onefold.runs import LISTENS, Outcome, Runs, Task, now
 
 if TYPE_CHECKING:
-    from onefold.apply import Applied
-    from onefold.catalog import Catalog, Run
+    from onefold.catalog import Catalog
     from onefold.debugger import Cursor
     from onefold.plan import Change
-    from onefold.rows import Rejected
     from onefold.rules import Rules
     from onefold.stores import Store
     from onefold.sync import Job, Progress
@@ -32,30 +28,6 @@ if TYPE_CHECKING:
 FILE = "onefold.yaml"
 # What stays of a variable that is not set.
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
-_LISTENS = "takes live calls as they come: send one, and look at `onefold debug`"
-# How many profiles of each kind of effect a dry run names.
-NAMED = 10
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How one mapping's sync ended; `counts` as in sync.Counts."""
-
-    run_id: str | None
-    mapping: str
-    status: str  # succeeded, partly, failed, skipped
-    counts: dict[str, int]
-    seconds: float
-    code: str | None = None
-    error: str | None = None
-
-    def line(self) -> dict[str, Any]:
-        """The line that `onefold sync --json` prints (design, section 7)."""
-        line: dict[str, Any] = {"run_id": self.run_id, "mapping": self.mapping, "status": self.status, **self.counts}
-        line["seconds"] = round(self.seconds, 3)
-        if self.error is not None:
-            line |= {"code": self.code, "error": self.error}
-        return line
 
 
 def open(path: str | os.PathLike[str], env: Mapping[str, str] | None = None) -> Workspace:  # noqa: A001 - onefold.open is the contract
@@ -146,7 +118,7 @@ class Workspace:
             self.space(space.slug, workspace).close()
         if self.document.data != self.catalog.configuration():
             keys = {source.slug: source.write_key for space in workspace.spaces for source in space.sources}
-            self.catalog.configure(self.document.data, _now(), keys)
+            self.catalog.configure(self.document.data, now(), keys)
             self.__dict__.pop("applied", None)
         return changes
 
@@ -252,7 +224,7 @@ class Workspace:
 
         if space is not None:
             pick(self.applied.spaces, space, "space")
-        text, token = tokens.issue(self.catalog, space, name, tokens.RATE if rate is None else rate, _now())
+        text, token = tokens.issue(self.catalog, space, name, tokens.RATE if rate is None else rate, now())
         return {**tokens.view(token), "token": text}
 
     def tokens(self) -> list[dict[str, Any]]:
@@ -263,7 +235,7 @@ class Workspace:
 
     def revoke_token(self, token_id: str) -> None:
         """Make a token worthless, within a second also on a running server. Raises NotFound."""
-        self.catalog.revoke_token(token_id, _now())
+        self.catalog.revoke_token(token_id, now())
 
     # --- live -----------------------------------------------------------------------------------------
 
@@ -349,7 +321,7 @@ class Workspace:
         destination = pick(workspace.destinations, slug, "destination")
         mapping = pick(destination.mappings, name, "mapping")
         if not mapping.model:
-            raise Disabled(f"mapping {selector} {_LISTENS}")
+            raise Disabled(f"mapping {selector} {LISTENS}")
         space, _ = _profile_source(workspace, mapping)
         with self.space(space.slug, workspace) as store:
             return preview.mapping(self.job(destination, mapping, workspace, store), key)
@@ -373,104 +345,29 @@ class Workspace:
         back at its end, so that each mapping sees what those before it would have done. `run_id` is that of a run
         which was announced, where one mapping is selected.
         """
-        with ExitStack() as stack:
-            stores: dict[str, Store] = {}
-            for destination, mapping in self.mappings(selector):
-                path = f"{destination.slug}/{mapping.slug}"
-                off = _off(destination, mapping)
-                if off:
-                    yield Outcome(None, path, "skipped", asdict(_no_counts()), 0.0, "disabled", off)
-                    continue
-                slug = _profile_source(self.applied, mapping)[0].slug
-
-                def job(
-                    destination: config.Destination = destination, mapping: config.Mapping = mapping, slug: str = slug
-                ) -> Job:
-                    if slug not in stores:
-                        stores[slug] = stack.enter_context(self.space(slug))
-                        if dry_run:
-                            stack.enter_context(stores[slug].turn(keep=False))
-                    return self.job(destination, mapping, self.applied, stores[slug])
-
-                said = progress(path) if progress else lambda *_: None
-                options = {"full": full, "dry_run": dry_run, "allow_deletes": allow_deletes}
-                yield self._sync(path, slug, job, started_by, said, effect, options, run_id)
-
-    def _sync(
-        self,
-        path: str,
-        space: str,
-        make: Callable[[], Job],
-        started_by: str,
-        progress: Progress,
-        effect: Callable[[dict[str, Any]], None] | None,
-        options: dict[str, Any],
-        run_id: str | None,
-    ) -> Outcome:
-        """One run of one mapping, recorded; whatever stops it is its outcome."""
-        from onefold.sync import Stages, sync
-
-        start, began = _now(), perf_counter()
-        stages = Stages()
-        run_id = run_id or _run_id(start)
-        if not options["dry_run"]:
-            self.catalog.start(run_id, path, space, start, started_by)
-        counts, status, failure = _no_counts(), "succeeded", None
-        try:
-            job = make()
-            told = _told(job, effect) if effect else {}
-            sync(job, run_id, counts, stages=stages, progress=progress, **told, **options)
-            status = "partly" if counts.rejected else "succeeded"
-        except OnefoldError as error:
-            status, failure = "failed", error
-        except KeyboardInterrupt:
-            self._finish(run_id, began, "cancelled", asdict(counts), stages, None, dry_run=options["dry_run"])
-            raise
-        line = asdict(counts)
-        self._finish(run_id, began, status, line, stages, failure, dry_run=options["dry_run"])
-        code, sentence = (failure.code, str(failure)) if failure else (None, None)
-        return Outcome(run_id, path, status, line, perf_counter() - began, code, sentence)
-
-    def _finish(
-        self,
-        run_id: str,
-        began: float,
-        status: str,
-        counts: dict[str, int],
-        stages: dict[str, float],
-        failure: OnefoldError | None,
-        *,
-        dry_run: bool,
-    ) -> None:
-        if dry_run:
-            return
-        self.catalog.finish(
-            run_id,
-            status=status,
-            finished_at=_now(),
-            seconds=perf_counter() - began,
-            counts=counts,
-            stages=dict(stages),
-            code=failure.code if failure else None,
-            error=str(failure) if failure else None,
+        return self._runs.sync(
+            [self._task(destination, mapping) for destination, mapping in self.mappings(selector)],
+            progress=progress,
+            effect=effect,
+            started_by=started_by,
+            run_id=run_id,
+            full=full,
+            dry_run=dry_run,
+            allow_deletes=allow_deletes,
         )
 
     def start(self, selector: str, *, full: bool = False, allow_deletes: bool = False, started_by: str) -> str:
         """Start a sync of one mapping, DEST/MAPPING, in a process of its own; its run_id. Raises NotFound, Disabled."""
-        from onefold import child
-
         ((destination, mapping),) = self.mappings(selector)
-        off = _off(destination, mapping)
-        if off:
-            raise Disabled(off)
-        start = _now()
-        run_id = _run_id(start)
-        space = _profile_source(self.applied, mapping)[0].slug
-        self.catalog.start(run_id, selector, space, start, started_by)
-        words = ["sync", selector, "--json", "-C", str(self.folder), "--run-id", run_id]
-        words += ["--full"] * full + ["--allow-deletes"] * allow_deletes
-        child.start(words, lambda: self.catalog.missed(run_id, _now()))
-        return run_id
+        task = self._task(destination, mapping)
+        return self._runs.start(task, self.folder, full=full, allow_deletes=allow_deletes, started_by=started_by)
+
+    def _task(self, destination: config.Destination, mapping: config.Mapping) -> Task:
+        """A mapping to be synced."""
+        off = runs.off(destination, mapping)
+        space = "" if off else _profile_source(self.applied, mapping)[0].slug
+        job = partial(self.job, destination, mapping, self.applied)
+        return Task(f"{destination.slug}/{mapping.slug}", off, space, job)
 
     def copy(self, space: str, to: str) -> dict[str, int]:
         """Copy a space, whole, into another `store`; its tables' numbers of rows. Raises NotFound, StoreError."""
@@ -478,86 +375,36 @@ class Workspace:
         from onefold.stores.copy import copy
 
         with self.space(space) as source, stores.open(to, self.home / "spaces" / f"{space}.db") as target:
-            return copy(source, target)
+            if source.engine.name == target.engine.name:
+                raise StoreError(f"space {source.engine.name} is there already; nothing was copied", code="not_empty")
+            with source.turn(keep=False):  # who moves a space wants all of it
+                return copy(source, target)
+
+    # --- keeping it ----------------------------------------------------------------------------------
+
+    def backup(self, file: Path, said: Callable[[str, int, int], None] = lambda *_: None) -> dict[str, Any]:
+        """Write a backup of it all, as it is now, into a new file; what is in it. Raises OnefoldError."""
+        from onefold import backup
+
+        return backup.write(self, file, said)
 
     # --- runs -----------------------------------------------------------------------------------------
 
+    @cached_property
+    def _runs(self) -> Runs:
+        return Runs(self.catalog, self.space)
+
     def runs(self, limit: int = 50) -> list[dict[str, Any]]:
         """The newest runs first, as `onefold runs --json` prints them."""
-        return [self._run(run) for run in self.catalog.runs(limit)]
+        return self._runs.newest(limit)
 
     def run(self, run_id: str) -> dict[str, Any]:
         """One run, with its rejected rows counted by code. Raises NotFound."""
-        run = self.catalog.run(run_id)
-        found = self._run(run)
-        with self.space(run.space) as store:
-            found["rejected_by_code"] = {
-                row["code"]: row["rows"]
-                for row in store.rows(
-                    "select j.code, count(*) as rows from rejected j join run r on r.run = j.run"
-                    " where r.run_id = $1 group by j.code order by j.code",
-                    run.run_id,
-                )
-            }
-        return found
+        return self._runs.show(run_id)
 
     def rejected(self, run_id: str, limit: int | None = None) -> Iterator[dict[str, Any]]:
         """The rejected rows of a run: key, event, code, fields, message and the row. Raises NotFound."""
-        import json
-
-        run = self.catalog.run(run_id)
-        with self.space(run.space) as store:
-            rows = store.rows(
-                "select coalesce(j.key, '') as key, coalesce(j.event, '') as event, j.code, j.fields, j.message,"
-                " coalesce(j.record, '') as record from rejected j join run r on r.run = j.run"
-                " where r.run_id = $1 order by j.id limit $2",
-                *(run.run_id, 1 << 62 if limit is None else limit),
-            )
-        for row in rows:
-            yield {
-                "key": json.loads(row["key"]) if row["key"] else None,
-                "event": row["event"] or None,
-                "code": row["code"],
-                "fields": json.loads(row["fields"]),
-                "message": row["message"],
-                "row": json.loads(row["record"]) if row["record"] else None,
-            }
-
-    def _run(self, run: Run) -> dict[str, Any]:
-        """A run as people read it; one whose process died is failed, with what it had committed."""
-        found = {
-            "run_id": run.run_id,
-            "mapping": run.mapping,
-            "space": run.space,
-            "status": run.status,
-            "started_at": _text(run.started_at),
-            "finished_at": _text(run.finished_at) if run.finished_at else None,
-            "started_by": run.started_by,
-            **(run.counts or {}),
-            "seconds": round(run.seconds, 3) if run.seconds is not None else None,
-            **({"stages": run.stages} if run.stages else {}),
-        }
-        if run.abandoned:
-            found |= {"status": "failed", "code": "interrupted"}
-            found["error"] = "the process ended before the run did; the next sync goes on where it stopped"
-        elif run.error:
-            found |= {"code": run.code, "error": run.error}
-        return found
-
-
-def _told(job: Job, effect: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
-    """The callbacks of a sync that tell `effect`, by name, what it does."""
-    from onefold import preview
-
-    def applied(outcome: Applied) -> None:
-        for found in preview.effects(job.store, outcome, job, limit=NAMED):
-            effect(found)
-
-    def refused(rows: Sequence[Rejected]) -> None:
-        for key, _, error, _ in rows[:NAMED]:
-            effect({"do": "reject", "key": key, "code": error.code, "why": str(error)})
-
-    return {"applied": applied, "refused": refused}
+        return self._runs.rejected(run_id, limit)
 
 
 def pick(items: Sequence[Any], slug: str, kind: str) -> Any:
@@ -577,37 +424,3 @@ def _profile_source(workspace: config.Workspace, mapping: config.Mapping) -> tup
     if found is None:
         raise NotFound(f"mapping {mapping.slug}: no profile source {mapping.engage_space!r}; add it to a space")
     return found
-
-
-def _off(destination: config.Destination, mapping: config.Mapping) -> str | None:
-    if not destination.enabled:
-        return f"destination {destination.slug} is disabled; set `enabled: true` and apply"
-    if not mapping.enabled:
-        return f"mapping {destination.slug}/{mapping.slug} is disabled; set `enabled: true` and apply"
-    if not mapping.model:
-        return f"mapping {destination.slug}/{mapping.slug} {_LISTENS}"
-    if destination.endpoint != "local":
-        return f"destination {destination.slug} has a remote endpoint; this version delivers to local spaces only"
-    return None
-
-
-def _no_counts() -> Any:
-    from onefold.sync import Counts
-
-    return Counts()
-
-
-def _now() -> int:
-    return time_ns() // 1000
-
-
-def _text(micros: int) -> str:
-    from onefold import times
-
-    return times.text(micros)
-
-
-def _run_id(start: int) -> str:
-    """Sorts by time, and can be typed."""
-    moment = datetime.fromtimestamp(start / 1e6, UTC)
-    return f"{moment:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"

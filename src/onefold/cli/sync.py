@@ -15,7 +15,7 @@ from onefold.cli.output import HERE, Folder, Json, dump, show, workspace
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
 
-    from onefold.workspace import Outcome
+    from onefold.runs import Outcome
 
 
 @app.command()
@@ -88,7 +88,7 @@ _KINDS = {"create": "profiles_created", "update": "profiles_updated", "merge": "
 def _named(effects: list[dict[str, Any]], outcome: Outcome) -> Iterator[str]:
     """What a dry run would do, by name: the first of each kind, and how many more there are."""
     from onefold.preview import sentence
-    from onefold.workspace import NAMED
+    from onefold.runs import NAMED
 
     for kind in dict.fromkeys(effect["do"] for effect in effects):
         found = [effect for effect in effects if effect["do"] == kind][:NAMED]

@@ -106,6 +106,7 @@ class Dialect:
 
     words: dict[str, str]  # what stands in the braces of STEPS
     begin: tuple[str, ...]  # starts a transaction that writes: waits for its turn
+    snapshot: tuple[str, ...]  # starts one that reads what is there now, whatever others write
     exists: str  # one row if the tables are there
     bulk: tuple[str, ...]  # said before a long run of large chunks
     tuned: tuple[str, ...] = ()  # said after the tables were made
@@ -243,6 +244,17 @@ class Store:
             raise
         if not keep:
             self._rollback()
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Everything read inside is as it was at the beginning; nobody is held up."""
+        for statement in self.engine.dialect.snapshot:
+            self.execute(statement)
+        try:
+            yield
+        finally:
+            with suppress(StoreError):  # the connection may be gone
+                self._rollback()
 
     def _rollback(self) -> None:
         self._names.clear()  # some may have been given out in this turn

@@ -17,15 +17,12 @@ BATCH_ROWS = 10_000
 
 
 def copy(source: Store, target: Store) -> dict[str, int]:
-    """Copy all tables; returns their numbers of rows. Nobody writes to the source meanwhile.
+    """Copy all tables; returns their numbers of rows. The caller holds the source: by a turn, or in a snapshot.
 
     Raises StoreError, also where the target holds something already: then nothing is changed.
     """
-    if source.engine.name == target.engine.name:
-        raise StoreError(f"space {source.engine.name} is there already; nothing was copied", code="not_empty")
-    with source.turn(keep=False), target.turn():
-        if target.counters() != {"seq": 1, "segment": 1} or target.rows("select mapping from mapping limit 1"):
-            raise StoreError(f"space {target.engine.name} is not empty; nothing was copied", code="not_empty")
+    with target.turn():
+        demand_empty(target)
         copied = {}
         for table, columns in _tables().items():
             target.execute(f"delete from {table}")
@@ -36,6 +33,12 @@ def copy(source: Store, target: Store) -> dict[str, int]:
         for table, columns in _tables().items():
             _verify(source, target, table, columns)
     return copied
+
+
+def demand_empty(target: Store) -> None:
+    """Raises StoreError where a space holds something already."""
+    if target.counters() != {"seq": 1, "segment": 1} or target.rows("select mapping from mapping limit 1"):
+        raise StoreError(f"space {target.engine.name} is not empty; nothing was copied", code="not_empty")
 
 
 def _verify(source: Store, target: Store, table: str, columns: dict[str, bool]) -> None:

@@ -20,6 +20,7 @@ DIALECT = Dialect(
     },
     # Writers take turns; readers are never held up.
     begin=("begin", "select 1 as turn from pg_advisory_xact_lock(hashtextextended(current_schema(), 0))"),
+    snapshot=("begin isolation level repeatable read read only", "select 1 as begun from meta limit 1"),
     exists="select 1 as found where to_regclass('meta') is not null",
     bulk=(),
     # What lies in blobs is compressed already, or cannot be.

@@ -22,6 +22,7 @@ DIALECT = Dialect(
         "clustered": "without rowid",
     },
     begin=("begin immediate",),
+    snapshot=("begin", "select 1 as begun from meta limit 1"),
     exists="select 1 as found from sqlite_master where type = 'table' and name = 'meta'",
     bulk=("pragma cache_size = -400000",),
 )
