@@ -6,7 +6,7 @@ to apply it (`apply.py`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,7 +64,7 @@ def check(message: Mapping[str, Any], message_id: str) -> None:
             f"messageId has {len(message_id)} characters; at most {MAX_MESSAGE_ID} are accepted",
             ["message_id"],
         )
-    group_id = canonical.text(message.get("groupId")) or ""
+    group_id = canonical.text(message.get("groupId", "")) or ""
     if len(group_id) > MAX_GROUP_ID:
         raise RowRejected(
             "group_id_too_long",
@@ -75,8 +75,13 @@ def check(message: Mapping[str, Any], message_id: str) -> None:
         raise RowRejected("missing_group_id", "a group call needs a groupId that is not empty", ["group_id"])
 
 
-def call(message: Mapping[str, Any], arrival: Arrival, rules: Rules) -> dict[str, Any]:
-    """One call in the shape of SCHEMA, from a message in the field's wire format. Raises RowRejected."""
+def call(
+    message: Mapping[str, Any], arrival: Arrival, rules: Rules, encode: Callable[[Any], str] = canonical.encode
+) -> dict[str, Any]:
+    """One call in the shape of SCHEMA, from a message in the field's wire format. Raises RowRejected.
+
+    `encode` may be canonical.encode_read for a message that is from canonical.read.
+    """
     check(message, arrival.message_id)
     timestamp = arrival.received_at
     if message.get("timestamp") is not None:
@@ -94,9 +99,9 @@ def call(message: Mapping[str, Any], arrival: Arrival, rules: Rules) -> dict[str
             "received_at": arrival.received_at,
             "source": arrival.source,
             "identifiers": identifiers(message, rules),
-            "traits": canonical.encode(traits) if traits else None,
+            "traits": encode(traits) if traits else None,
             "subscriptions": statements(message) or None,
-            "body": canonical.encode({k: v for k, v in message.items() if k not in _ELSEWHERE}),
+            "body": encode({k: v for k, v in message.items() if k not in _ELSEWHERE}),
         }
     except canonical.InvalidValue as error:
         raise RowRejected("invalid_field", f"the call cannot be kept: {error}") from error

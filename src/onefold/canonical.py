@@ -11,6 +11,8 @@ import math
 import re
 from typing import Any
 
+import msgspec
+
 # Control characters are written with capital digits, as DuckDB writes them.
 _CONTROL = re.compile(r"((?<!\\)(?:\\\\)*\\u)(00[01][0-9a-f])")
 
@@ -38,6 +40,34 @@ def encode(value: Any) -> str:
         except UnicodeEncodeError as error:
             raise InvalidValue("text holds half of a surrogate pair") from error
     return text
+
+
+class Odd(float):
+    """A number that only `encode` writes as it should be."""
+
+
+def _number(text: str) -> float:
+    value = float(text)
+    if value.is_integer() and abs(value) < 1e16:
+        return int(value)
+    return value if 1e-4 <= abs(value) < 1e16 else Odd(value)
+
+
+# JSON as plain data, which `encode_read` writes in a fifth of the time; whole numbers become integers, as they are
+# written. Raises msgspec.DecodeError, UnicodeDecodeError, RecursionError.
+read = msgspec.json.Decoder(float_hook=_number).decode
+
+
+def encode_read(value: Any) -> str:
+    """`encode` of what was made by `read`. Raises InvalidValue."""
+    try:
+        text = _FAST.encode(value).decode()
+    except (TypeError, OverflowError):  # it holds an odd number, or an integer of more than 64 bits
+        return encode(value)
+    return encode(value) if "\\u00" in text else text
+
+
+_FAST = msgspec.json.Encoder()
 
 
 def number(value: float) -> str:

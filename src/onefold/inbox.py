@@ -9,7 +9,7 @@ counting them is one transaction.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from contextlib import closing, contextmanager
 from dataclasses import astuple, dataclass
 from hashlib import blake2b
@@ -23,6 +23,7 @@ DAY = 86_400_000_000  # µs: for so long a messageId is remembered
 LIMIT = 1 << 30  # bytes of calls that may wait to be applied
 REJECTED = 10_000  # rejected calls that are kept
 FORGOTTEN = 20_000  # message ids that are deleted at once
+REMEMBERED = 200_000  # persons that are not written again; most are seen many times
 SCHEMA = """
     create table if not exists meta (name text primary key, value text not null);
     insert or ignore into meta values ('id', lower(hex(randomblob(4))));
@@ -42,6 +43,8 @@ SCHEMA = """
         digest blob not null, known integer not null, primary key (month, source, is_user, digest)) without rowid;
 """
 DUPLICATE = "duplicate"
+# Who was seen: month, source, whether the id is a user id, the id, and whether it came with a user id.
+Person = tuple[str, str, int, str, int]
 # What `usage` counts.
 RECEIVED, REPEATED, REFUSED = "received", DUPLICATE, "rejected"
 
@@ -92,10 +95,12 @@ class Inbox:
     def __init__(self, file: Path, *, durable: bool = True) -> None:
         """`durable`: a commit is on disk when it returns. Raises OnefoldError."""
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._persons: set[Person] = set()  # written by this one
         self._file = file
         try:
             self._db = sqlite3.connect(file, timeout=60, isolation_level=None, check_same_thread=False)
             self._db.execute("pragma journal_mode = wal")
+            self._db.execute("pragma cache_size = -65536")  # KB: message ids lie all over their table
             self._db.execute(f"pragma synchronous = {'full' if durable else 'normal'}")
             if not self._db.execute("select 1 from sqlite_master where name = 'meta'").fetchone():
                 self._db.executescript(f"begin immediate; {SCHEMA} commit;")
@@ -182,7 +187,8 @@ class Inbox:
 
         A message id belongs to the call that had it first within a day, so claiming twice gives the same answer.
         """
-        days = sorted({day for _, at, *_ in messages for day in (at // DAY - 1, at // DAY)})
+        times = [at for _, at, *_ in messages]
+        days = range(min(times) // DAY - 1, max(times) // DAY + 1) if times else ()
         owners: dict[bytes, tuple[int, tuple[int, int]]] = {}
         asked = [item[0] for item in messages]
         for start in range(0, len(asked), 500):
@@ -216,11 +222,11 @@ class Inbox:
     def note(
         self,
         refused: Iterable[Refused],
-        persons: Iterable[tuple[str, str, int, str, int]],
+        persons: Set[Person],
         sent: Iterable[tuple[int, int, str]],
     ) -> None:
-        """Keep what was found out of some calls: those rejected; the persons seen (month, source, is_user, id, whether
-        known by a user id); those that a mapping made (seq, place, DEST/MAPPING)."""
+        """Keep what was found out of some calls: those rejected; the persons seen; those that a mapping made (seq,
+        place, DEST/MAPPING)."""
         with self._turn() as db:
             db.executemany(
                 f"insert or replace into rejected values ({', '.join('?' * 11)})", [astuple(item) for item in refused]
@@ -228,9 +234,12 @@ class Inbox:
             db.executemany(
                 "insert into person values (?, ?, ?, ?, ?) on conflict do update set known = 1"
                 " where excluded.known > known",
-                sorted((*item[:3], digest(item[3]), item[4]) for item in persons),
+                sorted((*item[:3], digest(item[3]), item[4]) for item in persons - self._persons),
             )
             db.executemany("insert or ignore into finding values (?, ?, ?)", sorted(sent))
+        if len(self._persons) > REMEMBERED:
+            self._persons.clear()
+        self._persons.update(persons)
 
     def retire(self, upto: int, sources: Sequence[str]) -> None:
         """Count and delete the requests up to a place: they are applied. Those of no source are kept as rejected."""

@@ -11,6 +11,7 @@ from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from onefold.identity import Numbers
 from onefold.stores import Store
@@ -63,22 +64,36 @@ def lookup(store: Store, hashes: Numbers) -> tuple[Numbers, Numbers]:
     """Entries with some hashes: (hash, segment), side by side. `hashes` are distinct. Raises StoreError."""
     if not len(hashes):
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
-    single: list[tuple[int, int]] = []
-    tiers: dict[int, list[tuple[int, bytes]]] = {}
-    for row in store.asked(hashes, _FOUND):
-        if row["tier"]:
-            tiers.setdefault(row["tier"], []).append((row["first"], row["data"]))
-        else:
-            single.append((row["first"], row["segment"]))
-    found = [np.array(single, _ENTRY)]
-    for pages in tiers.values():
-        # Pages of a tier in order hold sorted entries.
-        entries = np.frombuffer(b"".join(data for _, data in sorted(pages)), _ENTRY)
-        first, end = (np.searchsorted(entries["hash"], hashes, side) for side in ("left", "right"))
-        at = np.repeat(first, end - first) + _within(end - first)
-        found.append(entries[at])
-    entries = np.concatenate(found)
-    return entries["hash"], entries["segment"]
+    rows = store.ask(hashes, _FOUND)
+    tiers, firsts = rows["tier"].to_numpy(), rows["first"].to_numpy()
+    order = np.lexsort((firsts, tiers, tiers == 0))
+    if np.any(order[1:] < order[:-1]):  # as SQLite never has them
+        rows = rows.take(order)
+    found = [(np.zeros(0, np.int64), np.zeros(0, np.int64))]
+    for start in range(0, rows.num_rows, _UNPACKED):
+        part = rows.slice(start, _UNPACKED)
+        tiers = np.unique(part["tier"].to_numpy()).tolist()
+        for tier in tiers:
+            mine = part if len(tiers) == 1 else part.filter(pc.equal(part["tier"], tier))
+            found.append(_of_tier(mine, tier, hashes))
+    return np.concatenate([there for there, _ in found]), np.concatenate([at for _, at in found])
+
+
+# Pages are read in parts that fit a processor's cache: fresh memory costs more than what is done with it.
+_UNPACKED = 512
+
+
+def _of_tier(rows: pa.Table, tier: int, hashes: Numbers) -> tuple[Numbers, Numbers]:
+    """The entries with some hashes in rows of _FOUND: of tier 0 or consecutive pages of another."""
+    if not tier:
+        return rows["first"].to_numpy(), rows["segment"].to_numpy()
+    # Pages of a tier in order hold sorted entries.
+    entries = _entries(rows)
+    there = entries["hash"]
+    hashes = hashes[np.searchsorted(hashes, there[0]) : np.searchsorted(hashes, there[-1], "right")]
+    first, last = (np.searchsorted(there, hashes, side) for side in ("left", "right"))
+    at = np.repeat(first, last - first) + _within(last - first)
+    return there[at], entries["segment"][at]
 
 
 def _within(counts: Numbers) -> Numbers:
@@ -95,7 +110,7 @@ _FOUND = """
         select distinct t.tier, (
             select q.first from page q where q.tier = t.tier and q.first <= a.number order by q.first desc limit 1
         ) as first
-        from asked a cross join tier t
+        from tier t cross join asked a
     ) held cross join page p where p.tier = held.tier and p.first = held.first
     union all
     select 0, i.hash, i.segment, null

@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -27,7 +28,7 @@ from onefold.apply import apply
 from onefold.calls import Arrival
 from onefold.errors import NotFound, OnefoldError, RowRejected, StoreError
 from onefold.events import Selected
-from onefold.inbox import DAY, FILE, Inbox, Refused, Request, digest
+from onefold.inbox import DAY, FILE, Inbox, Person, Refused, Request, digest
 from onefold.rules import Rules
 from onefold.stores import Store, sqlite
 from onefold.telemetry import logger
@@ -53,6 +54,7 @@ class Target:
     progress: int = 0  # up to here nothing in the inbox is waiting for this space
     failed_at: float | None = None
     applied: int = -1  # as the space says; -1: not asked yet
+    ahead: Future[Prepared] | None = None  # what comes next, being prepared
 
     @property
     def sources(self) -> list[str]:
@@ -61,11 +63,13 @@ class Target:
 
 @dataclass
 class Prepared:
-    """What a window of the inbox comes to for one space."""
+    """What a window of the inbox comes to for one space: up to the request `last`, and none waits up to `upto`."""
 
+    last: int
+    upto: int
     calls: list[dict[str, Any]] = field(default_factory=list)
     refused: list[Refused] = field(default_factory=list)
-    persons: set[tuple[str, str, int, str, int]] = field(default_factory=set)  # month, source, is_user, id, known
+    persons: set[Person] = field(default_factory=set)
     sent: list[tuple[int, int, str]] = field(default_factory=list)
 
 
@@ -92,6 +96,8 @@ class Resolver:
     def __init__(self, workspace: workspace.Workspace) -> None:
         self._workspace = workspace
         self._inbox = Inbox(workspace.home / FILE, durable=False)
+        # The one thread that uses the inbox from here on.
+        self._beside = ThreadPoolExecutor(1, "inbox")
         self._name = f"inbox {self._inbox.id}"
         self._targets: dict[str, Target] = {}
         self._stores: dict[str, Store] = {}
@@ -102,6 +108,7 @@ class Resolver:
         for store in self._stores.values():
             store.close()
         self._stores.clear()
+        self._beside.shutdown()
         self._inbox.close()
 
     def drain(self) -> None:
@@ -134,7 +141,8 @@ class Resolver:
         # A call of a source that we do not know may be of one that was added since.
         if upto <= self._retired or self._workspace.catalog.version() != self._version:
             return
-        self._inbox.retire(upto, sorted({source for target in self._targets.values() for source in target.own}))
+        sources = sorted({source for target in self._targets.values() for source in target.own})
+        self._beside.submit(self._inbox.retire, upto, sources).result()
         self._retired = upto
 
     def _configure(self) -> None:
@@ -169,12 +177,15 @@ class Resolver:
         """Apply the next calls of a space, with the place up to which they are applied. Raises StoreError."""
         store = self._store(target)
         if target.applied < 0:
-            target.applied = self._applied(store)
-        window, upto = self._inbox.read(target.sources, target.applied, BATCH)
-        if not window:
-            target.progress = max(target.progress, upto)
+            target.applied, target.ahead = self._applied(store), None
+        ready = target.ahead or self._beside.submit(self._prepare, target, target.applied)
+        target.ahead = None
+        prepared = ready.result()
+        if prepared.last == target.applied:
+            target.progress = max(target.progress, prepared.upto)
             return False
-        prepared = self._prepare(target, window)
+        # While these are applied, those behind them are prepared.
+        target.ahead = self._beside.submit(self._prepare, target, prepared.last)
         with store.turn():
             if self._applied(store) != target.applied:
                 raise StoreError("another resolver has applied calls of the same inbox", code="not_alone")
@@ -183,17 +194,19 @@ class Resolver:
             store.execute(
                 "insert into counter (name, value) values ($1, $2)"
                 " on conflict (name) do update set value = excluded.value",
-                *(self._name, window[-1].seq),
+                *(self._name, prepared.last),
             )
-        target.applied = window[-1].seq
-        target.progress = upto
+        target.applied, target.progress = prepared.last, prepared.upto
         return True
 
     # --- a window -------------------------------------------------------------------------------------
 
-    def _prepare(self, target: Target, window: Sequence[Request]) -> Prepared:
-        """The calls of a window for a space; what was found out on the way is kept in the inbox."""
-        found = Prepared()
+    def _prepare(self, target: Target, after: int) -> Prepared:
+        """The next calls for a space; what was found out on the way is kept in the inbox. Raises OnefoldError."""
+        window, upto = self._inbox.read(target.sources, after, BATCH)
+        if not window:
+            return Prepared(after, upto)
+        found = Prepared(window[-1].seq, upto)
         read = list(self._messages(window))
         claims = [
             (digest(request.source, arrival.message_id), request.received_at, request.seq, place)
@@ -224,7 +237,7 @@ class Resolver:
     ) -> None:
         try:
             check(message)
-            found.calls.append(calls.call(message, arrival, target.rules))
+            found.calls.append(calls.call(message, arrival, target.rules, canonical.encode_read))
         except Exception as error:  # whatever is wrong with one call, the others go on
             found.refused.append(refused(request, place, "", message, arrival, error))
             return
@@ -266,7 +279,7 @@ def _month(day: int) -> str:
 def messages(request: Request) -> list[Any]:
     """The calls of a request, each with the outer context and integrations, and its type. Never fails."""
     try:
-        body = msgspec.json.decode(request.body)
+        body = canonical.read(request.body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return [None]
     if request.type is not None:
@@ -299,19 +312,24 @@ def wrong(message: Any) -> RowRejected | None:
     if kind not in TYPES:
         shown = repr(kind) if isinstance(kind, str) and len(kind) <= 40 else "what it has"
         return RowRejected("invalid_type", f"type is {', '.join(TYPES)}, not {shown}", ["type"])
-    for name in ("traits", "properties", "context", "integrations"):
-        if message.get(name) is not None and not isinstance(message[name], dict):
+    for name in _OBJECTS:
+        if name in message and not isinstance(message[name], dict | None):
             return RowRejected("invalid_field", f"{name} must be an object", [name])
-    for name in ("userId", "anonymousId", "groupId", "messageId", "name"):
+    for name in _TEXTS:
         if isinstance(message.get(name), dict | list):
             return RowRejected("invalid_field", f"{name} must be a text", [name])
     if kind == "track" and not (isinstance(message.get("event"), str) and message["event"].strip()):
         return RowRejected("invalid_field", "a track call needs the name of its event", ["event"])
-    nobody = all(message.get(name) in (None, "") for name in ("userId", "anonymousId"))
+    nobody = message.get("userId") in _NOBODY and message.get("anonymousId") in _NOBODY
     if nobody and not (message.get("context") or {}).get("externalIds"):
         sentence = "the call has neither a userId nor an anonymousId; one is needed"
         return RowRejected("missing_user_or_anonymous_id", sentence)
     return None
+
+
+_OBJECTS = ("traits", "properties", "context", "integrations")
+_TEXTS = ("userId", "anonymousId", "groupId", "messageId", "name")
+_NOBODY = (None, "")
 
 
 def check(message: Any) -> None:
@@ -328,7 +346,7 @@ def refused(request: Request, place: int, mapping: str, message: Any, arrival: A
             logger().error("call_failed", source=request.source, error=type(error).__name__)
         error = RowRejected("invalid_field", "the call holds a value that cannot be kept")
     kind = message.get("type") if isinstance(message, dict) else None
-    body = msgspec.json.encode(message).decode()
+    body = msgspec.json.encode(message, enc_hook=float).decode()
     return Refused(
         *(request.seq, place, mapping, request.source, request.received_at),
         *(kind if isinstance(kind, str) else None, arrival.message_id[: calls.MAX_MESSAGE_ID]),
@@ -362,6 +380,7 @@ def main(folder: str) -> None:
     # A window makes hundreds of thousands of objects, hardly any in cycles: looking for those cost a fifth of the time.
     gc.freeze()
     gc.set_threshold(100_000, 20, 100)
+    sys.setswitchinterval(0.0005)  # seconds: who applies is not to wait for who prepares
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to all; the server says when to end
     woken, ended = Event(), Event()
 

@@ -27,14 +27,16 @@ MAX_RECORD_BYTES = 512 * 1024
 REMEMBERED = pa.schema([*state.STATE, ("known", pa.bool_())])
 _REJECTED = {"new": state.REJECTED_NEW, "updated": state.REJECTED_UPDATED, "deleted": state.REJECTED_DELETED}
 
+Places = np.ndarray[Any, np.dtype[np.int64]]
 Rejected = tuple[str | None, str | None, RowRejected, str | None]  # key, event, why, record
 
 
 @dataclass(frozen=True)
 class Mapped:
-    """A chunk of changed rows after mapping: its calls in the rows' order, and what to remember of it."""
+    """A chunk of changed rows after mapping: its calls in the rows' order, and what to remember of each row."""
 
     calls: pa.Table  # calls.SCHEMA
+    places: Places  # of each call, the place of its row in `state`
     state: pa.Table  # REMEMBERED
     rejected: list[Rejected]
     filtered: int
@@ -98,24 +100,25 @@ class Rows:
     def map(self, chunk: pa.Table) -> Mapped:
         """Map one chunk."""
         if self.plan is None or "plain" not in chunk.column_names:
-            return self._one_by_one(chunk)[0]
+            return self._one_by_one(chunk)
         plain = chunk["plain"].to_numpy()
         if plain.all():
-            return self._in_columns(chunk, self.plan)[0]
-        columns = self._in_columns(chunk.filter(plain), self.plan)
-        rows = self._one_by_one(chunk.filter(~plain))
-        # Calls in the order of their rows, wherever they were made.
-        places = np.flatnonzero(plain)[columns[1]], np.flatnonzero(~plain)[rows[1]]
-        order = np.argsort(np.concatenate(places), kind="stable")
+            return self._in_columns(chunk, self.plan)
+        parts = self._in_columns(chunk.filter(plain), self.plan), self._one_by_one(chunk.filter(~plain))
+        # Calls and rows in the order of the chunk, wherever they were mapped.
+        rows = np.flatnonzero(plain), np.flatnonzero(~plain)
+        places = np.concatenate([row[part.places] for row, part in zip(rows, parts, strict=True)])
+        order = np.argsort(places, kind="stable")
         return Mapped(
-            pa.concat_tables([columns[0].calls, rows[0].calls]).take(order),
-            pa.concat_tables([columns[0].state, rows[0].state]),
-            rows[0].rejected,
-            columns[0].filtered + rows[0].filtered,
+            pa.concat_tables([part.calls for part in parts]).take(order),
+            places[order],
+            pa.concat_tables([part.state for part in parts]).take(np.argsort(np.concatenate(rows))),
+            parts[1].rejected,
+            parts[0].filtered + parts[1].filtered,
         )
 
-    def _in_columns(self, chunk: pa.Table, plan: columnar.Plan) -> tuple[Mapped, np.ndarray[Any, Any]]:
-        """The plain rows of a chunk, and which of them have calls."""
+    def _in_columns(self, chunk: pa.Table, plan: columnar.Plan) -> Mapped:
+        """The plain rows of a chunk."""
         origin, rows = self.origin, chunk.num_rows
         selected = pc.is_in(chunk["event"], pa.array(sorted(plan.events), pa.string())).to_numpy()
         status = np.where(selected, state.SENT, state.FILTERED)
@@ -131,10 +134,10 @@ class Rows:
         remembered = pa.table([columns[name] for name in REMEMBERED.names], schema=REMEMBERED)
         chosen = chunk if selected.all() else chunk.filter(selected)
         made = plan.calls(chosen, origin.source, origin.received_at)
-        return Mapped(made, remembered, [], int(rows - selected.sum())), np.flatnonzero(selected)
+        return Mapped(made, np.flatnonzero(selected), remembered, [], int(rows - selected.sum()))
 
-    def _one_by_one(self, chunk: pa.Table) -> tuple[Mapped, np.ndarray[Any, Any]]:
-        """The rows of a chunk one after another, and which of them have calls."""
+    def _one_by_one(self, chunk: pa.Table) -> Mapped:
+        """The rows of a chunk one after another."""
         made, remembered, places = [], [], []
         rejected: list[Rejected] = []
         filtered = 0
@@ -158,8 +161,8 @@ class Rows:
             if event == "deleted":
                 status = state.GONE
             remembered.append((*seen, counter, status, self.origin.version, row["known"]))
-        mapped = Mapped(calls.table(made), identity.table(REMEMBERED, remembered), rejected, filtered)
-        return mapped, np.array(places, np.int64)
+        told = identity.table(REMEMBERED, remembered)
+        return Mapped(calls.table(made), np.array(places, np.int64), told, rejected, filtered)
 
     # --- a row ----------------------------------------------------------------------------------------
 

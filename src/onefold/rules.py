@@ -90,52 +90,56 @@ def identifiers(message: Mapping[str, Any], rules: Rules) -> list[dict[str, str]
 
     The first hit wins per type; `context.externalIds` may add more of any type.
     """
-    found: dict[Identifier, None] = {}
+    found: dict[tuple[str, str, str], None] = {}
     seen: set[tuple[str, str]] = set()
     for collection, kind, value in _standard(message, rules):
-        if value is None:
+        if value is None or (collection, kind) in seen or isinstance(value, bool):
             continue
-        written = canonical.text(value) if not isinstance(value, bool) else None
-        if written and (collection, kind) not in seen:
+        written = value if type(value) is str else canonical.text(value)
+        if written:
             seen.add((collection, kind))
-            found[Identifier(collection, kind, written)] = None
+            found[collection, kind, written] = None
     for item in _external_ids(message):
         found[item] = None
     return [{"collection": collection, "type": kind, "value": value} for collection, kind, value in found]
 
 
-def _standard(message: Mapping[str, Any], rules: Rules) -> Iterator[tuple[str, str, Any]]:
+def _standard(message: Mapping[str, Any], rules: Rules) -> list[tuple[str, str, Any]]:
+    """Where identifiers stand, in order, with what is found there."""
     context = _object(message.get("context"))
-    is_group = message.get("type") == "group"
+    kind = message.get("type")
     # In a group call the traits describe the account; only context.traits speak of the user.
-    places = [
-        {} if is_group else _object(message.get("traits")),
-        _object(context.get("traits")),
-        _object(message.get("properties")),
+    traits = {} if kind == "group" else _object(message.get("traits"))
+    around, properties = _object(context.get("traits")), _object(message.get("properties"))
+    found = [
+        (USERS, "user_id", message.get("userId")),
+        (USERS, "email", traits.get("email")),
+        (USERS, "email", around.get("email")),
+        (USERS, "email", properties.get("email") if kind == "track" else None),
+        (USERS, "anonymous_id", message.get("anonymousId")),
+        (ACCOUNTS, "group_id", message.get("groupId")),
+        (ACCOUNTS, "group_id", context.get("groupId")),
     ]
-    yield USERS, "user_id", message.get("userId")
-    yield USERS, "email", places[0].get("email")
-    yield USERS, "email", places[1].get("email")
-    if message.get("type") == "track":
-        yield USERS, "email", places[2].get("email")
-    yield USERS, "anonymous_id", message.get("anonymousId")
-    yield ACCOUNTS, "group_id", message.get("groupId")
-    yield ACCOUNTS, "group_id", context.get("groupId")
     if "device" in context:
-        device = _object(context["device"])
-        system = str(device.get("type")).lower()
-        if system in ("android", "ios"):
-            yield USERS, f"{system}.id", device.get("id")
-            if device.get("adTrackingEnabled") is True:
-                yield USERS, f"{system}.idfa", device.get("advertisingId")
-            yield USERS, f"{system}.push_token", device.get("token")
+        found += _device(_object(context["device"]))
     if "integrations" in context:
         analytics = _object(_object(context["integrations"]).get("Google Analytics"))
-        yield USERS, "ga_client_id", analytics.get("clientId")
-    for kind, keys in rules.custom:
-        for place in places:
-            for key in keys:
-                yield USERS, kind, place.get(key)
+        found.append((USERS, "ga_client_id", analytics.get("clientId")))
+    for name, keys in rules.custom:
+        found += [(USERS, name, place.get(key)) for place in (traits, around, properties) for key in keys]
+    return found
+
+
+def _device(device: Mapping[str, Any]) -> list[tuple[str, str, Any]]:
+    system = str(device.get("type")).lower()
+    if system not in ("android", "ios"):
+        return []
+    advertising = device.get("advertisingId") if device.get("adTrackingEnabled") is True else None
+    return [
+        (USERS, f"{system}.id", device.get("id")),
+        (USERS, f"{system}.idfa", advertising),
+        (USERS, f"{system}.push_token", device.get("token")),
+    ]
 
 
 def _external_ids(message: Mapping[str, Any]) -> Iterator[Identifier]:

@@ -40,7 +40,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one mapping's sync ended; `counts` as in sync.Counts."""
+    """How one mapping's sync ended; `counts` as in ledger.Counts."""
 
     run_id: str | None
     mapping: str
@@ -261,7 +261,7 @@ def _told(job: Job, effect: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
 
 
 def _no_counts() -> Any:
-    from onefold.sync import Counts
+    from onefold.ledger import Counts
 
     return Counts()
 

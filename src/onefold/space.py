@@ -6,7 +6,7 @@ A segment that one call made is in the log only; what has changed since has a ro
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -38,8 +38,7 @@ SEGMENT = pa.schema(
 )
 
 
-@dataclass
-class Segment:
+class Segment(msgspec.Struct):
     """One segment_id and what is filed under it. Times in µs; `identifiers` in the order they were filed."""
 
     segment: int
@@ -49,7 +48,7 @@ class Segment:
     updated_at: int
     first_seq: int
     last_seq: int
-    identifiers: list[tuple[int, str, int, int]] = field(default_factory=list)  # type, value, first_seen, seq
+    identifiers: list[tuple[int, str, int, int]] = []  # type, value, first_seen, seq
     document: Document | None = None
 
     def row(self) -> tuple[Any, ...]:
@@ -151,14 +150,8 @@ def lookup(store: Store, identifying: pa.Table, next_segment: int, indexed: Inde
         hashes = hashes[indexed.may_hold(hashes)]
     there, at = index.lookup(store, np.unique(hashes) if next_segment > 1 else hashes[:0])
     segments, profile = whole(store, np.unique(at))
-    kinds = store.names("identifier_type")
-    items = [
-        (*kinds[kind], value, segment.segment, first_seen)
-        for segment in segments.values()
-        for kind, value, first_seen, _ in segment.identifiers
-    ]
     found = Known(
-        identifiers=table(KNOWN_IDENTIFIERS, items),
+        identifiers=_identifiers(store.names("identifier_type"), list(segments.values())),
         segments=table(KNOWN_SEGMENTS, sorted(profile.items())),
         next_segment=next_segment,
         hashes=there,
@@ -166,10 +159,31 @@ def lookup(store: Store, identifying: pa.Table, next_segment: int, indexed: Inde
     return Found(found, segments)
 
 
+def _identifiers(kinds: Names, segments: Sequence[Segment]) -> pa.Table:
+    """What is filed under some segments, as KNOWN_IDENTIFIERS."""
+    filed = [item for segment in segments for item in segment.identifiers]
+    if not filed:
+        return KNOWN_IDENTIFIERS.empty_table()
+    kind, value, first_seen, _ = zip(*filed, strict=True)
+    numbers, at = np.unique(kind, return_inverse=True)
+    names = [kinds[number] for number in numbers.tolist()]
+    counts = [len(segment.identifiers) for segment in segments]
+    columns = [
+        *(pa.array([name[place] for name in names]).take(pa.array(at)) for place in (0, 1)),
+        pa.array(value, pa.string()),
+        np.repeat([segment.segment for segment in segments], counts),
+        pa.array(first_seen, pa.int64()),
+    ]
+    return pa.table(columns, schema=KNOWN_IDENTIFIERS)
+
+
 def whole(store: Store, segments: Sequence[int] | Numbers) -> tuple[dict[int, Segment], dict[int, int]]:
     """All segments of the profiles that some segments belong to, and whose each is. Raises StoreError."""
-    rows = store.asked(segments, _MEMBERS)
-    return _segments(store, rows), {row["number"]: row["profile"] for row in rows}
+    if not len(segments):
+        return {}, {}
+    found = store.ask(np.array(segments, np.int64), _MEMBERS)
+    profile = dict(zip(found["number"].to_pylist(), found["profile"].to_pylist(), strict=True))
+    return _segments(store, found), profile
 
 
 def oldest(store: Store, segments: Sequence[int]) -> dict[int, int]:
@@ -182,16 +196,17 @@ def oldest(store: Store, segments: Sequence[int]) -> dict[int, int]:
 
 def load(store: Store, segments: Sequence[int]) -> dict[int, Segment]:
     """Some segments, whole. Raises StoreError."""
-    return _segments(store, store.asked(segments, _LOAD))
+    return _segments(store, store.ask(np.array(segments, np.int64), _LOAD)) if len(segments) else {}
 
 
-def _segments(store: Store, rows: Sequence[Mapping[str, Any]]) -> dict[int, Segment]:
+def _segments(store: Store, found: pa.Table) -> dict[int, Segment]:
     """Segments from rows of their numbers and what `segment` has of them: those without a row are in the log."""
-    segments = {row["number"]: of_row(row) for row in rows if row["segment"]}
-    fresh = [row["number"] for row in rows if not row["segment"]]
-    if fresh:
+    number, changed = found["number"].to_numpy(), found["segment"].to_numpy() != 0
+    rows = found.filter(changed).to_pylist() if changed.any() else []
+    segments = {row["segment"]: of_row(row) for row in rows}
+    if not changed.all():
         kinds = store.names("identifier_type")
-        for segment, call in log.births(store, fresh).items():
+        for segment, call in log.births(store, number[~changed]).items():
             segments[segment] = of_call(segment, call, store.secret, kinds)
     return segments
 

@@ -7,7 +7,6 @@ call; `meta` holds (time, seq) of the traits that an older call set.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import msgspec
@@ -22,14 +21,13 @@ class Stamp(NamedTuple):
     seq: int
 
 
-@dataclass(frozen=True)
-class Document:
-    """The traits of one segment. `traits` is JSON text."""
+class Document(msgspec.Struct, frozen=True):
+    """The traits of one segment. `traits` is canonical JSON text."""
 
     time: int
     seq: int
     traits: str
-    meta: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    meta: dict[str, tuple[int, int]] = {}
 
     def stamped(self) -> dict[str, tuple[Any, Stamp]]:
         """Each trait with its value (None: a tombstone) and stamp."""
@@ -48,10 +46,10 @@ def fold(document: Document | None, calls: Iterable[tuple[Stamp, str]]) -> Docum
 
 
 def _fold(document: Document, stamp: Stamp, traits: str) -> Document:
-    said = msgspec.json.decode(traits)
     newest = Stamp(document.time, document.seq)
     if stamp > newest:
-        return _newer(document, stamp, traits, said)
+        return _newer(document, stamp, traits)
+    said = msgspec.json.decode(traits)
     before = document.stamped()
     after = dict(before)
     for name, value in said.items():
@@ -68,16 +66,30 @@ def _fold(document: Document, stamp: Stamp, traits: str) -> Document:
     )
 
 
-def _newer(document: Document, stamp: Stamp, traits: str, said: Mapping[str, Any]) -> Document:
+def _newer(document: Document, stamp: Stamp, traits: str) -> Document:
     """The document after a call that is newer than all before."""
-    before = msgspec.json.decode(document.traits)
+    # Values are left as the text they are, which is canonical already.
+    before, said = _values(document.traits), _values(traits)
     if said.keys() >= before.keys():
-        return Document(stamp.time, stamp.seq, traits)
+        return Document(*stamp, traits)
     if not said:
         return document
     newest = (document.time, document.seq)
     older = {name: document.meta.get(name, newest) for name in before if name not in said}
-    return Document(stamp.time, stamp.seq, canonical.encode(before | said), older)
+    return Document(*stamp, _text(before | said), older)
+
+
+_values = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+
+def _text(values: Mapping[str, msgspec.Raw]) -> str:
+    """The canonical text of an object whose values are canonical texts."""
+    text = _ENCODER.encode(values).decode()
+    # Only names may have been written otherwise.
+    return canonical.encode(msgspec.json.decode(text)) if "\\u00" in text else text
+
+
+_ENCODER = msgspec.json.Encoder()
 
 
 def merged(documents: Iterable[Document]) -> dict[str, tuple[Any, Stamp]]:

@@ -16,9 +16,12 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import pyarrow as pa
 
 from onefold.errors import StoreError
+
+Numbers = np.ndarray[Any, Any]
 
 # One step a schema version; a step is never edited after a release. Words in braces come from the dialect.
 STEPS: list[list[str]] = [
@@ -191,22 +194,28 @@ class Store:
         found: list[dict[str, Any]] = self.query(sql, *values).to_pylist()
         return found
 
-    def asked(self, given: pa.Table | Sequence[int], sql: str) -> list[dict[str, Any]]:
-        """The rows of a query that reads `asked a`: a table, or numbers in a column `number`."""
-        if not len(given):
-            return []
+    def ask(self, given: pa.Table | Numbers, sql: str) -> pa.Table:
+        """The rows of a query that reads `asked a`: a table, or numbers in a column `number`; not empty."""
         if len(given) > FEW:
-            table = given if isinstance(given, pa.Table) else pa.table({"number": pa.array(given, pa.int64())})
-            self.stage("asked", table)
+            self.stage("asked", given if isinstance(given, pa.Table) else pa.table({"number": given}))
             if self.engine.dialect.staged:
                 self.execute(self.engine.dialect.staged)
-            return self.rows(sql)
+            return self.query(sql)
         if isinstance(given, pa.Table):
             columns = tuple(zip(given.column_names, map(_TYPES.get, given.schema.types), strict=True))
             values = [value for row in given.to_pylist() for value in row.values()]
         else:
-            columns, values = (("number", "bigint"),), [int(number) for number in given]
-        return self.rows(_asking(columns, len(given)) + sql, *values)
+            columns, values = (("number", "bigint"),), given.tolist()
+        return self.query(_asking(columns, len(given)) + sql, *values)
+
+    def asked(self, given: pa.Table | Sequence[int] | Numbers, sql: str) -> list[dict[str, Any]]:
+        """The rows of `ask` one by one; none if nothing is asked for."""
+        if not len(given):
+            return []
+        found: list[dict[str, Any]] = self.ask(
+            given if isinstance(given, pa.Table) else np.array(given, np.int64), sql
+        ).to_pylist()
+        return found
 
     def execute(self, sql: str, *values: Any) -> None:
         with self._failing():

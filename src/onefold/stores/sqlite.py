@@ -34,6 +34,8 @@ SETTINGS = (
     "page_size = 16384",
     "journal_mode = wal",
     "synchronous = normal",
+    "cache_size = -65536",  # KB
+    "mmap_size = 2147418112",  # bytes, the most that it takes: pages are read without a copy
     "wal_autocheckpoint = 4000",  # pages, 64 MB: pages that are written again and again are copied once
 )
 
