@@ -95,16 +95,10 @@ def client(live: Live, **options: Any) -> Iterator[TestClient]:
 class Server:
     """`onefold serve` as users start it, in a process of its own."""
 
-    def __init__(self, folder: Path) -> None:
-        self._words = [
-            str(Path(sys.executable).parent / "onefold"),
-            "serve",
-            "--port",
-            "0",
-            "--json",
-            "-C",
-            str(folder),
-        ]
+    def __init__(self, folder: Path, *options: str) -> None:
+        command = str(Path(sys.executable).parent / "onefold")
+        self._words = [command, "serve", "--port", "0", "--json", "-C", str(folder), *options]
+        folder.mkdir(exist_ok=True)
         self._log = folder / "serve.log"
         self.start()
 
@@ -114,7 +108,8 @@ class Server:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         assert line, self._log.read_text()
-        self.url: str = json.loads(line)["url"]
+        self.started: dict[str, str] = json.loads(line)
+        self.url = self.started["url"]
 
     def end(self, number: int = signal.SIGTERM) -> int:
         """Send a signal and wait; the exit code."""

@@ -99,12 +99,15 @@ class Shop:
         return found
 
 
-def command(*words: str, cwd: Path, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    """Run the real `onefold` command."""
+def command(
+    *words: str, cwd: Path, env: dict[str, str] | None = None, typed: str | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run the real `onefold` command; `typed` is its standard input."""
     return subprocess.run(
         [str(Path(sys.executable).parent / "onefold"), *words],
         cwd=cwd,
         env={**os.environ, **(env or {})},
+        input=typed,
         capture_output=True,
         text=True,
         timeout=120,

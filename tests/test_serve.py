@@ -84,7 +84,40 @@ def test_a_resolver_that_dies_is_started_again(live: Live) -> None:
 def test_addresses_that_others_can_reach_are_refused_while_there_is_no_login(live: Live, host: str) -> None:
     found = command("serve", "--host", host, "--port", "0", cwd=live.folder)
     assert found.returncode == 1
-    assert found.stderr.startswith(f"Error: serving at {host} would show everything")
+    assert found.stderr.startswith(f"Error: serving at {host} would let anybody")
+
+
+def test_the_first_user_is_made_by_a_link_that_works_once(live: Live) -> None:
+    with serving(live) as server:
+        page, _, token = server.started["setup"].partition("?token=")
+        assert page == f"{server.url}/setup"
+        first = {"token": token, "name": "ada@example.com", "password": "a long enough one"}
+        answer = httpx2.post(f"{server.url}/api/setup", json=first)
+        assert (answer.status_code, answer.json()["role"]) == (200, "admin")
+        again = httpx2.post(f"{server.url}/api/setup", json=first | {"name": "eve"})
+        assert (again.status_code, again.json()["error"]["code"]) == (422, "link_expired")
+    with serving(live) as server:
+        assert "setup" not in server.started
+        server.end()
+    assert token not in json.dumps(server.log)
+
+
+def test_other_addresses_are_served_once_there_is_a_user(live: Live) -> None:
+    made = command("user", "create", "ada", "--role", "admin", cwd=live.folder, typed="a long enough one\n")
+    assert made.returncode == 0, made.stderr
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    server = Server(live.folder, "--host", "0.0.0.0", "--port", port, "--url", "https://onefold.example")
+    assert server.url == "https://onefold.example"
+    try:
+        url = f"http://127.0.0.1:{port}/api/session"
+        login = {"name": "ada", "password": "a long enough one"}
+        for host, status in {"onefold.example": 200, "10.0.0.7:8000": 200, "evil.example": 403}.items():
+            answer = httpx2.post(url, json=login, headers={"Host": host, "X-Forwarded-Proto": "https"})
+            assert answer.status_code == status
+            assert status == 403 or answer.headers["set-cookie"].endswith("Path=/; HttpOnly; SameSite=Lax; Secure")
+    finally:
+        server.end()
 
 
 def test_a_port_that_is_taken_has_a_sentence(live: Live) -> None:
@@ -95,10 +128,11 @@ def test_a_port_that_is_taken_has_a_sentence(live: Live) -> None:
     assert f"port {port} is taken by another program" in found.stderr
 
 
-def test_a_folder_that_is_no_workspace_has_a_sentence(tmp_path: Path) -> None:
-    found = command("serve", "--port", "0", cwd=tmp_path)
-    assert found.returncode == 1
-    assert "is not a workspace" in found.stderr
+def test_a_folder_without_a_workspace_becomes_an_empty_one(tmp_path: Path) -> None:
+    server = Server(tmp_path / "My Shop")
+    assert httpx2.get(f"{server.url}/healthz").status_code == 200
+    assert server.end() == 0
+    assert "workspace: my-shop" in (tmp_path / "My Shop/onefold.yaml").read_text()
     (tmp_path / "onefold.yaml").write_text("workspace: x\n")
     found = command("serve", "--port", "0", cwd=tmp_path)
     assert "nothing is applied yet; run `onefold apply` first" in found.stderr

@@ -21,7 +21,7 @@ from onefold.errors import NotFound, StoreError
 from onefold.processes import alive
 
 # The newest step in migrations/versions.
-HEAD = "0003"
+HEAD = "0004"
 
 METADATA = sa.MetaData()
 CONFIGURATION = sa.Table(
@@ -166,13 +166,16 @@ class Catalog:
         self._engine.dispose()
 
     @contextmanager
-    def _transaction(self) -> Iterator[sa.Connection]:
+    def transaction(self) -> Iterator[sa.Connection]:
+        """All or nothing. Raises StoreError."""
         try:
             with self._engine.begin() as connection:
                 yield connection
         except sa.exc.SQLAlchemyError as error:
             cause = getattr(error, "orig", None) or error
             raise StoreError(f"the catalog cannot be read or written: {str(cause).strip().splitlines()[0]}") from None
+
+    _transaction = transaction
 
     def _migrate(self) -> None:
         with self._transaction() as connection:

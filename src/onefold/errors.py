@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil
 
 
 class OnefoldError(Exception):
@@ -88,3 +89,25 @@ class SyncStopped(OnefoldError):
     """A run that stopped itself; what its committed chunks did stays, the rest waits."""
 
     code = "sync_stopped"
+
+
+class Forbidden(OnefoldError):
+    """Who asks may not do that; the sentence names the role that may."""
+
+    code = "forbidden"
+
+
+class LoginFailed(OnefoldError):
+    """No user has that name and password."""
+
+    code = "login_failed"
+
+
+class TooManyAttempts(OnefoldError):
+    """Too many wrong passwords, of this user or from this address; `seconds` to wait."""
+
+    code = "too_many_attempts"
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = ceil(seconds)
+        super().__init__(f"too many wrong passwords; wait {self.seconds} s and try again")

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from threading import Event, Thread
 from types import FrameType
+from urllib.parse import urlsplit
 
 import uvicorn
 
@@ -82,12 +83,12 @@ class _Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
-def bind(host: str, port: int) -> socket.socket:
-    """A listening socket. Raises OnefoldError, in words."""
-    if not _loopback(host):
+def bind(host: str, port: int, *, login: bool) -> socket.socket:
+    """A listening socket; `login`: whether there is a user, who has to log in. Raises OnefoldError, in words."""
+    if not login and not _loopback(host):
         raise OnefoldError(
-            f"serving at {host} would show everything to everybody who can reach it, and no login is set; use"
-            " 127.0.0.1, and a proxy that asks who it is in front of it",
+            f"serving at {host} would let anybody who can reach it become the first user; make one here first:"
+            " onefold user create NAME --role admin",
             code="login_needed",
         )
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -108,38 +109,58 @@ def _loopback(host: str) -> bool:
         return False
 
 
-def serve(workspace: Workspace, host: str, port: int, said: Callable[[str], None]) -> None:
-    """Serve until SIGINT or SIGTERM; `said` is told the address. Raises OnefoldError."""
+def _names(host: str, url: str) -> frozenset[str]:
+    """The names by which the server may be asked. Raises OnefoldError."""
+    parts = urlsplit(url)
+    if url and (parts.scheme not in ("http", "https") or not parts.hostname):
+        raise OnefoldError(
+            f"--url takes an address such as https://onefold.example.com, not {url!r}", code="invalid_url"
+        )
+    return frozenset({*api.HERE, host.lower(), *([parts.hostname] if parts.hostname else [])})
+
+
+def serve(workspace: Workspace, host: str, port: int, said: Callable[[str, str | None], None], url: str = "") -> None:
+    """Serve until SIGINT or SIGTERM. Raises OnefoldError.
+
+    `url` is the address by which people reach it, where that is another one: behind a proxy, or by a name. `said` is
+    told the address, and the one-time link by which the first user is made while there is none.
+    """
+    workspace.begin()
     workspace.applied  # noqa: B018 - it says what is missing
-    listening = bind(host, port)
+    setup = workspace.sessions.offer()
+    listening = bind(host, port, login=setup is None)
     telemetry.configure()
     resolving = Resolving(str(workspace.folder))
     log = telemetry.logger()
     try:
-        made = api.app(workspace, woken=resolving.wake, resolving=resolving.up)
+        hosts = _names(host, url)
+        from onefold.web import Web
+
+        app = Web(workspace, hosts)
+        made = api.app(workspace, woken=resolving.wake, resolving=resolving.up, hosts=hosts, web=app)
         options = uvicorn.Config(
             made, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=PATIENCE
         )
         shown = f"[{host}]" if ":" in host else host
-        address = f"http://{shown}:{listening.getsockname()[1]}"
+        address = url.rstrip("/") or f"http://{shown}:{listening.getsockname()[1]}"
         log.info("serving", address=address)
-        said(address)
         server = _Server(options)
         streams.ended.clear()
         with suppress(KeyboardInterrupt):  # uvicorn raises again what ended it
-            _run(server, listening)
+            _run(server, listening, lambda: said(address, setup and f"{address}/setup?token={setup}"))
     finally:
         resolving.close()
         listening.close()
         log.info("stopped")
 
 
-def _run(server: _Server, listening: socket.socket) -> None:
-    """Run the server; the signal that ended it is not sent to us once more."""
+def _run(server: _Server, listening: socket.socket, begun: Callable[[], None]) -> None:
+    """Run the server; a signal also ends one that is still starting, and is not sent to us once more."""
     kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     for number in kept:
-        signal.signal(number, lambda *_: None)
+        signal.signal(number, lambda *_: setattr(server, "should_exit", True))
     try:
+        begun()
         server.run(sockets=[listening])
     finally:
         for number, handler in kept.items():

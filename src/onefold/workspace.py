@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from onefold import config, runs
-from onefold.errors import Disabled, InvalidWorkspace, NotFound, StoreError, WarehouseError
+from onefold.errors import Disabled, InvalidWorkspace, LoginFailed, NotFound, StoreError, WarehouseError
 from onefold.nearest import nearest
+from onefold.roles import ADMIN, EDITOR, VIEWER, Who, here, needs
 from onefold.runs import LISTENS, Outcome, Runs, Task, now
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from onefold.debugger import Cursor
     from onefold.plan import Change
     from onefold.rules import Rules
+    from onefold.sessions import Session, Sessions
     from onefold.stores import Store
     from onefold.sync import Job, Progress
     from onefold.warehouses import Table, Warehouse
@@ -39,16 +41,24 @@ def open(path: str | os.PathLike[str], env: Mapping[str, str] | None = None) -> 
 class Workspace:
     """One workspace folder: the file as written, what was applied, and the spaces."""
 
-    def __init__(self, folder: Path, env: Mapping[str, str]) -> None:
+    def __init__(self, folder: Path, env: Mapping[str, str], who: Who | None = None) -> None:
+        """`who` asks: they may do what their role allows. Nobody else than the command line does without."""
         self.folder = folder
         self.env = env
         self.closing = ExitStack()
+        self._who = who
 
-    def again(self) -> Workspace:
-        """The same folder, read anew; it shares the catalog, so close only this one."""
-        found = Workspace(self.folder, self.env)
-        found.__dict__["catalog"] = self.catalog
+    def again(self, who: Who | None = None) -> Workspace:
+        """The same folder, read anew, for `who` (as before without); it shares the catalog, so close only this one."""
+        found = Workspace(self.folder, self.env, who or self._who)
+        found.__dict__ |= {"catalog": self.catalog, "sessions": self.sessions}
         return found
+
+    @property
+    def who(self) -> Who:
+        if self._who is None:
+            self._who = here()
+        return self._who
 
     def close(self) -> None:
         """Close the catalog, and first what was opened for as long as the workspace is."""
@@ -110,8 +120,11 @@ class Workspace:
 
         return plan(self.catalog.configuration(), self.document.data, self.env)
 
+    @needs(EDITOR)
     def apply(self) -> list[Change]:
         """Make the file the configuration, open its spaces, and give every profile source a write key."""
+        from onefold.plan import lines
+
         changes = self.plan()
         workspace = self.document.workspace
         for space in workspace.spaces:
@@ -120,6 +133,7 @@ class Workspace:
             keys = {source.slug: source.write_key for space in workspace.spaces for source in space.sources}
             self.catalog.configure(self.document.data, now(), keys)
             self.__dict__.pop("applied", None)
+            self.note("apply", FILE, lines(changes))
         return changes
 
     def export(self) -> str:
@@ -128,6 +142,16 @@ class Workspace:
         if data is None:
             raise NotFound("nothing is applied yet; run `onefold apply` first")
         return config.dump(data)
+
+    def begin(self) -> None:
+        """Make a folder that has no workspace file an empty workspace. Raises OnefoldError."""
+        file = self.folder / FILE
+        if file.exists() or self.env.get("ONEFOLD_CATALOG") or (self.home / "catalog.db").exists():
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        slug = re.sub(r"[^a-z0-9]+", "-", self.folder.resolve().name.lower()).strip("-")
+        file.write_text(f"# A Onefold workspace.\nworkspace: {slug or 'workspace'}\n")
+        self.apply()
 
     # --- sources and models ---------------------------------------------------------------------------
 
@@ -213,8 +237,99 @@ class Workspace:
         with self.space(space) as store:
             return profiles.search(store, text, self.rules(space), limit)
 
+    # --- users, sessions and the audit log ------------------------------------------------------------
+
+    @cached_property
+    def sessions(self) -> Sessions:
+        """What a server keeps of those who log in; shared with `again`."""
+        from onefold.sessions import Sessions
+
+        return Sessions(self.catalog)
+
+    def login(self, name: str, password: str, address: str) -> Session:
+        """Begin a session. Raises LoginFailed, TooManyAttempts."""
+        from onefold import users
+
+        try:
+            session = self.sessions.login(name, password, address, now())
+        except LoginFailed:
+            known = users.find(self.catalog, name)  # what else was typed may be a password
+            self.again(Who(known.name if known else "(nobody)", VIEWER, address=address)).note("login refused", "", [])
+            raise
+        self.again(session.who).note("login", session.who.name, [])
+        return session
+
+    def session(self, token: str, address: str = "") -> Session | None:
+        """The session of a cookie's value, unless it has ended."""
+        return self.sessions.find(token, address, now())
+
+    def logout(self) -> None:
+        """End the session that asks."""
+        self.sessions.end(self.who.session)
+        self.note("logout", self.who.name, [])
+
+    def setup(self, token: str, name: str, password: str, address: str) -> Session:
+        """Make the first user, an admin, by the one-time link of `serve`, and log in. Raises OnefoldError."""
+        session = self.sessions.accept(token, name, password, address, now())
+        self.again(session.who).note("user create", session.who.name, ["role: admin", "by the one-time link"])
+        return session
+
+    @needs(ADMIN)
+    def users(self) -> list[dict[str, Any]]:
+        """All users, oldest first: id, name, role, created_at, used_at (the last login)."""
+        from onefold import users
+
+        return [user.view() for user in users.every(self.catalog)]
+
+    @needs(ADMIN)
+    def create_user(self, name: str, role: str, password: str) -> dict[str, Any]:
+        """Raises OnefoldError."""
+        from onefold import users
+
+        user = users.create(self.catalog, name, role, password, now())
+        self.note("user create", user.name, [f"role: {role}"])
+        return user.view()
+
+    @needs(ADMIN)
+    def change_user(self, name: str, *, role: str | None = None, password: str | None = None) -> None:
+        """Another role or password; another password ends the user's sessions. Raises NotFound, OnefoldError."""
+        from onefold import users
+
+        user = users.change(self.catalog, name, role=role, password=password)
+        lines = [f"role: {user.role} → {role}"] if role not in (None, user.role) else []
+        self.note("user change", user.name, [*lines, *(["another password"] if password is not None else [])])
+
+    @needs(ADMIN)
+    def remove_user(self, name: str) -> None:
+        """Remove a user and end their sessions. Raises NotFound, OnefoldError."""
+        from onefold import users
+
+        self.note("user remove", users.remove(self.catalog, name).name, [])
+
+    def change_password(self, old: str, new: str) -> None:
+        """Another password for who asks; ends their other sessions. Raises OnefoldError, LoginFailed among them."""
+        self.sessions.change_password(self.who, old, new)
+        self.note("user change", self.who.name, ["another password"])
+
+    @needs(ADMIN)
+    def audit(self, limit: int = 100, before: int | None = None, text: str = "") -> list[dict[str, Any]]:
+        """Who changed what, newest first: id, at, who, kind, address, action, object, lines.
+
+        Older than the line `before`; with `text` in who, action or object.
+        """
+        from onefold import audit
+
+        return audit.read(self.catalog, limit, before, text)
+
+    def note(self, action: str, subject: str, lines: Sequence[str]) -> None:
+        """Write into the audit log that who asks did this to `subject`; never with secrets."""
+        from onefold import audit
+
+        audit.write(self.catalog, self.who, action, subject, lines, now())
+
     # --- access tokens --------------------------------------------------------------------------------
 
+    @needs(ADMIN)
     def create_token(self, space: str | None, name: str = "", rate: int | None = None) -> dict[str, Any]:
         """An access token of a space, or without one the admin token; `token` is shown here only. Raises NotFound.
 
@@ -225,20 +340,25 @@ class Workspace:
         if space is not None:
             pick(self.applied.spaces, space, "space")
         text, token = tokens.issue(self.catalog, space, name, tokens.RATE if rate is None else rate, now())
+        self.note("token create", token.id, [f"opens: {space or 'the configuration API'}", f"name: {name}"])
         return {**tokens.view(token), "token": text}
 
+    @needs(ADMIN)
     def tokens(self) -> list[dict[str, Any]]:
         """All access tokens, oldest first, revoked ones too."""
         from onefold import tokens
 
         return [tokens.view(token) for token in self.catalog.tokens()]
 
+    @needs(ADMIN)
     def revoke_token(self, token_id: str) -> None:
         """Make a token worthless, within a second also on a running server. Raises NotFound."""
         self.catalog.revoke_token(token_id, now())
+        self.note("token revoke", token_id, [])
 
     # --- live -----------------------------------------------------------------------------------------
 
+    @needs(ADMIN)
     def write_keys(self) -> list[dict[str, str]]:
         """The profile sources with their spaces and write keys. Raises NotFound."""
         keys = self.catalog.write_keys()
@@ -326,6 +446,7 @@ class Workspace:
         with self.space(space.slug, workspace) as store:
             return preview.mapping(self.job(destination, mapping, workspace, store), key)
 
+    @needs(EDITOR)
     def sync(
         self,
         selector: str | None = None,
@@ -356,11 +477,14 @@ class Workspace:
             allow_deletes=allow_deletes,
         )
 
+    @needs(EDITOR)
     def start(self, selector: str, *, full: bool = False, allow_deletes: bool = False, started_by: str) -> str:
         """Start a sync of one mapping, DEST/MAPPING, in a process of its own; its run_id. Raises NotFound, Disabled."""
         ((destination, mapping),) = self.mappings(selector)
         task = self._task(destination, mapping)
-        return self._runs.start(task, self.folder, full=full, allow_deletes=allow_deletes, started_by=started_by)
+        run_id = self._runs.start(task, self.folder, full=full, allow_deletes=allow_deletes, started_by=started_by)
+        self.note("sync", selector, [f"run {run_id}", *(["full"] * full), *(["deletes allowed"] * allow_deletes)])
+        return run_id
 
     def _task(self, destination: config.Destination, mapping: config.Mapping) -> Task:
         """A mapping to be synced."""
@@ -369,6 +493,7 @@ class Workspace:
         job = partial(self.job, destination, mapping, self.applied)
         return Task(f"{destination.slug}/{mapping.slug}", off, space, job)
 
+    @needs(ADMIN)
     def copy(self, space: str, to: str) -> dict[str, int]:
         """Copy a space, whole, into another `store`; its tables' numbers of rows. Raises NotFound, StoreError."""
         from onefold import stores

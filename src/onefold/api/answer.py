@@ -13,6 +13,9 @@ from onefold import errors
 STATUS: tuple[tuple[type[errors.OnefoldError], int], ...] = (
     (errors.NotFound, 404),
     (errors.Disabled, 409),
+    (errors.LoginFailed, 401),
+    (errors.Forbidden, 403),
+    (errors.TooManyAttempts, 429),
     (errors.WarehouseError, 502),
     (errors.StoreError, 503),
     (errors.OnefoldError, 422),
@@ -50,7 +53,8 @@ async def send_error(scope: Scope, send: Send, request_id: str, error: Exception
     """Send `{"error": {"code", "message"}}`; what nobody foresaw is logged, and answered with 500."""
     if isinstance(error, errors.OnefoldError):
         status = next(status for kind, status in STATUS if isinstance(error, kind))
-        error = Refused(status, error.code, str(error), {"Retry-After": "1"} if status == 503 else None)
+        wait = str(error.seconds) if isinstance(error, errors.TooManyAttempts) else "1" if status == 503 else None
+        error = Refused(status, error.code, str(error), {"Retry-After": wait} if wait else None)
     elif not isinstance(error, Refused):
         log.error("request %s failed", request_id, exc_info=error)
         error = Refused(500, "internal_error", f"Onefold failed; its log says more of request {request_id}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from typing import Any
@@ -16,10 +16,13 @@ import msgspec
 from starlette.routing import BaseRoute
 from starlette.types import Receive, Scope, Send
 
-from onefold.api.access import HERE, Admins
+from onefold.api import HERE
+from onefold.api.access import Gate, set_cookie
 from onefold.api.answer import Refused, send_answer, send_error
-from onefold.api.operations import OPERATIONS, Operation, Schema, openapi
+from onefold.api.operations import BODIES, OPERATIONS, Operation, Schema, openapi
 from onefold.api.route import Below
+from onefold.roles import VIEWER, Who
+from onefold.sessions import LONGEST, Session, view
 from onefold.workspace import Workspace
 
 PREFIX = "/api/"
@@ -29,7 +32,7 @@ THREADS = 4
 BODY = 65_536
 
 
-def routes(workspace: Workspace, hosts: Sequence[str] = HERE) -> list[BaseRoute]:
+def routes(workspace: Workspace, hosts: Collection[str] = HERE) -> list[BaseRoute]:
     """The routes of the configuration API; `hosts` are the names by which the server may be asked."""
     api = Api(workspace, hosts)
     workspace.closing.callback(api.close)
@@ -39,9 +42,9 @@ def routes(workspace: Workspace, hosts: Sequence[str] = HERE) -> list[BaseRoute]
 class Api:
     """The ASGI application behind the routes."""
 
-    def __init__(self, workspace: Workspace, hosts: Sequence[str]) -> None:
+    def __init__(self, workspace: Workspace, hosts: Collection[str]) -> None:
         self._workspace = workspace
-        self._admins = Admins(workspace.catalog, hosts)
+        self._gate = Gate(workspace, hosts)
         self._threads = ThreadPoolExecutor(THREADS, "configuration-api")
         self._document: bytes = msgspec.json.encode(openapi(version("onefold")))
 
@@ -62,22 +65,35 @@ class Api:
     def _answer(self, scope: Scope, body: bytes) -> tuple[int, bytes, dict[str, str]]:
         """Status, body and further headers of an answer. Raises Refused, OnefoldError."""
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        self._admins.from_here(headers)
+        self._gate.from_here(headers)
         path = scope["raw_path"].decode("ascii", "replace")
         path = path[path.index(PREFIX) :]
         if path == DESCRIPTION and scope["method"] in ("GET", "HEAD"):
             return 200, self._document, {}
-        self._admins.admit(headers)
+        address = (scope.get("client") or ("",))[0]
+        opened = (scope["method"], path) in _OPEN
+        who = (
+            Who("(nobody)", VIEWER, address=address) if opened else self._gate.admit(headers, scope["method"], address)
+        )
         operation, given = _match(scope["method"], path)
         given |= _query(operation, scope["query_string"]) | _body(operation, headers, body)
-        workspace = self._workspace.again()
+        if operation.role is not None:
+            who.need(operation.role)
+        workspace = self._workspace.again(who)
         try:
             found = operation.run(workspace, given)
         finally:
             workspace.closing.close()
-        location = {"Location": f"/api/runs/{found['run_id']}"} if operation.status == 202 else {}
+        further = {}
+        if operation.status == 202:
+            further["Location"] = f"/api/runs/{found['run_id']}"
+        if operation.cookie:  # a session begins, or ends
+            begun = isinstance(found, Session)
+            value, lasts = (found.token, LONGEST // 1_000_000) if begun else ("", 0)
+            further["Set-Cookie"] = set_cookie(headers, value, lasts, secure=scope["scheme"] == "https")
+            found = view(found.who if begun else who)
         text: bytes = msgspec.json.encode(found)
-        return operation.status, text, location
+        return operation.status, text, further
 
 
 async def _read(receive: Receive) -> bytes:
@@ -111,6 +127,8 @@ def _match(method: str, path: str) -> tuple[Operation, dict[str, Any]]:
     raise Refused(404, "not_found", f"there is nothing at this address; {DESCRIPTION} lists what there is")
 
 
+# What is asked for without a session.
+_OPEN = {(operation.method, operation.path) for operation in OPERATIONS if operation.role is None}
 _TEMPLATES = [(operation, operation.path.split("/")) for operation in OPERATIONS]
 
 
@@ -151,7 +169,9 @@ def _value(name: str, text: str, schema: Schema) -> Any:
 def _body(operation: Operation, headers: dict[str, str], body: bytes) -> dict[str, Any]:
     """The parameters in a body, the default of those that are not given. Raises Refused."""
     found = {name: schema.get("default") for name, schema in operation.body.items()}
-    if operation.method != "POST" or not body:
+    if operation.method not in BODIES:
+        return found
+    if not body and not operation.needed:
         return found
     if headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise Refused(415, "unsupported_media_type", "send the body as application/json")
@@ -169,6 +189,9 @@ def _body(operation: Operation, headers: dict[str, str], body: bytes) -> dict[st
         if not isinstance(value, bool if kind == "boolean" else str):
             raise _wrong(f"{name} is a {kind}")
         found[name] = value
+    for name in operation.needed:
+        if name not in given:
+            raise _wrong(f"{name} is missing")
     return found
 
 

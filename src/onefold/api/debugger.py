@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from typing import Any
 from uuid import uuid4
 
@@ -13,8 +13,8 @@ from starlette.responses import StreamingResponse
 from starlette.routing import BaseRoute
 from starlette.types import Receive, Scope, Send
 
-from onefold.api import streams
-from onefold.api.access import Admins
+from onefold.api import HERE, streams
+from onefold.api.access import Gate
 from onefold.api.answer import Refused, send_answer, send_error
 from onefold.api.route import Below
 from onefold.debugger import LIMIT, Cursor, cursor
@@ -24,16 +24,16 @@ PREFIX = "/api/debugger/"
 PAUSE = 0.5  # seconds between two looks
 
 
-def routes(workspace: Workspace) -> list[BaseRoute]:
-    return [Below(PREFIX, Api(workspace))]
+def routes(workspace: Workspace, hosts: Collection[str] = HERE) -> list[BaseRoute]:
+    return [Below(PREFIX, Api(workspace, hosts))]
 
 
 class Api:
-    """The ASGI application behind the route; it asks for an admin token, as all below /api does."""
+    """The ASGI application behind the route; it asks for a session or an admin token, as all below /api does."""
 
-    def __init__(self, workspace: Workspace) -> None:
+    def __init__(self, workspace: Workspace, hosts: Collection[str]) -> None:
         self._workspace = workspace
-        self._admins = Admins(workspace.catalog)
+        self._gate = Gate(workspace, hosts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request_id = uuid4().hex
@@ -55,10 +55,10 @@ class Api:
         await StreamingResponse(stream, media_type="text/event-stream", headers=said)(scope, receive, send)
 
     def _admitted(self, method: str, headers: dict[str, str]) -> None:
-        self._admins.from_here(headers)
+        self._gate.from_here(headers)
         if method not in ("GET", "HEAD"):
             raise Refused(405, "method_not_allowed", "the debugger is only read: use GET", {"Allow": "GET, HEAD"})
-        self._admins.admit(headers)
+        self._gate.admit(headers, method, "")
 
     def _read(self, source: str, after: Cursor | None, limit: int, text: str) -> tuple[list[dict[str, Any]], Cursor]:
         calls, following = self._workspace.again().debug(source, after, limit)

@@ -8,6 +8,8 @@ from typing import Any
 
 from onefold import config, secret
 from onefold.plan import Change
+from onefold.roles import ADMIN, EDITOR, VIEWER
+from onefold.sessions import view
 from onefold.workspace import Workspace, pick
 
 Schema = dict[str, Any]
@@ -18,6 +20,7 @@ Run = Callable[[Workspace, Given], Any]
 TEXT: Schema = {"type": "string"}
 OBJECT: Schema = {"type": "object"}
 LIST: Schema = {"type": "array"}
+NUMBER: Schema = {"type": "integer", "minimum": 1, "maximum": 999_999_999}
 FLAG: Schema = {"type": "boolean", "default": False}
 
 
@@ -59,7 +62,10 @@ class Operation:
     result: Schema
     query: dict[str, Schema] = field(default_factory=dict)
     body: dict[str, Schema] = field(default_factory=dict)
+    needed: tuple[str, ...] = ()  # those in the body that must be given
     status: int = 200
+    role: str | None = VIEWER  # who may, at least; None: anybody
+    cookie: bool = False  # the answer begins or ends a session
     fails: tuple[int, ...] = ()  # besides what all can be answered with
 
     @property
@@ -145,15 +151,65 @@ def _profile(workspace: Workspace, given: Given) -> Any:
     return read(given["space"], given["identifier"], accounts=given["accounts"])
 
 
+def _login(workspace: Workspace, given: Given) -> Any:
+    return workspace.login(given["name"], given["password"], workspace.who.address)
+
+
+def _setup(workspace: Workspace, given: Given) -> Any:
+    return workspace.setup(given["token"], given["name"], given["password"], workspace.who.address)
+
+
+def _change_user(workspace: Workspace, given: Given) -> Any:
+    workspace.change_user(given["user"], role=given["role"], password=given["password"])
+    return next(user for user in workspace.users() if user["name"].casefold() == given["user"].strip().casefold())
+
+
+def _done(act: Callable[[Workspace, Given], None]) -> Run:
+    """Does something that has no more to tell."""
+
+    def run(workspace: Workspace, given: Given) -> Any:
+        act(workspace, given)
+        return {"done": True}
+
+    return run
+
+
 # --- the table ----------------------------------------------------------------------------------------
 
 _DESTINATION = "/api/destinations/{destination}"
 _MAPPING = f"{_DESTINATION}/mappings/{{mapping}}"
+SESSION, USER = thing("name role kind csrf"), thing("id name role created_at")
+NEW_USER = {"name": TEXT, "password": TEXT}
+DONE = thing("", done=FLAG)
 _TABLES = thing("source", tables=LIST)
 _TRIED = thing("", row=OBJECT, selected=FLAG, calls=LIST, effects=LIST)
 _ROWS = several(OBJECT, columns={"type": "array", "items": TEXT})
 
 OPERATIONS: tuple[Operation, ...] = (
+    Operation("setup", "POST", "/api/setup", "Make the first user by the one-time link of `onefold serve`",
+              _setup, SESSION, body={"token": TEXT, **NEW_USER}, needed=("token", *NEW_USER), role=None, cookie=True),
+    Operation("login", "POST", "/api/session", "Log in: the answer sets the session cookie",
+              _login, SESSION, body=NEW_USER, needed=tuple(NEW_USER), role=None, cookie=True),
+    Operation("showSession", "GET", "/api/session", "Who asks, and the CSRF token that changes carry",
+              lambda workspace, _: view(workspace.who), SESSION),
+    Operation("logout", "DELETE", "/api/session", "Log out: the session ends",
+              lambda workspace, _: workspace.logout(), SESSION, cookie=True),
+    Operation("changePassword", "POST", "/api/session/password", "Another password for who asks",
+              _done(lambda workspace, given: workspace.change_password(given["old"], given["new"])), DONE,
+              body={"old": TEXT, "new": TEXT}, needed=("old", "new")),
+    Operation("listUsers", "GET", "/api/users", "The users",
+              lambda workspace, _: {"data": workspace.users()}, several(USER), role=ADMIN),
+    Operation("createUser", "POST", "/api/users", "Make a user",
+              lambda workspace, given: workspace.create_user(given["name"], given["role"], given["password"]), USER,
+              body={**NEW_USER, "role": TEXT}, needed=(*NEW_USER, "role"), status=201, role=ADMIN),
+    Operation("changeUser", "PUT", "/api/users/{user}", "Give a user another role or password",
+              _change_user, USER, body={"role": TEXT, "password": TEXT}, role=ADMIN),
+    Operation("removeUser", "DELETE", "/api/users/{user}", "Remove a user and end their sessions",
+              _done(lambda workspace, given: workspace.remove_user(given["user"])), DONE, role=ADMIN),
+    Operation("listAudit", "GET", "/api/audit", "Who changed what, newest first",
+              lambda workspace, given: {"data": workspace.audit(given["limit"], given["before"], given["text"] or "")},
+              several(thing("at who kind address action object", lines=LIST)),
+              {"limit": limit(100, 1000), "before": NUMBER, "text": TEXT}, role=ADMIN),
     Operation("listSpaces", "GET", "/api/spaces", "The Profile Spaces", _all("space", _space), several(SPACE)),
     Operation("showSpace", "GET", "/api/spaces/{space}", "One space", _one("space", _space), SPACE),
     Operation("listProfiles", "GET", "/api/spaces/{space}/profiles", "Profiles, oldest first, or those a text finds",
@@ -182,9 +238,10 @@ OPERATIONS: tuple[Operation, ...] = (
               lambda workspace, given: workspace.test_mapping(_path(given), given["key"]), _TRIED,
               body={"key": TEXT}, fails=(502,)),
     Operation("syncMapping", "POST", f"{_MAPPING}/sync", "Start a sync; Location has the address of its run",
-              _sync, RUN, body={"full": FLAG, "allow_deletes": FLAG}, status=202, fails=(409,)),
+              _sync, RUN, body={"full": FLAG, "allow_deletes": FLAG}, status=202, role=EDITOR, fails=(409,)),
     Operation("plan", "GET", "/api/plan", "What applying the file would change", _changes(Workspace.plan), PLAN),
-    Operation("apply", "POST", "/api/apply", "Make the file the configuration", _changes(Workspace.apply), PLAN),
+    Operation("apply", "POST", "/api/apply", "Make the file the configuration", _changes(Workspace.apply), PLAN,
+              role=EDITOR),
     Operation("export", "GET", "/api/export", "What is applied, as a workspace file",
               lambda workspace, _: {"onefold.yaml": workspace.export()}, thing("onefold.yaml")),
     Operation("listRuns", "GET", "/api/runs", "The newest runs first",
@@ -200,15 +257,16 @@ OPERATIONS: tuple[Operation, ...] = (
 
 # --- the description ----------------------------------------------------------------------------------
 
+BODIES = ("POST", "PUT")
 ERROR = thing("", error=thing("code message"))
 # What any operation can be answered with besides its result.
 FAILS = {
     400: "a parameter is wrong",
-    401: "no admin token was sent, or one that is not good",
-    403: "the request comes from a page of somewhere else",
+    401: "who asks has no session and sent no admin token, or one that is not good",
+    403: "it takes another role, or comes from a page of somewhere else",
     404: "it does not exist, or nothing is applied yet",
-    422: "the workspace file, or a mapping in it, is wrong",
-    429: "the token has sent too many requests",
+    422: "the workspace file, or what was to be written into it, is wrong",
+    429: "too many requests, or too many wrong passwords",
     503: "a store cannot be read or written now",
 }
 ALSO = {
@@ -228,9 +286,14 @@ def openapi(version: str) -> dict[str, Any]:
         "openapi": "3.1.0",
         "info": {"title": "Onefold configuration API", "version": version},
         "paths": paths,
-        "security": [{"admin": []}],
+        "security": [{"admin": []}, {"session": [], "csrf": []}],
         "components": {
-            "securitySchemes": {"admin": {"type": "http", "scheme": "bearer"}},
+            "securitySchemes": {
+                "admin": {"type": "http", "scheme": "bearer"},
+                # With the port of the address where it has one, such as onefold_session_8000.
+                "session": {"type": "apiKey", "in": "cookie", "name": "onefold_session"},
+                "csrf": {"type": "apiKey", "in": "header", "name": "X-CSRF-Token"},
+            },
             "schemas": {"Error": ERROR},
         },
     }
@@ -238,7 +301,7 @@ def openapi(version: str) -> dict[str, Any]:
 
 def _described(operation: Operation) -> dict[str, Any]:
     fails = {**FAILS, **{status: ALSO[status] for status in operation.fails}}
-    if operation.method == "POST":
+    if operation.method in BODIES:
         fails |= {status: ALSO[status] for status in (413, 415)}
     error = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
     said: dict[str, Any] = {"description": "done", "content": {"application/json": {"schema": operation.result}}}
@@ -256,7 +319,14 @@ def _described(operation: Operation) -> dict[str, Any]:
             **{str(status): {"description": why, "content": error} for status, why in sorted(fails.items())},
         },
     }
-    if operation.method == "POST":
+    if operation.role is None:
+        described["security"] = []
+    else:
+        described["description"] = f"Takes the role {operation.role}."
+    if operation.method in BODIES:
         schema = {"type": "object", "properties": operation.body, "additionalProperties": False}
-        described["requestBody"] = {"required": False, "content": {"application/json": {"schema": schema}}}
+        if operation.needed:
+            schema["required"] = list(operation.needed)
+        content = {"application/json": {"schema": schema}}
+        described["requestBody"] = {"required": bool(operation.needed), "content": content}
     return described

@@ -8,7 +8,7 @@ import sys
 import typer
 
 # Commands are listed by `--help` in this order.
-from onefold.cli import setting_up, sync, runs, profiles, spaces, tokens, live, keeping  # isort: skip  # noqa: F401
+from onefold.cli import setting_up, sync, runs, profiles, spaces, tokens, users, live, keeping  # isort: skip  # noqa: F401
 from onefold.cli.apps import app
 from onefold.errors import InvalidWorkspace, OnefoldError
 

@@ -13,6 +13,7 @@ profile_app = typer.Typer(no_args_is_help=True, help="Read profiles.")
 space_app = typer.Typer(no_args_is_help=True, help="Profile Spaces.")
 runs_app = typer.Typer(invoke_without_command=True, help="What ran, and what was rejected.")
 token_app = typer.Typer(no_args_is_help=True, help="Access tokens of the Profile API and the configuration API.")
+user_app = typer.Typer(no_args_is_help=True, help="People who log in, and their roles.")
 for name, group in {
     "source": source_app,
     "model": model_app,
@@ -21,5 +22,6 @@ for name, group in {
     "runs": runs_app,
     "space": space_app,
     "token": token_app,
+    "user": user_app,
 }.items():
     app.add_typer(group, name=name)

@@ -15,20 +15,23 @@ from onefold.cli.output import HERE, Folder, Json, cell, dump, grid, show, works
 def serve(
     host: Annotated[str, typer.Option(help="The address to listen at.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="The port; 0 takes a free one.", min=0, max=65535)] = 8000,
+    url: Annotated[str, typer.Option(help="The address by which people reach it, if another: behind a proxy.")] = "",
     folder: Folder = HERE,
     as_json: Json = False,
 ) -> None:
-    """Serve the tracking API, the Profile API and the configuration API."""
+    """Serve the web app, the tracking API, the Profile API and the configuration API."""
     from onefold import serve as server
 
-    def said(address: str) -> None:
+    def said(address: str, setup: str | None) -> None:
         if as_json:
-            dump({"url": address})
+            dump({"url": address, **({"setup": setup} if setup else {})})
         else:
             typer.echo(f"Onefold serves {folder.resolve()} at {address}; Ctrl+C ends it.")
+            if setup:
+                typer.echo(f"There is no user yet. Open this link, once, to become the first admin:\n  {setup}")
         sys.stdout.flush()
 
-    server.serve(workspace(folder), host, port, said)
+    server.serve(workspace(folder), host, port, said, url)
 
 
 @app.command()

@@ -19,6 +19,12 @@ ROUTES = {
     "/": "overview.overview",
     "/runs": "runs.runs",
     "/runs/{run}": "runs.run",
+    "/profiles": "profiles.profiles",
+    "/spaces/{space}/profiles/{profile}": "profiles.profile",
+    "/spaces/{space}/find/{identifier}": "profiles.found",
+    "/debugger": "debugger.debugger",
+    "/usage": "usage.usage",
+    "/help": "help.help_",
 }
 FAVICON = (
     '<svg viewBox="0 0 20 20" xmlns="http://www.w3.org/2000/svg"><rect width="20" height="20" rx="5" fill="#18191c"/>'
@@ -48,7 +54,7 @@ def root(workspace: Workspace) -> Callable[[Request], Awaitable[None]]:
             ui.navigate.to("/login")
             return
         frame = Shell(workspace, token, session.who, address)
-        frame.name = workspace.again(session.who).name()
+        frame.name = workspace.again(session.who).configuration().name
         theme = request.cookies.get("onefold_theme")
         ui.dark_mode({"dark": True, "light": False}.get(theme or ""))
         ui.colors(primary="#3152cc", positive="#17693c", negative="#b3261e", warning="#875200", dark_page="#131417")
