@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
+from copy import deepcopy
 from datetime import UTC, datetime
 from functools import cached_property, partial
 from pathlib import Path
@@ -136,6 +137,32 @@ class Workspace:
             self.note("apply", FILE, lines(changes))
         return changes
 
+    def raw(self) -> dict[str, Any]:
+        """What was applied last as the workspace file has it; secrets and variables stay `${NAME}`. Raises NotFound."""
+        from onefold import secret
+
+        data = self.catalog.configuration()
+        if data is None:
+            raise NotFound("nothing is applied yet; run `onefold apply` first")
+        return secret.conceal(data)[0]
+
+    def draft(self, change: Callable[[dict[str, Any]], None]) -> Workspace:
+        """This folder as if its file had been changed so: to try what is not saved. Raises InvalidWorkspace."""
+        data = deepcopy(self.catalog.configuration() or {})
+        change(data)
+        found = self.again()
+        found.__dict__["document"] = config.Document(data, config.load(data, self.env), [])
+        return found
+
+    @needs(EDITOR)
+    def save(self, change: Callable[[dict[str, Any]], None]) -> list[Change]:
+        """TEMPORARY until desk's."""
+        from onefold import document
+
+        drafted = self.draft(change)
+        (self.folder / FILE).write_text(document.write(drafted.document.data, config.SHAPE))
+        return self.apply()
+
     def export(self) -> str:
         """The applied configuration as a workspace file; secrets stay `${NAME}`."""
         data = self.catalog.configuration()
@@ -184,6 +211,13 @@ class Workspace:
             with self.warehouse(model.source).read(model.sql, limit=limit) as reader:
                 staging.load(reader, model.key)
             return staging.columns, list(staging.records(limit))
+
+    def examine_model(self, slug: str) -> dict[str, Any]:
+        """Rows, columns and key of a model in the file, as `examine.examine`. Raises WarehouseError."""
+        from onefold.examine import examine
+
+        model = pick(self.document.workspace.models, slug, "model")
+        return examine(self.warehouse(model.source), model)
 
     # --- spaces ---------------------------------------------------------------------------------------
 

@@ -230,7 +230,7 @@ class Switch(Element):
         super().__init__("button")
         self.classes("of-switch")
         self.value = value
-        self.props |= {"type": "button", "role": "switch", "aria-label": label, "aria-checked": _flag(value)}
+        self.props.update({"type": "button", "role": "switch", "aria-label": label, "aria-checked": _flag(value)})
         if off:
             self.props["disabled"] = True
         on(self, "click", lambda: self._turn(act))
@@ -400,11 +400,20 @@ class Table(Element, component="parts/table.js"):
     """A table of data. A column: {key, label, num, mono, name, faint, tight, width}; cells as in table.js."""
 
     def __init__(self, columns: list[Cell], rows: list[Cell], caption: str, *, dense: str = "",
-                 selectable: bool = False) -> None:  # fmt: skip
+                 selectable: bool = False, fixed: bool = False) -> None:  # fmt: skip
         super().__init__()
         self.selected: list[str] = []
-        self.props |= {"columns": columns, "rows": rows, "caption": caption, "dense": dense, "selectable": selectable,
-                       "selected": []}  # fmt: skip
+        self.props.update(
+            {
+                "columns": columns,
+                "rows": rows,
+                "caption": caption,
+                "dense": dense,
+                "selectable": selectable,
+                "fixed": fixed,
+                "selected": [],
+            }
+        )
 
     def show(self, rows: list[Cell]) -> None:
         """Other rows; nothing is sent when they are the same."""

@@ -17,6 +17,12 @@ from onefold.workspace import Workspace
 # Address -> module and function.
 ROUTES = {
     "/": "overview.overview",
+    "/sources": "sources.sources",
+    "/sources/new": "sources.new",
+    "/sources/{source}": "sources.source",
+    "/models": "models.models",
+    "/models/new": "models.new",
+    "/models/{model}": "models.model",
     "/runs": "runs.runs",
     "/runs/{run}": "runs.run",
     "/profiles": "profiles.profiles",

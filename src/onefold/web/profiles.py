@@ -190,8 +190,12 @@ def _identifiers(view: Profile, rules: Rules) -> None:
                 "of": {"t": f"{count[item['type']]} of {most}", "tone": "warn" if full else "off",
                        "title": "The limit is reached: another one is left out" if full else ""} if first else None,
             })  # fmt: skip
-        columns = [column("type", "Type"), column("value", "Value"), column("of", "Use of limit", num=True)]
-        kit.Table(columns, rows, "Identifiers", dense="30")
+        columns = [
+            column("type", "Type", width="112px"),
+            column("value", "Value"),
+            column("of", "Use", num=True, width="62px"),
+        ]
+        kit.Table(columns, rows, "Identifiers, with the use of each limit", dense="30", fixed=True)
 
 
 def _subscriptions(view: Profile) -> None:
@@ -256,10 +260,10 @@ def _traits(view: Profile) -> None:
             el("p", "of-panel-body of-note", "No call has set a trait.")
             return
         columns = [
-            column("name", "Trait", name=True),
+            column("name", "Trait", name=True, width="28%"),
             column("value", "Value", mono=True),
-            column("by", "Set by"),
-            column("when", "When", num=True, faint=True),
+            column("by", "Set by", width="24%"),
+            column("when", "When", num=True, faint=True, width="104px"),
         ]
         rows = []
         for name in names:
@@ -273,7 +277,7 @@ def _traits(view: Profile) -> None:
                 "by": {"t": said, "href": href},
                 "when": {"t": words.ago(item["timestamp"]), "title": words.exact(item["timestamp"])} if item else None,
             })  # fmt: skip
-        table = kit.Table(columns, rows[:TRAITS], "Traits", dense="30")
+        table = kit.Table(columns, rows[:TRAITS], "Traits", dense="30", fixed=True)
         table.on_open(lambda name: _trait(name, view["traits"][name], why.get(name)))
         with right:
             kit.search("Filter traits", "", lambda said: table.show(
@@ -416,7 +420,7 @@ _SIDE = 'stroke="var(--off-dot)" stroke-width="2" fill="none"'
 _RING = f'<circle cx="12" cy="16" r="5" {_LINE}/><circle cx="12" cy="16" r="2" fill="var(--acc)"/>'
 _MERGED = (
     f'<svg aria-hidden="true"><line x1="12" y1="21" x2="12" y2="100%" {_LINE}/>{_RING}'
-    f'<path d="M12 22C12 32 30 26 30 40V200" {_SIDE}/></svg>'
+    f'<path d="M12 22C12 32 30 26 30 40" {_SIDE}/><line x1="30" y1="40" x2="30" y2="100%" {_SIDE}/></svg>'
 )
 _BORN = (
     f'<svg aria-hidden="true"><line x1="12" y1="0" x2="12" y2="110%" {_LINE}/><line x1="30" y1="0" x2="30" y2="16" {_SIDE}/>'

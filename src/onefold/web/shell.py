@@ -15,6 +15,7 @@ from nicegui.page_arguments import PageArguments
 
 from onefold.errors import NotFound, OnefoldError
 from onefold.roles import Who
+from onefold.telemetry import logger
 from onefold.web import kit
 from onefold.web.kit import el, icon, link, text
 from onefold.workspace import Workspace
@@ -134,6 +135,11 @@ def screen(build: Build) -> Build:
             with kit.page():
                 kit.simple_head("Not found" if missing else "This cannot be shown")
                 kit.failure(error, None if missing else lambda: ui.navigate.to(args.path))
+        except Exception as error:  # whatever it is, people are told
+            logger().exception("screen_failed", path=args.path)
+            with kit.page():
+                kit.alert("This screen failed", "Nothing was changed by it. What happened stands in the server's log.",
+                          type(error).__name__)  # fmt: skip
         finally:
             if not shell.skeleton.is_deleted:
                 shell.skeleton.delete()
@@ -145,6 +151,8 @@ def screen(build: Build) -> Build:
 
 def _current(shell: Shell, path: str) -> None:
     """Mark the item of the navigation that a path belongs to."""
+    if "/profiles/" in path:
+        path = "/profiles"
     for href, item in shell.items.items():
         on = path == href if href == "/" else path == href or path.startswith(f"{href}/")
         if on:

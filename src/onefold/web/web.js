@@ -59,6 +59,27 @@
       document.querySelector("[data-pause]").click();
     }
   });
+  // Tables and columns for the completion of an SQL editor: {table: [column]}.
+  window.ofComplete = async (id, schema) => {
+    const CM = await import("nicegui-codemirror");
+    const made = getElement(id);
+    await made?.editorPromise;
+    if (!made?.editor) return;
+    const tables = Object.keys(schema).map((label) => ({ label, type: "class", detail: "table" }));
+    const columns = [...new Set(Object.values(schema).flat())].map((label) => ({ label, type: "property" }));
+    const autocomplete = (context) => {
+      const word = context.matchBefore(/[\w.]+/);
+      if (!word && !context.explicit) return null;
+      const text = word ? word.text : "";
+      const dot = text.lastIndexOf(".");
+      const from = word ? word.from + dot + 1 : context.pos;
+      const own = schema[text.slice(0, Math.max(dot, 0))];
+      const options = own ? own.map((label) => ({ label, type: "property" })) : dot < 0 ? [...tables, ...columns] : columns;
+      return { from, options, validFor: /^\w*$/ };
+    };
+    const data = CM.EditorState.languageData.of(() => [{ autocomplete }]);
+    made.editor.dispatch({ effects: CM.StateEffect.appendConfig.of(data) });
+  };
   const ready = () => {
     if (mac) document.querySelectorAll(".of-mod").forEach((made) => (made.textContent = made.textContent.replace("Ctrl ", "⌘")));
     const popup = document.getElementById("popup");

@@ -3,7 +3,7 @@
 export default {
   template: `
   <div class="of-scroll">
-  <table class="of-table" :class="dense ? 'of-table-' + dense : ''">
+  <table class="of-table" :class="[dense ? 'of-table-' + dense : '', fixed ? 'of-table-fixed' : '']">
     <caption class="of-sr">{{ caption }}</caption>
     <thead><tr>
       <th v-if="selectable" scope="col" class="of-tight">
@@ -57,7 +57,7 @@ export default {
     </tbody>
   </table>
   </div>`,
-  props: { columns: Array, rows: Array, caption: String, dense: String, selectable: Boolean, selected: { type: Array, default: () => [] } },
+  props: { columns: Array, rows: Array, caption: String, dense: String, selectable: Boolean, fixed: Boolean, selected: { type: Array, default: () => [] } },
   computed: {
     all() { return this.rows.length > 0 && this.rows.every((row) => this.selected.includes(row.id)); },
   },
