@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import shutil
 import subprocess
 import sys
@@ -38,10 +37,7 @@ def contents(folder: Path) -> dict[str, Any]:
         (mapping,) = store.rows("select mapping from mapping")
         following = store.counters()["seq"]
         found = {
-            "calls": [
-                dataclasses.replace(call, received_at=0, run=0)
-                for call in log.calls(store, range(1, following)).values()
-            ],
+            "calls": [call._replace(received_at=0, run=0) for call in log.calls(store, range(1, following)).values()],
             "segments": store.rows("select * from segment order by segment"),
             "identifiers": store.rows("select * from identifier order by hash, segment"),
             "graph": store.rows("select * from id_graph order by seq, segment"),

@@ -541,6 +541,7 @@ class Workspace:
 
     # --- keeping it ----------------------------------------------------------------------------------
 
+    @needs(ADMIN)
     def backup(self, file: Path, said: Callable[[str, int, int], None] = lambda *_: None) -> dict[str, Any]:
         """Write a backup of it all, as it is now, into a new file; what is in it. Raises OnefoldError."""
         from onefold import backup
