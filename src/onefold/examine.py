@@ -27,8 +27,9 @@ def examine(warehouse: Warehouse, model: Model) -> dict[str, Any]:
     counts = ", ".join(f"count({quote(name)}) as c{at}" for at, name in enumerate(schema.names))
     (counted,) = _rows(warehouse, f"select count(*) as total, {counts} from {within}")
     total = int(counted["total"])
-    columns = [(name, str(schema.field(name).type), total - int(counted[f"c{at}"]))
-               for at, name in enumerate(schema.names)]  # fmt: skip
+    columns = [
+        (name, str(schema.field(name).type), total - int(counted[f"c{at}"])) for at, name in enumerate(schema.names)
+    ]
     found: dict[str, Any] = {"rows": total, "columns": columns, "key": model.key, "empty": 0, "repeated": []}
     if model.key:
         key = quote(model.key)

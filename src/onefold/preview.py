@@ -64,6 +64,37 @@ def mapping(job: Job, key: str | None) -> dict[str, Any]:
     return said
 
 
+def several(job: Job, limit: int) -> dict[str, Any]:
+    """How the first rows of a model fare: `rows`, `accepted`, `filtered`, and `rejected` (code -> sentence, keys).
+
+    Raises WarehouseError, NotFound.
+    """
+    with diff.staging(job.temp) as staging:
+        with job.warehouse.read(job.model.sql, limit=limit) as reader:
+            staging.load(reader, job.model.key)
+        sync.check_columns(job, staging.columns)
+        found, columns = list(staging.records(limit)), staging.columns
+    origin = Origin(job.path, 1, 1, job.source, time_ns() // 1000, job.model.key, columns)
+    rows = Rows(origin, job.mapping.action, job.mapping.fields, job.mapping.trigger, job.rules)
+    events = trigger.parse(job.mapping.trigger).events()
+    name = next((name for name in trigger.EVENTS if name in events), "new")
+    said: dict[str, Any] = {"rows": len(found), "accepted": 0, "filtered": 0, "rejected": {}}
+    for record in found:
+        key = canonical.encode(record.get(job.model.key))
+        try:
+            event = rows.event({"key": key, "record": json.dumps(record)}, name, 1)
+            if not rows.selects(event):
+                said["filtered"] += 1
+                continue
+            segment_profiles.calls(job.mapping.action, job.mapping.fields, event)
+            said["accepted"] += 1
+        except RowRejected as error:
+            said["rejected"].setdefault(error.code, (str(error), []))[1].append(key)
+        except InvalidMapping as error:
+            said["rejected"].setdefault("invalid_field", (str(error), []))[1].append(key)
+    return said
+
+
 def _effects(job: Job, batch: pa.Table) -> Iterator[dict[str, Any]]:
     """What a call does, by comparing the profiles it meets before and after."""
     store, rules = job.store, job.rules

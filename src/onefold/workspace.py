@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from copy import deepcopy
 from datetime import UTC, datetime
 from functools import cached_property, partial
@@ -137,31 +137,17 @@ class Workspace:
             self.note("apply", FILE, lines(changes))
         return changes
 
-    def raw(self) -> dict[str, Any]:
-        """What was applied last as the workspace file has it; secrets and variables stay `${NAME}`. Raises NotFound."""
-        from onefold import secret
+    def draft(self, kind: str, slug: str, found: dict[str, Any]) -> Workspace:
+        """This folder as if an object had been saved so: to try it first. As `save`. Raises InvalidWorkspace."""
+        from onefold import editing
 
-        data = self.catalog.configuration()
-        if data is None:
-            raise NotFound("nothing is applied yet; run `onefold apply` first")
-        return secret.conceal(data)[0]
-
-    def draft(self, change: Callable[[dict[str, Any]], None]) -> Workspace:
-        """This folder as if its file had been changed so: to try what is not saved. Raises InvalidWorkspace."""
-        data = deepcopy(self.catalog.configuration() or {})
-        change(data)
-        found = self.again()
-        found.__dict__["document"] = config.Document(data, config.load(data, self.env), [])
-        return found
-
-    @needs(EDITOR)
-    def save(self, change: Callable[[dict[str, Any]], None]) -> list[Change]:
-        """TEMPORARY until desk's."""
-        from onefold import document
-
-        drafted = self.draft(change)
-        (self.folder / FILE).write_text(document.write(drafted.document.data, config.SHAPE))
-        return self.apply()
+        data = deepcopy(self.document.data)
+        items, at, own, _ = editing.place(data, kind, slug)
+        made = {"slug": own, **found}
+        items[len(items) if at is None else at : len(items) if at is None else at + 1] = [made]
+        drafted = self.again()
+        drafted.__dict__["document"] = config.Document(data, config.load(data, self.env), [])
+        return drafted
 
     def export(self) -> str:
         """The applied configuration as a workspace file; secrets stay `${NAME}`."""
@@ -470,6 +456,19 @@ class Workspace:
         """What a mapping in the file makes of one row: the row, the call, and what it would do to profiles."""
         from onefold import preview
 
+        with self._tried(selector) as job:
+            return preview.mapping(job, key)
+
+    def test_rows(self, selector: str, limit: int = 100) -> dict[str, Any]:
+        """How the first rows of a mapping in the file fare, as preview.several."""
+        from onefold import preview
+
+        with self._tried(selector) as job:
+            return preview.several(job, limit)
+
+    @contextmanager
+    def _tried(self, selector: str) -> Iterator[Job]:
+        """The job of a mapping in the file."""
         slug, _, name = selector.partition("/")
         workspace = self.document.workspace
         destination = pick(workspace.destinations, slug, "destination")
@@ -478,7 +477,7 @@ class Workspace:
             raise Disabled(f"mapping {selector} {LISTENS}")
         space, _ = _profile_source(workspace, mapping)
         with self.space(space.slug, workspace) as store:
-            return preview.mapping(self.job(destination, mapping, workspace, store), key)
+            yield self.job(destination, mapping, workspace, store)
 
     @needs(EDITOR)
     def sync(

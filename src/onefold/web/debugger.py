@@ -43,8 +43,13 @@ async def debugger(args: PageArguments) -> None:
         crumbs(("Debugger", "/debugger"))
         with kit.page():
             kit.simple_head("Debugger")
-            with el("section", "of-panel"), kit.empty("No profile source yet", "A profile source is an input of a space,"
-                                                      " with a write key. Its calls are shown here."):  # fmt: skip
+            with (
+                el("section", "of-panel"),
+                kit.empty(
+                    "No profile source yet",
+                    "A profile source is an input of a space, with a write key. Its calls are shown here.",
+                ),
+            ):
                 kit.button("Open spaces", href="/spaces")
         return
     slug, name, space = next((one for one in sources if one[0] == wanted), sources[0])
@@ -87,16 +92,21 @@ class _View:
                     self.rate = el("span", "of-note", "")
                 with kit.row():
                     options = [(one[0], one[1]) for one in sources]
-                    kit.Input(self.source, lambda value: ui.navigate.to(f"/debugger?source={value}"), options=options,
-                              label="Profile source").style("width: 190px")  # fmt: skip
+                    kit.Input(
+                        self.source,
+                        lambda value: ui.navigate.to(f"/debugger?source={value}"),
+                        options=options,
+                        label="Profile source",
+                    ).style("width: 190px")
                     self.pause = kit.button("Pause", self._pause, "", "pause")
                     self.pause.props["data-pause"] = "1"
                     with el("div", "of-search of-grow"):
                         kit.icon("filter")
                         hint = 'Filter, for example event = "Order Completed" or userId = "48213"'
                         self.filter = kit.Input("", self._filter, label="Filter by FQL", hint=hint, mono=True)
-                    kit.segments([("", "All"), ("accepted", "Accepted"), ("rejected", "Rejected")], "", self._choose,
-                                 "Result")  # fmt: skip
+                    kit.segments(
+                        [("", "All"), ("accepted", "Accepted"), ("rejected", "Rejected")], "", self._choose, "Result"
+                    )
                     kit.button("Clear", self._clear, "ghost")
                 self.wrong = el("p", "of-wrong", "")
                 self.wrong.set_visibility(False)
@@ -128,8 +138,10 @@ class _View:
                     with kit.empty("No call fits the filter", f"{words.many(len(self.calls), 'call')} in all."):
                         pass
                 else:
-                    with kit.empty("No calls yet", "Send one with the write key of this source, or sync a mapping; it"
-                                   " appears here at once."):  # fmt: skip
+                    with kit.empty(
+                        "No calls yet",
+                        "Send one with the write key of this source, or sync a mapping; it appears here at once.",
+                    ):
                         pass
 
     def _wanted(self, call: Call) -> bool:
@@ -149,10 +161,14 @@ class _View:
             "type": {"t": call["type"] or "row", "code": True, "tone": "bad" if rejected else ""},
             "call": _title(call, message),
             "ids": _ids(message),
-            "result": {"t": "Rejected", "icon": "rejected", "tone": "bad"} if rejected
-            else {"t": "Filed" if call["type"] in ("track", "page", "screen") else "Updated", "icon": "check",
-                  "tone": "ok"},
-        }  # fmt: skip
+            "result": {"t": "Rejected", "icon": "rejected", "tone": "bad"}
+            if rejected
+            else {
+                "t": "Filed" if call["type"] in ("track", "page", "screen") else "Updated",
+                "icon": "check",
+                "tone": "ok",
+            },
+        }
 
     def _pause(self) -> None:
         self.paused = not self.paused
@@ -237,8 +253,9 @@ class _View:
 def _title(call: Call, message: dict[str, Any]) -> str:
     if call["event"]:
         return str(call["event"])
-    properties = message.get("properties") if isinstance(message.get("properties"), dict) else {}
-    traits = message.get("traits") if isinstance(message.get("traits"), dict) else {}
+    properties, traits = (
+        found if isinstance(found := message.get(key), dict) else {} for key in ("properties", "traits")
+    )
     found = message.get("name") or properties.get("path") or traits.get("name") or traits.get("email")
     return words.flat(found, 80) if found else (call["mapping"] or "").partition("/")[2] or "(no name)"
 

@@ -9,7 +9,7 @@ from typing import Any
 from nicegui import ui
 from nicegui.page_arguments import PageArguments
 
-from onefold import config, secret
+from onefold import config, meaning, secret
 from onefold.errors import OnefoldError
 from onefold.roles import EDITOR
 from onefold.web import edit, kit, runs, words
@@ -58,20 +58,29 @@ async def destinations(args: PageArguments) -> None:
                     if may(EDITOR):
                         kit.button("Add destination", None, "primary", "plus", href="/destinations/new")
                 return
-            columns = [column("name", "Destination", name=True), column("state", "State"), column("type", "Type"),
-                       column("source", "Source"), column("region", "Delivers to"),
-                       column("mappings", "Mappings", num=True)]  # fmt: skip
-            rows = [{
-                "id": one.slug,
-                "go": path("destinations", one.slug),
-                "name": {"t": one.name, "href": path("destinations", one.slug)},
-                "state": {"t": "Enabled", "icon": "succeeded", "tone": "ok"} if one.enabled
-                else {"t": "Disabled", "icon": "never", "tone": "off"},
-                "type": "Segment Profiles",
-                "source": one.source,
-                "region": words.region(secret.mask(one.endpoint)),
-                "mappings": f"{len(one.mappings)} of {config.MAPPINGS}",
-            } for one in now.destinations]  # fmt: skip
+            columns = [
+                column("name", "Destination", name=True),
+                column("state", "State"),
+                column("type", "Type"),
+                column("source", "Source"),
+                column("region", "Delivers to"),
+                column("mappings", "Mappings", num=True),
+            ]
+            rows = [
+                {
+                    "id": one.slug,
+                    "go": path("destinations", one.slug),
+                    "name": {"t": one.name, "href": path("destinations", one.slug)},
+                    "state": {"t": "Enabled", "icon": "succeeded", "tone": "ok"}
+                    if one.enabled
+                    else {"t": "Disabled", "icon": "never", "tone": "off"},
+                    "type": "Segment Profiles",
+                    "source": one.source,
+                    "region": words.region(secret.mask(one.endpoint)),
+                    "mappings": f"{len(one.mappings)} of {config.MAPPINGS}",
+                }
+                for one in now.destinations
+            ]
             kit.Table(columns, rows, "Destinations")
 
 
@@ -117,8 +126,15 @@ async def new(args: PageArguments) -> None:
             async def create() -> None:
                 name = form.value("name")
                 slug = edit.slug(name, taken)
-                value = {"slug": slug, "name": name, "type": "segment_profiles", "source": form.value("source"),
-                         "enabled": False, "settings": {"endpoint": "local"}, "mappings": []}  # fmt: skip
+                value = {
+                    "slug": slug,
+                    "name": name,
+                    "type": "segment_profiles",
+                    "source": form.value("source"),
+                    "enabled": False,
+                    "settings": {"endpoint": "local"},
+                    "mappings": [],
+                }
                 if await form.attempt(lambda: edit.save(edit.put("destinations", value))):
                     kit.toast(f"{name} was added, not enabled yet")
                     ui.navigate.to(path("destinations", slug, "settings"))
@@ -161,12 +177,15 @@ def head(now: config.Workspace, found: config.Destination, newest: list[runs.Run
                     kit.menu_item("Sync all rows again", lambda: _full(found))
     last = last_runs(newest)
     rejected = sum(run.get("rejected") or 0 for run in last.values())
-    kit.tabs([
-        (path("destinations", found.slug), "Mappings", len(found.mappings)),
-        (path("destinations", found.slug, "runs"), "Runs", None),
-        (path("destinations", found.slug, "rejected"), "Rejected rows", rejected or None),
-        (path("destinations", found.slug, "settings"), "Settings", None),
-    ], path("destinations", found.slug, *([tab] if tab else [])))  # fmt: skip
+    kit.tabs(
+        [
+            (path("destinations", found.slug), "Mappings", len(found.mappings)),
+            (path("destinations", found.slug, "runs"), "Runs", None),
+            (path("destinations", found.slug, "rejected"), "Rejected rows", rejected or None),
+            (path("destinations", found.slug, "settings"), "Settings", None),
+        ],
+        path("destinations", found.slug, *([tab] if tab else [])),
+    )
 
 
 def last_runs(newest: list[runs.Run]) -> dict[str, runs.Run]:
@@ -191,8 +210,13 @@ async def sync(found: config.Destination, mappings: Any, *, full: bool = False) 
         if not mapping.enabled and len(mappings) > 1:
             continue
         try:
-            started.append(await ask(lambda workspace, selector=selector: workspace.start(  # type: ignore[misc]
-                selector, full=full, started_by="web")))  # fmt: skip
+            started.append(
+                await ask(
+                    lambda workspace, selector=selector: workspace.start(  # type: ignore[misc]
+                        selector, full=full, started_by="web"
+                    )
+                )
+            )
         except OnefoldError as error:
             refused.append(error)
     if refused and not started:
@@ -205,8 +229,13 @@ async def sync(found: config.Destination, mappings: Any, *, full: bool = False) 
 
 def _full(found: config.Destination) -> None:
     said = "Every row of every enabled mapping is read and sent again, also those that did not change."
-    kit.confirm(f"Sync all rows of {found.name} again?", said, "Sync all rows",
-                lambda: sync(found, found.mappings, full=True), destroy=False)  # fmt: skip
+    kit.confirm(
+        f"Sync all rows of {found.name} again?",
+        said,
+        "Sync all rows",
+        lambda: sync(found, found.mappings, full=True),
+        destroy=False,
+    )
 
 
 async def mappings(args: PageArguments) -> None:
@@ -222,8 +251,9 @@ async def mappings(args: PageArguments) -> None:
 class _Mappings:
     """The table of mappings, with its filters."""
 
-    def __init__(self, now: config.Workspace, found: config.Destination, newest: list[runs.Run], status: str,
-                 said: str) -> None:  # fmt: skip
+    def __init__(
+        self, now: config.Workspace, found: config.Destination, newest: list[runs.Run], status: str, said: str
+    ) -> None:
         self.now, self.found, self.newest, self.status, self.said = now, found, newest, status, said
 
     def build(self, read: Any) -> None:
@@ -232,20 +262,31 @@ class _Mappings:
         with kit.row():
             kit.search("Filter mappings", self.said, self._filter)
             base = path("destinations", found.slug)
-            kit.segment_links([(base, "All"), (f"{base}?show=enabled", "Enabled"),
-                               (f"{base}?show=attention", "Needs attention")],
-                              f"{base}?show={self.status}" if self.status else base, "Which mappings")  # fmt: skip
+            kit.segment_links(
+                [(base, "All"), (f"{base}?show=enabled", "Enabled"), (f"{base}?show=attention", "Needs attention")],
+                f"{base}?show={self.status}" if self.status else base,
+                "Which mappings",
+            )
             el("div", "of-grow")
             text(f"{len(found.mappings)} of {config.MAPPINGS} mappings", "of-text")
             with el("div").style("width: 72px"):
                 kit.meter(len(found.mappings), config.MAPPINGS, "Mappings used", "acc")
             if may(EDITOR):
                 if full:
-                    kit.button("Add mapping", lambda: kit.toast(f"A destination holds at most {config.MAPPINGS} mappings;"
-                               " delete one, or add another destination", "partly"), "primary", "plus")  # fmt: skip
+                    kit.button(
+                        "Add mapping",
+                        lambda: kit.toast(
+                            f"A destination holds at most {config.MAPPINGS} mappings;"
+                            " delete one, or add another destination",
+                            "partly",
+                        ),
+                        "primary",
+                        "plus",
+                    )
                 else:
-                    kit.button("Add mapping", None, "primary", "plus",
-                               href=path("destinations", found.slug, "mappings", "new"))  # fmt: skip
+                    kit.button(
+                        "Add mapping", None, "primary", "plus", href=path("destinations", found.slug, "mappings", "new")
+                    )
         with el("section", "of-panel"):
             self.table = kit.Table(COLUMNS, self.rows(), "Mappings")
             self.none = el("div")
@@ -272,17 +313,25 @@ class _Mappings:
             return
         with self.none:
             if self.found.mappings:
-                with kit.empty("No mapping fits the filter", f"{words.many(len(self.found.mappings), 'mapping')} in all."):
+                with kit.empty(
+                    "No mapping fits the filter", f"{words.many(len(self.found.mappings), 'mapping')} in all."
+                ):
                     kit.button("Clear filter", href=path("destinations", self.found.slug))
                 return
             ready = words.many(len(self.now.models), "model")
-            with kit.empty("No mappings yet", f"A mapping says which rows of a model become which calls. {ready} ready to"
-                           " use."):  # fmt: skip
+            with kit.empty(
+                "No mappings yet", f"A mapping says which rows of a model become which calls. {ready} ready to use."
+            ):
                 if not self.now.models:
                     kit.button("Create a model first", None, "primary", href="/models/new")
                 elif may(EDITOR):
-                    kit.button("Add mapping", None, "primary", "plus",
-                               href=path("destinations", self.found.slug, "mappings", "new"))  # fmt: skip
+                    kit.button(
+                        "Add mapping",
+                        None,
+                        "primary",
+                        "plus",
+                        href=path("destinations", self.found.slug, "mappings", "new"),
+                    )
 
     def rows(self) -> list[kit.Cell]:
         last = last_runs(self.newest)
@@ -290,7 +339,7 @@ class _Mappings:
         for mapping in self.found.mappings:
             run = last.get(f"{self.found.slug}/{mapping.slug}")
             wrong = run is not None and run["status"] in ("failed", "partly")
-            if self.status == "enabled" and not mapping.enabled or self.status == "attention" and not wrong:
+            if (self.status == "enabled" and not mapping.enabled) or (self.status == "attention" and not wrong):
                 continue
             if self.said.lower() not in f"{mapping.name} {mapping.slug} {mapping.model} {mapping.action}".lower():
                 continue
@@ -312,11 +361,12 @@ class _Mappings:
             "last": last_cell(mapping, run),
             "changed": words.number(runs.changed(run)) if run else None,
             "rejected": {"t": words.number(run.get("rejected")), "tone": "bad" if run.get("rejected") else "off"}
-            if run else None,
+            if run
+            else None,
             "menu": {"menu": MENU if may(EDITOR) else MENU[:1], "label": f"Actions of {mapping.name}"},
-        }  # fmt: skip
+        }
 
-    async def _toggle(self, slug: str, on: bool) -> None:  # noqa: FBT001 - as the event has it
+    async def _toggle(self, slug: str, on: bool) -> None:
         await edit.save(edit.update("mappings", slug, {"enabled": on}, {"destinations": self.found.slug}))
         _, self.found, self.newest = await ask(reader(self.found.slug))
         self.table.show(self.rows())
@@ -344,7 +394,12 @@ async def duplicate(found: config.Destination, slug: str) -> None:
     within = {"destinations": found.slug}
     data = await ask(lambda workspace: edit.raw(workspace, "mappings", slug, within))
     taken = [mapping.slug for mapping in found.mappings]
-    copied = {**data, "slug": edit.slug(f"{slug} copy", taken), "name": f"{data.get('name', slug)} copy", "enabled": False}
+    copied = {
+        **data,
+        "slug": edit.slug(f"{slug} copy", taken),
+        "name": f"{data.get('name', slug)} copy",
+        "enabled": False,
+    }
     await edit.save(edit.put("mappings", copied, within=within))
     kit.toast(f"{copied['name']} was made, not enabled")
     ui.navigate.to(path("destinations", found.slug, "mappings", copied["slug"]))
@@ -363,7 +418,9 @@ def _delete(found: config.Destination, mapping: config.Mapping) -> None:
 def last_cell(mapping: config.Mapping, run: runs.Run | None) -> kit.Cell:
     """The state and time of the last run of a mapping."""
     if run is None:
-        return kit.state("never" if mapping.model else "paused") | ({} if mapping.model else {"t": "Live", "icon": "debugger"})
+        return kit.state("never" if mapping.model else "paused") | (
+            {} if mapping.model else {"t": "Live", "icon": "debugger"}
+        )
     if run["status"] == "running":
         return kit.state("running") | runs.progress_of(run) | {"s": f"started {words.clock(run['started_at'])[:5]}"}
     return kit.state(run["status"]) | {"s": words.ago(run["started_at"]), "title": run.get("error")}
@@ -394,17 +451,28 @@ async def settings(args: PageArguments) -> None:
         form, chosen = Form(), {"enabled": found.enabled}
         with el("div", "of-form"):
             form.add("name", "Name", found.name, must=True)
-            known = found.endpoint in config.REGIONS
-            options = [("local", "This workspace (local)"), ("north_america", "Segment, North America"),
-                       ("europe", "Segment, Europe"), ("url", "Another address")]  # fmt: skip
-            form.add("endpoint", "Endpoint region", found.endpoint if known else "url",
-                     "Where the calls are delivered. It must be the region of the Profile Space, or nothing arrives.",
-                     options=options, act=lambda value: url.set_visibility(value == "url"))  # fmt: skip
+            known = found.endpoint in meaning.REGIONS
+            options = [
+                ("local", "This workspace (local)"),
+                ("north_america", "Segment, North America"),
+                ("europe", "Segment, Europe"),
+                ("url", "Another address"),
+            ]
+            region = form.add(
+                "endpoint",
+                "Endpoint region",
+                found.endpoint if known else "url",
+                "Where the calls are delivered. It must be the region of the Profile Space, or nothing arrives.",
+                options=options,
+            )
             with el("div") as url:
                 form.add("url", "Address", "" if known else found.endpoint, "A Segment-compatible endpoint.", mono=True)
+            region.input.on_value_change(lambda event: url.set_visibility(event.value == "url"))
             url.set_visibility(not known)
             with kit.row():
-                kit.Switch(found.enabled, lambda on: chosen.update(enabled=on), "Enable Destination", off=not may(EDITOR))
+                kit.Switch(
+                    found.enabled, lambda on: chosen.update(enabled=on), "Enable Destination", off=not may(EDITOR)
+                )
                 text("Enable Destination", "of-name")
             kit.note("Enable it when its mappings are ready. A disabled destination starts no sync.")
             named = [one.name for one in spaces.values() if one.region != "local"]
@@ -432,5 +500,3 @@ def _remove(found: config.Destination) -> None:
 
     said = f"{words.many(len(found.mappings), 'mapping')} go with it. The profiles that they made stay as they are."
     kit.confirm(f"Delete the destination {found.name}?", said, "Delete destination", done)
-
-

@@ -64,7 +64,7 @@ class Guard:
         if not path.startswith("/_nicegui/") and path != "/favicon.ico":
             address = (scope.get("client") or ("",))[0]
             token = cookie(headers)
-            session = token and await anyio.to_thread.run_sync(self._workspace.session, token, address)
+            session = await anyio.to_thread.run_sync(self._workspace.session, token, address) if token else None
             if not session:
                 if scope["type"] == "websocket" or path.startswith("/_nicegui"):
                     return await _refuse(scope, receive, send, 403, "the session has ended; log in again")
@@ -148,8 +148,9 @@ class Door:
                 self._workspace.setup, token, form.get("name", ""), form.get("password", ""), _address(request)
             )
         except OnefoldError as error:
-            return _form("Welcome to Onefold", str(error), "Create account", said=said, new=True,
-                         name=form.get("name", ""))  # fmt: skip
+            return _form(
+                "Welcome to Onefold", str(error), "Create account", said=said, new=True, name=form.get("name", "")
+            )
         return _enter(request, session, "/")
 
     async def _logout(self, request: Request) -> Response:
@@ -202,8 +203,17 @@ async def _file(request: Request) -> Response:
     return PlainTextResponse("there is nothing at this address", 404)
 
 
-def _form(title: str, wrong: str, act: str, *, said: str = "", name: str = "", new: bool = False, off: bool = False,
-          first: bool = False) -> Response:  # fmt: skip
+def _form(
+    title: str,
+    wrong: str,
+    act: str,
+    *,
+    said: str = "",
+    name: str = "",
+    new: bool = False,
+    off: bool = False,
+    first: bool = False,
+) -> Response:
     """The page of a login, or with `new` of a new password."""
     kind = "new-password" if new else "current-password"
     alert = (
@@ -226,9 +236,11 @@ def _form(title: str, wrong: str, act: str, *, said: str = "", name: str = "", n
     least = "<p class=of-note>At least 12 characters; a few words are good.</p>" if new else ""
     fields = (
         '<form method="post"><div class="of-field"><label for="name">Name or e-mail address</label>'
-        f'<input class="of-input" id="name" name="name" autocomplete="username" value="{escape(name)}" required autofocus>'
+        '<input class="of-input" id="name" name="name" autocomplete="username" required autofocus'
+        f' value="{escape(name)}">'
         '</div><div class="of-field"><label for="password">Password</label>'
-        f'<input class="of-input" id="password" name="password" type="password" autocomplete="{kind}" required>{least}</div>'
+        '<input class="of-input" id="password" name="password" type="password" required'
+        f' autocomplete="{kind}">{least}</div>'
         f'{again}<button class="of-btn of-btn-primary" type="submit">{escape(act)}</button></form>'
     )
     page = (

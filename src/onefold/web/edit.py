@@ -112,7 +112,9 @@ class Form:
         with el("div") as self._top:
             pass
 
-    def add(self, key: str, label: str, value: Any = "", hint: str = "", *, must: bool = False, **options: Any) -> kit.Field:
+    def add(
+        self, key: str, label: str, value: Any = "", hint: str = "", *, must: bool = False, **options: Any
+    ) -> kit.Field:
         """A field of the form."""
         self.fields[key] = kit.field(label, value, hint, must=must, **options)
         return self.fields[key]

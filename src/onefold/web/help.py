@@ -9,14 +9,31 @@ from onefold.web.kit import el
 from onefold.web.shell import crumbs
 
 KEYS = (
-    ("Anywhere", (("Ctrl K", "Search or jump to a profile, mapping, model, run or screen"), ("?", "This page"),
-                  ("/", "Go to the filter of the list"), ("Esc", "Close what is open"))),
-    ("Go to", (("G then O", "Overview"), ("G then S", "Sources"), ("G then M", "Models"), ("G then D", "Destinations"),
-               ("G then R", "Runs"), ("G then P", "Profiles"), ("G then B", "Debugger"))),
+    (
+        "Anywhere",
+        (
+            ("Ctrl K", "Search or jump to a profile, mapping, model, run or screen"),
+            ("?", "This page"),
+            ("/", "Go to the filter of the list"),
+            ("Esc", "Close what is open"),
+        ),
+    ),
+    (
+        "Go to",
+        (
+            ("G then O", "Overview"),
+            ("G then S", "Sources"),
+            ("G then M", "Models"),
+            ("G then D", "Destinations"),
+            ("G then R", "Runs"),
+            ("G then P", "Profiles"),
+            ("G then B", "Debugger"),
+        ),
+    ),
     ("In lists", (("J and K", "Down and up"), ("Enter", "Open"))),
     ("In editors", (("Ctrl S", "Save"), ("Ctrl Enter", "Preview"))),
     ("In the debugger", (("Space", "Pause, and go on"),)),
-)  # fmt: skip
+)
 WORDS = (
     ("Warehouse source", "Where rows are read. It is never written to."),
     ("Model", "A SQL query with a unique key, which tells its rows apart."),

@@ -13,8 +13,15 @@ from onefold.workspace import Workspace
 
 SHORT = 2  # characters from which profiles are searched
 SHOWN = 9
-KEYS = {"/": "G then O", "/sources": "G then S", "/models": "G then M", "/destinations": "G then D", "/runs": "G then R",
-        "/profiles": "G then P", "/debugger": "G then B"}  # fmt: skip
+KEYS = {
+    "/": "G then O",
+    "/sources": "G then S",
+    "/models": "G then M",
+    "/destinations": "G then D",
+    "/runs": "G then R",
+    "/profiles": "G then P",
+    "/debugger": "G then B",
+}
 Hit = tuple[str, str, str, str]  # icon, name, what it is, address
 
 
@@ -25,8 +32,9 @@ def open_box() -> None:
         with el("div", "of-dialog of-jumpbox", role="search"):
             with el("div", "of-jump-in"):
                 icon("search")
-                typed = kit.Input("", lambda text_: find(text_), label="Search or jump to", hint="Search or jump to…",
-                                  pause=150)  # fmt: skip
+                typed = kit.Input(
+                    "", lambda text_: find(text_), label="Search or jump to", hint="Search or jump to…", pause=150
+                )
                 typed.props["autofocus"] = True
                 el("kbd", "", "Esc")
             hits = el("ul")
@@ -73,21 +81,40 @@ def _things(workspace: Workspace, said: str) -> list[Hit]:
     found: list[Hit] = []
     for space in now.spaces:
         for profile in workspace.search(space.slug, said, 5):
-            found.append(("user", name_of(profile), f"{words.brief(profile['segment_id'])} in {space.name}",
-                          path("spaces", space.slug, "profiles", profile["segment_id"])))  # fmt: skip
+            found.append(
+                (
+                    "user",
+                    name_of(profile),
+                    f"{words.brief(profile['segment_id'])} in {space.name}",
+                    path("spaces", space.slug, "profiles", profile["segment_id"]),
+                )
+            )
     things: list[tuple[Any, Hit]] = [
         *((source, ("database", source.name, "source", path("sources", source.slug))) for source in now.sources),
         *((model, ("model", model.name, "model", path("models", model.slug))) for model in now.models),
     ]
     for destination in now.destinations:
-        things.append((destination, ("destination", destination.name, "destination",
-                                     path("destinations", destination.slug))))  # fmt: skip
+        things.append(
+            (destination, ("destination", destination.name, "destination", path("destinations", destination.slug)))
+        )
         for mapping in destination.mappings:
-            things.append((mapping, ("arrow", mapping.name, f"mapping of {destination.name}",
-                                     path("destinations", destination.slug, "mappings", mapping.slug))))  # fmt: skip
+            things.append(
+                (
+                    mapping,
+                    (
+                        "arrow",
+                        mapping.name,
+                        f"mapping of {destination.name}",
+                        path("destinations", destination.slug, "mappings", mapping.slug),
+                    ),
+                )
+            )
     found += [hit for thing, hit in things if low in thing.name.lower() or low in thing.slug]
-    found += [("run", run["run_id"], f"run of {run['mapping']}", path("runs", run["run_id"]))
-              for run in workspace.runs(200) if low in run["run_id"]]  # fmt: skip
+    found += [
+        ("run", run["run_id"], f"run of {run['mapping']}", path("runs", run["run_id"]))
+        for run in workspace.runs(200)
+        if low in run["run_id"]
+    ]
     return found
 
 

@@ -226,7 +226,7 @@ def search(label: str, value: str, act: Callable[[Any], Any], width: str = "240p
 
 
 class Switch(Element):
-    def __init__(self, value: bool, act: Callable[[bool], Any], label: str, *, off: bool = False) -> None:  # noqa: FBT001
+    def __init__(self, value: bool, act: Callable[[bool], Any], label: str, *, off: bool = False) -> None:
         super().__init__("button")
         self.classes("of-switch")
         self.value = value
@@ -252,7 +252,7 @@ class Switch(Element):
         self.update()
 
 
-def checkbox(said: str, value: bool, act: Callable[[bool], Any]) -> Element:  # noqa: FBT001 - as ui.checkbox
+def checkbox(said: str, value: bool, act: Callable[[bool], Any]) -> Element:
     with el("label", "of-check") as made:
         box = el("input", "of-box", type="checkbox", checked=value or None)
         box.on("change", lambda event: act(bool(event.args)), js_handler="(e) => emit(e.target.checked)")
@@ -286,7 +286,7 @@ def segment_links(options: Sequence[tuple[str, str]], now: str, label: str) -> N
             el("a", "", word, href=href, aria_current="true" if href == now else None)
 
 
-def _flag(value: bool) -> str:  # noqa: FBT001
+def _flag(value: bool) -> str:
     return "true" if value else "false"
 
 
@@ -364,8 +364,15 @@ def strip() -> Element:
 
 def meter(part: float, whole: float, label: str, tone: str = "") -> None:
     share = min(100.0, 100 * part / whole) if whole else 0.0
-    with el("div", f"of-meter{' of-meter-' + tone if tone else ''}", role="progressbar", aria_label=label,
-            aria_valuemin="0", aria_valuemax="100", aria_valuenow=f"{share:.0f}"):  # fmt: skip
+    with el(
+        "div",
+        f"of-meter{' of-meter-' + tone if tone else ''}",
+        role="progressbar",
+        aria_label=label,
+        aria_valuemin="0",
+        aria_valuemax="100",
+        aria_valuenow=f"{share:.0f}",
+    ):
         el("div").style(f"width: {share:.1f}%")
 
 
@@ -399,8 +406,16 @@ def state_pill(status: str) -> Element:
 class Table(Element, component="parts/table.js"):
     """A table of data. A column: {key, label, num, mono, name, faint, tight, width}; cells as in table.js."""
 
-    def __init__(self, columns: list[Cell], rows: list[Cell], caption: str, *, dense: str = "",
-                 selectable: bool = False, fixed: bool = False) -> None:  # fmt: skip
+    def __init__(
+        self,
+        columns: list[Cell],
+        rows: list[Cell],
+        caption: str,
+        *,
+        dense: str = "",
+        selectable: bool = False,
+        fixed: bool = False,
+    ) -> None:
         super().__init__()
         self.selected: list[str] = []
         self.props.update(
@@ -500,7 +515,8 @@ def toast(said: str, icon_: str = "check", more: str = "", act: Act | None = Non
                 link(more, href)
             elif act is not None:
                 on(el("button", "", more, type="button"), "click", act)
-            gone = el("button", "", "×", type="button", aria_label="Dismiss")
+            with el("button", "", type="button", aria_label="Dismiss") as gone:
+                icon("close", "of-i-14")
         on(gone, "click", made.delete)
         ui.timer(10, lambda: None if made.is_deleted else made.delete(), once=True)
 
@@ -539,7 +555,9 @@ def dump(value: Any) -> ui.html:
 def _colored(value: Any, depth: int) -> str:
     inner, end = "  " * (depth + 1), "  " * depth
     if isinstance(value, dict) and value:
-        items = (f'{inner}<span class="k">{_json(key)}</span>: {_colored(one, depth + 1)}' for key, one in value.items())
+        items = (
+            f'{inner}<span class="k">{_json(key)}</span>: {_colored(one, depth + 1)}' for key, one in value.items()
+        )
         return "{\n" + ",\n".join(items) + f"\n{end}}}"
     if isinstance(value, list) and value:
         return "[\n" + ",\n".join(f"{inner}{_colored(one, depth + 1)}" for one in value) + f"\n{end}]"

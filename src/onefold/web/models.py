@@ -39,24 +39,35 @@ async def models(args: PageArguments) -> None:
                     elif may(EDITOR):
                         kit.button("New model", None, "primary", "plus", href="/models/new")
                 return
-            columns = [column("name", "Model", name=True), column("source", "Source"),
-                       column("key", "Unique key", mono=True), column("used", "Used by"),
-                       column("sql", "SQL", mono=True, faint=True)]  # fmt: skip
-            rows = [{
-                "id": model.slug,
-                "go": path("models", model.slug),
-                "name": {"t": model.name, "href": path("models", model.slug)},
-                "source": model.source,
-                "key": model.key,
-                "used": ", ".join(mapping.slug for _, mapping in used_by(now, model.slug)) or "—",
-                "sql": words.flat(model.sql, 90),
-            } for model in now.models]  # fmt: skip
+            columns = [
+                column("name", "Model", name=True),
+                column("source", "Source"),
+                column("key", "Unique key", mono=True),
+                column("used", "Used by"),
+                column("sql", "SQL", mono=True, faint=True),
+            ]
+            rows = [
+                {
+                    "id": model.slug,
+                    "go": path("models", model.slug),
+                    "name": {"t": model.name, "href": path("models", model.slug)},
+                    "source": model.source,
+                    "key": model.key,
+                    "used": ", ".join(mapping.slug for _, mapping in used_by(now, model.slug)) or "—",
+                    "sql": words.flat(model.sql, 90),
+                }
+                for model in now.models
+            ]
             kit.Table(columns, rows, "Models")
 
 
 def used_by(now: config.Workspace, model: str) -> list[tuple[config.Destination, config.Mapping]]:
-    return [(destination, mapping) for destination in now.destinations for mapping in destination.mappings
-            if mapping.model == model]  # fmt: skip
+    return [
+        (destination, mapping)
+        for destination in now.destinations
+        for mapping in destination.mappings
+        if mapping.model == model
+    ]
 
 
 async def new(args: PageArguments) -> None:
@@ -140,8 +151,13 @@ class _Editor:
                 made.props["data-preview"] = "1"
 
     def _sql(self) -> None:
-        self.editor = ui.codemirror(self.data["sql"], language="SQL", on_change=lambda event: self._typed(event.value),
-                                    theme="bbedit", indent="  ")  # fmt: skip
+        self.editor = ui.codemirror(
+            self.data["sql"],
+            language="SQL",
+            on_change=lambda event: self._typed(event.value),
+            theme="bbedit",
+            indent="  ",
+        )
         self.editor.classes("of-sql").props('aria-label="SQL"')
         ui.run_javascript(
             f"setTimeout(() => {{ if (document.body.classList.contains('body--dark'))"
@@ -156,10 +172,19 @@ class _Editor:
         self.form = Form()
         self.form.add("name", "Name", self.data["name"], must=True, act=lambda value: self._set("name", value))
         options = [(source.slug, source.name) for source in self.now.sources]
-        self.form.add("source", "Source", self.data["source"], options=options,
-                      act=lambda value: self._set("source", value))  # fmt: skip
-        self.form.add("key", "Unique key", self.data["key"], "The column that names a row. Onefold compares rows by it.",
-                      must=True, mono=True, options=self._keys(), act=self._key)  # fmt: skip
+        self.form.add(
+            "source", "Source", self.data["source"], options=options, act=lambda value: self._set("source", value)
+        )
+        self.form.add(
+            "key",
+            "Unique key",
+            self.data["key"],
+            "The column that names a row. Onefold compares rows by it.",
+            must=True,
+            mono=True,
+            options=self._keys(),
+            act=self._key,
+        )
         self.proof = el("div", "of-stack").style("gap: 4px")
         self.listed = el("div")
 
@@ -192,8 +217,13 @@ class _Editor:
         """The slug, and the change that saves what was typed."""
         name = self.data["name"].strip() or "untitled"
         slug = self.model.slug if self.model else edit.slug(name, [one.slug for one in self.now.models])
-        value = {"slug": slug, "name": name, "source": self.data["source"], "key": self.data["key"],
-                 "sql": self.data["sql"]}  # fmt: skip
+        value = {
+            "slug": slug,
+            "name": name,
+            "source": self.data["source"],
+            "key": self.data["key"],
+            "sql": self.data["sql"],
+        }
         return slug, edit.put("models", value, self.model.slug if self.model else None)
 
     def _trial(self) -> tuple[str, edit.Change]:
@@ -242,10 +272,12 @@ class _Editor:
                 el("h2", "", "Preview")
                 text(f"first {words.many(len(rows), 'row')}, {words.lasted(seconds)}", "of-note")
                 el("span", "of-note of-right", words.many(len(self.columns), "column"))
-            shown = [{"id": str(at), **{name: _cell(row.get(name)) for name in self.columns}}
-                     for at, row in enumerate(rows)]  # fmt: skip
-            numbers = {name for name in self.columns
-                       if rows and all(isinstance(row.get(name), int | float) for row in rows)}  # fmt: skip
+            shown = [
+                {"id": str(at), **{name: _cell(row.get(name)) for name in self.columns}} for at, row in enumerate(rows)
+            ]
+            numbers = {
+                name for name in self.columns if rows and all(isinstance(row.get(name), int | float) for row in rows)
+            }
             columns = [column(name, name, mono=True, num=name in numbers) for name in self.columns if name != "id"]
             if "id" in self.columns:
                 for row, one in zip(shown, rows, strict=True):
@@ -271,10 +303,16 @@ class _Editor:
                 return
             repeated = found["repeated"]
             filled = found["rows"] - found["empty"]
-            _line(not repeated, f"{filled:,} values, all different" if not repeated else
-                  "Not unique: " + ", ".join(f"{value} stands {times:,} times" for value, times in repeated))  # fmt: skip
-            _line(not found["empty"], "No empty values" if not found["empty"] else
-                  f"{words.many(found['empty'], 'row')} without a value")  # fmt: skip
+            _line(
+                not repeated,
+                f"{filled:,} values, all different"
+                if not repeated
+                else "Not unique: " + ", ".join(f"{value} stands {times:,} times" for value, times in repeated),
+            )
+            _line(
+                not found["empty"],
+                "No empty values" if not found["empty"] else f"{words.many(found['empty'], 'row')} without a value",
+            )
             if repeated or found["empty"]:
                 kit.note("Rows without a key, and all rows of a repeated one, are rejected.")
         self._listed(found)
@@ -342,7 +380,7 @@ class _Editor:
         kit.confirm(f"Delete the model {self.model.name}?", "Its source stays as it is.", "Delete model", done)
 
 
-def _line(good: bool, said: str) -> None:  # noqa: FBT001
+def _line(good: bool, said: str) -> None:
     with el("p", f"of-row {'of-tone-ok' if good else 'of-tone-bad'}").style("flex-wrap: nowrap"):
         kit.icon("succeeded" if good else "failed", "of-i-14")
         el("span", "of-break", said)
@@ -354,11 +392,26 @@ def _cell(value: Any) -> kit.Cell:
     return {"t": words.flat(value, 200)}
 
 
+# Arrow's types -> words.
+_TYPES = {
+    "int": "integer",
+    "uint": "integer",
+    "string": "text",
+    "large_string": "text",
+    "bool": "boolean",
+    "extension<arrow.bool8>": "boolean",
+    "extension<arrow.uuid>": "uuid",
+    "double": "number",
+    "float": "number",
+    "timestamp": "timestamp",
+    "date": "date",
+    "decimal128": "decimal",
+}
+
+
 def _type(arrow: str) -> str:
     """Arrow's word for a type, in plain ones."""
-    for begin, word in (("int", "integer"), ("uint", "integer"), ("string", "text"), ("large_string", "text"),
-                        ("bool", "boolean"), ("extension<arrow.bool8>", "boolean"), ("extension<arrow.uuid>", "uuid"), ("double", "number"), ("float", "number"), ("timestamp", "timestamp"),
-                        ("date", "date"), ("decimal128", "decimal")):  # fmt: skip
+    for begin, word in _TYPES.items():
         if arrow.startswith(begin):
             return word + arrow.removeprefix("decimal128") if begin == "decimal128" else word
     return arrow
@@ -397,5 +450,3 @@ def read_by(fields: Any) -> list[str]:
 
 def _script(value: Any) -> str:
     return json.dumps(value).replace("<", "\\u003c")
-
-

@@ -29,6 +29,8 @@ ROUTES = {
     "/destinations/{destination}/runs": "destinations.destination_runs",
     "/destinations/{destination}/rejected": "rejected.within",
     "/destinations/{destination}/settings": "destinations.settings",
+    "/destinations/{destination}/mappings/new": "mapping.new",
+    "/destinations/{destination}/mappings/{mapping}": "mapping.mapping",
     "/rejected": "rejected.rejected",
     "/runs": "runs.runs",
     "/runs/{run}": "runs.run",

@@ -45,7 +45,7 @@ async def profiles(args: PageArguments) -> None:
     def href(**changed: str) -> str:
         query = {"space": space, "q": said, "of": "accounts" if accounts else "", **changed}
         written = "&".join(f"{key}={_quoted(value)}" for key, value in query.items() if value)
-        return f"/profiles?{written}"
+        return f"/profiles?{written}" if written else "/profiles"
 
     with kit.page():
         actions = kit.simple_head("Profiles", "One profile is one person or account, with all its identifiers.")
@@ -54,15 +54,27 @@ async def profiles(args: PageArguments) -> None:
                 options = [(one.slug, one.name) for one in spaces]
                 kit.Input(space, lambda value: ui.navigate.to(href(space=value)), options=options, label="Space")
         if not spaces:
-            with el("section", "of-panel"), kit.empty("No Profile Space yet", "A space keeps profiles and the rules by"
-                                                      " which identifiers belong to one person."):  # fmt: skip
+            with (
+                el("section", "of-panel"),
+                kit.empty(
+                    "No Profile Space yet",
+                    "A space keeps profiles and the rules by which identifiers belong to one person.",
+                ),
+            ):
                 kit.button("Create a space", None, "primary", "plus", href="/spaces/new")
             return
         with kit.row():
-            kit.search("Any identifier: an email, a user id, a phone number …", said,
-                       lambda value: ui.navigate.to(href(q=value.strip())), "420px")  # fmt: skip
-            kit.segment_links([(href(of=""), "People"), (href(of="accounts"), "Accounts")],
-                              href(of="accounts" if accounts else ""), "People or accounts")  # fmt: skip
+            kit.search(
+                "Any identifier: an email, a user id, a phone number …",
+                said,
+                lambda value: ui.navigate.to(href(q=value.strip())),
+                "420px",
+            )
+            kit.segment_links(
+                [(href(of=""), "People"), (href(of="accounts"), "Accounts")],
+                href(of="accounts" if accounts else ""),
+                "People or accounts",
+            )
         with el("section", "of-panel"):
             _listing(found, space, said, href(q=""), accounts=accounts)
 
@@ -109,7 +121,7 @@ def _row(one: Profile, space: str) -> kit.Cell:
         "name": {"t": name_of(one), "href": href},
         "ids": words.flat(", ".join(f"{item['id']}" for item in one["external_ids"][:3]), 70),
         "traits": len(one["traits"]),
-        "links": len(one.get("accounts", one.get("users", []))),
+        "links": len(one.get("accounts") or one.get("users") or []),
         "seen": {"t": words.ago(one["updated_at"]), "title": words.exact(one["updated_at"])},
     }
 
@@ -163,8 +175,16 @@ def _head(space: str, view: Profile, name: str) -> None:
             first = view["external_ids"][0] if view["external_ids"] else None
             if first:
                 collection = "accounts" if "users" in view else "users"
-                api = path("v1", "spaces", space, "collections", collection, "profiles",
-                           f"{first['type']}:{first['id']}", "traits")  # fmt: skip
+                api = path(
+                    "v1",
+                    "spaces",
+                    space,
+                    "collections",
+                    collection,
+                    "profiles",
+                    f"{first['type']}:{first['id']}",
+                    "traits",
+                )
                 made = kit.button("Copy API address", None, "", "copy")
                 made.props["data-copy"] = api
 
@@ -183,13 +203,20 @@ def _identifiers(view: Profile, rules: Rules) -> None:
             first = item["type"] not in seen
             seen.add(item["type"])
             full = count[item["type"]] >= most and most > 1
-            rows.append({
-                "id": str(at),
-                "type": {"t": item["type"], "faint": True},
-                "value": {"t": item["id"], "mono": True},
-                "of": {"t": f"{count[item['type']]} of {most}", "tone": "warn" if full else "off",
-                       "title": "The limit is reached: another one is left out" if full else ""} if first else None,
-            })  # fmt: skip
+            rows.append(
+                {
+                    "id": str(at),
+                    "type": {"t": item["type"], "faint": True},
+                    "value": {"t": item["id"], "mono": True},
+                    "of": {
+                        "t": f"{count[item['type']]} of {most}",
+                        "tone": "warn" if full else "off",
+                        "title": "The limit is reached: another one is left out" if full else "",
+                    }
+                    if first
+                    else None,
+                }
+            )
         columns = [
             column("type", "Type", width="112px"),
             column("value", "Value"),
@@ -269,19 +296,27 @@ def _traits(view: Profile) -> None:
         for name in names:
             item = why.get(name)
             said, href = _why(item) if item else ("", None)
-            rows.append({
-                "id": name,
-                "go": True,
-                "name": name,
-                "value": words.flat(view["traits"][name], 120),
-                "by": {"t": said, "href": href},
-                "when": {"t": words.ago(item["timestamp"]), "title": words.exact(item["timestamp"])} if item else None,
-            })  # fmt: skip
+            rows.append(
+                {
+                    "id": name,
+                    "go": True,
+                    "name": name,
+                    "value": words.flat(view["traits"][name], 120),
+                    "by": {"t": said, "href": href},
+                    "when": {"t": words.ago(item["timestamp"]), "title": words.exact(item["timestamp"])}
+                    if item
+                    else None,
+                }
+            )
         table = kit.Table(columns, rows[:TRAITS], "Traits", dense="30", fixed=True)
         table.on_open(lambda name: _trait(name, view["traits"][name], why.get(name)))
         with right:
-            kit.search("Filter traits", "", lambda said: table.show(
-                [row for row in rows if said.lower() in row["name"].lower()]), "150px")  # fmt: skip
+            kit.search(
+                "Filter traits",
+                "",
+                lambda said: table.show([row for row in rows if said.lower() in row["name"].lower()]),
+                "150px",
+            )
         if len(rows) > TRAITS:
             with el("div", "of-panel-foot") as foot:
                 more = kit.button(f"{len(rows) - TRAITS} more traits", None, "ghost", small=True)
@@ -304,8 +339,12 @@ def _call_facts(item: dict[str, Any]) -> None:
     """The call behind something, in words."""
     said, href = _why(item)
     with el("dl", "of-facts-list"):
-        for term, value in (("Call", item["call"]), ("Time", words.exact(item["timestamp"])),
-                            ("Source", item["source"]), ("Message id", item["message_id"])):  # fmt: skip
+        for term, value in (
+            ("Call", item["call"]),
+            ("Time", words.exact(item["timestamp"])),
+            ("Source", item["source"]),
+            ("Message id", item["message_id"]),
+        ):
             el("dt", "", term)
             el("dd", "of-mono", str(value))
         if href:
@@ -323,29 +362,40 @@ def _events(view: Profile) -> None:
         if not found:
             el("p", "of-panel-body of-note", "No track, page or screen call is filed here.")
             return
-        columns = [column("day", "Day", faint=True), column("time", "Time", mono=True, faint=True),
-                   column("type", "Type"), column("what", "Event"), column("source", "Source", faint=True)]  # fmt: skip
+        columns = [
+            column("day", "Day", faint=True),
+            column("time", "Time", mono=True, faint=True),
+            column("type", "Type"),
+            column("what", "Event"),
+            column("source", "Source", faint=True),
+        ]
         table = kit.Table(columns, _event_rows(found), "Events", dense="30")
         kinds = list(dict.fromkeys(event["type"] for event in found))
         if len(kinds) > 1:
             with right:
                 options = [("", "All"), *((kind, kind.capitalize()) for kind in kinds)]
-                kit.segments(options, "", lambda kind: table.show(
-                    _event_rows([one for one in found if kind in ("", one["type"])])), "Type")  # fmt: skip
+                kit.segments(
+                    options,
+                    "",
+                    lambda kind: table.show(_event_rows([one for one in found if kind in ("", one["type"])])),
+                    "Type",
+                )
 
 
 def _event_rows(found: list[dict[str, Any]]) -> list[kit.Cell]:
     rows, before = [], ""
     for at, event in enumerate(found):
         day = words.day(event["timestamp"])
-        rows.append({
-            "id": str(at),
-            "day": day if day != before else None,
-            "time": words.clock(event["timestamp"]),
-            "type": {"t": event["type"], "code": True},
-            "what": words.flat(str(event.get("event") or event.get("name") or ""), 60),
-            "source": event.get("source") or event.get("source_id") or "",
-        })  # fmt: skip
+        rows.append(
+            {
+                "id": str(at),
+                "day": day if day != before else None,
+                "time": words.clock(event["timestamp"]),
+                "type": {"t": event["type"], "code": True},
+                "what": words.flat(str(event.get("event") or event.get("name") or ""), 60),
+                "source": event.get("source") or event.get("source_id") or "",
+            }
+        )
         before = day
     return rows
 
@@ -362,17 +412,28 @@ def _graph(view: Profile) -> None:
     with kit.panel("Identity graph", beside):
         with el("ol", "of-graph"):
             for item in reversed(merges):
-                _merge(item, born, view["segment_id"])
+                _merge(item, view["segment_id"])
                 other = _joined(item, view["segment_id"])
                 if other in born:
                     _created(other, born[other], canonical=False)
             _created(view["segment_id"], born.get(view["segment_id"], []), canonical=True)
         el("div", "of-panel-foot of-note", "Filed under").style("padding-bottom: 0; border-bottom: 0")
-        rows = [{"id": one, "segment": {"t": words.brief(one), "mono": True, "title": one,
-                                        "tone": "acc" if one == view["segment_id"] else ""},
-                 "ids": words.many(len(born.get(one, [])), "identifier")} for one in ids]  # fmt: skip
-        kit.Table([column("segment", "Segment id"), column("ids", "Identifiers", num=True)], rows, "Filed under",
-                  dense="30")  # fmt: skip
+        rows = [
+            {
+                "id": one,
+                "segment": {
+                    "t": words.brief(one),
+                    "mono": True,
+                    "title": one,
+                    "tone": "acc" if one == view["segment_id"] else "",
+                },
+                "ids": words.many(len(born.get(one, [])), "identifier"),
+            }
+            for one in ids
+        ]
+        kit.Table(
+            [column("segment", "Segment id"), column("ids", "Identifiers", num=True)], rows, "Filed under", dense="30"
+        )
 
 
 def _joined(item: dict[str, Any], canonical: str) -> str:
@@ -381,7 +442,7 @@ def _joined(item: dict[str, Any], canonical: str) -> str:
     return str(first if second == canonical else second)
 
 
-def _merge(item: dict[str, Any], born: dict[str, Any], canonical: str) -> None:
+def _merge(item: dict[str, Any], canonical: str) -> None:
     other = _joined(item, canonical)
     said, href = _why(item)
     with el("li"):
@@ -394,8 +455,13 @@ def _merge(item: dict[str, Any], born: dict[str, Any], canonical: str) -> None:
             text(f"by {item['call']}, ")
             link(said, href) if href else text(said)
             by = item.get("identifier") or item.get("by")
-            text(f" · same {by['type']} {by['id']}" if isinstance(by, dict) else
-                 f" · user {item['user_id']}" if item.get("user_id") else "")  # fmt: skip
+            text(
+                f" · same {by['type']} {by['id']}"
+                if isinstance(by, dict)
+                else f" · user {item['user_id']}"
+                if item.get("user_id")
+                else ""
+            )
 
 
 def _created(segment: str, items: list[dict[str, Any]], *, canonical: bool) -> None:
@@ -423,7 +489,8 @@ _MERGED = (
     f'<path d="M12 22C12 32 30 26 30 40" {_SIDE}/><line x1="30" y1="40" x2="30" y2="100%" {_SIDE}/></svg>'
 )
 _BORN = (
-    f'<svg aria-hidden="true"><line x1="12" y1="0" x2="12" y2="110%" {_LINE}/><line x1="30" y1="0" x2="30" y2="16" {_SIDE}/>'
+    f'<svg aria-hidden="true"><line x1="12" y1="0" x2="12" y2="110%" {_LINE}/>'
+    f'<line x1="30" y1="0" x2="30" y2="16" {_SIDE}/>'
     '<circle cx="30" cy="16" r="4" fill="var(--off-dot)"/></svg>'
 )
 _FIRST = (

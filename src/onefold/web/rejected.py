@@ -80,5 +80,3 @@ def _panel(found: list[Group]) -> None:
             for at, group in enumerate(found)
         ]
         kit.Table(columns, rows, "Rejected rows by reason")
-
-

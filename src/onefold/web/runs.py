@@ -11,8 +11,7 @@ from typing import Any
 from nicegui import ui
 from nicegui.page_arguments import PageArguments
 
-from onefold.roles import EDITOR
-from onefold.web import kit, shell, words
+from onefold.web import kit, words
 from onefold.web.kit import column, el, link, text
 from onefold.web.shell import ask, asked, crumbs, given, path
 from onefold.workspace import Workspace
@@ -124,7 +123,8 @@ def changed(run: Run) -> int | None:
 
 
 def started_by(run: Run) -> str:
-    return {"cli": "command line", "api": "API", "schedule": "schedule"}.get(run["started_by"], run["started_by"])
+    known = {"cli": "command line", "api": "API", "web": "web app"}
+    return known.get(run["started_by"], str(run["started_by"]))
 
 
 # --- one run ------------------------------------------------------------------------------------------
@@ -137,8 +137,15 @@ async def run(args: PageArguments) -> None:
     def read(workspace: Workspace) -> tuple[Run, list[Run], str]:
         found = workspace.run(run_id)
         mappings = workspace.configuration().destinations
-        action = next((mapping.action for destination in mappings for mapping in destination.mappings
-                       if f"{destination.slug}/{mapping.slug}" == found["mapping"]), "")  # fmt: skip
+        action = next(
+            (
+                mapping.action
+                for destination in mappings
+                for mapping in destination.mappings
+                if f"{destination.slug}/{mapping.slug}" == found["mapping"]
+            ),
+            "",
+        )
         return found, list(workspace.rejected(run_id, ROWS)), action
 
     found, rejected, action = await ask(read)
@@ -166,7 +173,6 @@ async def run(args: PageArguments) -> None:
 
 
 def _body(found: Run, rejected: list[Run], action: str, destination: str, mapping: str) -> None:
-    running = found["status"] == "running"
     with kit.head(mapping) as (name, facts, actions):
         with name:
             kit.state_pill(found["status"])
@@ -177,12 +183,13 @@ def _body(found: Run, rejected: list[Run], action: str, destination: str, mappin
             text(f"by {started_by(found)} · {_elapsed(found)}")
         with actions:
             kit.button("View mapping", href=path("destinations", destination, "mappings", mapping))
-            if running and shell.may(EDITOR) and hasattr(Workspace, "cancel"):
-                kit.button("Stop run", lambda: _stop(found), "danger", "stop")
     if found.get("error"):
         sentence = str(found["error"])
-        kit.alert(sentence[:1].upper() + sentence[1:], "What was committed stays; the next sync goes on from there.",
-                  str(found.get("code") or ""))  # fmt: skip
+        kit.alert(
+            sentence[:1].upper() + sentence[1:],
+            "What was committed stays; the next sync goes on from there.",
+            str(found.get("code") or ""),
+        )
     _stages(found)
     _figures(found)
     _rejected(found, rejected)
@@ -197,14 +204,6 @@ def _elapsed(found: Run) -> str:
         left = (progress["total"] - progress["rows"]) / progress["rate"]
         return f"{gone} so far, about {words.lasted(max(left, 1))} left in this stage"
     return f"{gone} so far"
-
-
-async def _stop(found: Run) -> None:
-    def stop() -> Any:
-        return ask(lambda workspace: workspace.cancel(found["run_id"]))
-
-    said = "It stops after the rows it is at. What is committed stays, and the next sync goes on from there."
-    kit.confirm(f"Stop the run of {found['mapping']}?", said, "Stop run", stop)
 
 
 def _stages(found: Run) -> None:
@@ -229,15 +228,17 @@ def _stages(found: Run) -> None:
                     if at:
                         el("i", "of-spin", aria_hidden="true")
                     else:
-                        kit.icon("succeeded" if done or before else "never",
-                                 f"of-i-14 {'of-tone-ok' if done or before else 'of-tone-off'}")  # fmt: skip
+                        kit.icon(
+                            "succeeded" if done or before else "never",
+                            f"of-i-14 {'of-tone-ok' if done or before else 'of-tone-off'}",
+                        )
                     el("span", "of-name", word)
                 _amount(at, progress, amounts[stage], seconds.get(stage))
                 rows, total = (progress["rows"], progress.get("total") or 0) if at else (1 if done or before else 0, 1)
                 kit.meter(rows, total, word, "" if at else "ok")
 
 
-def _amount(at: bool, progress: Run, amount: tuple[int | None, str], seconds: float | None) -> None:  # noqa: FBT001
+def _amount(at: bool, progress: Run, amount: tuple[int | None, str], seconds: float | None) -> None:
     with kit.row("of-note"):
         if at:
             of = f" of {progress['total']:,}" if progress.get("total") else " rows"
@@ -288,13 +289,10 @@ def _rejected(found: Run, rows: list[Run]) -> None:
         return
     codes = found.get("rejected_by_code") or {}
     shown = rows
-    resend = getattr(Workspace, "resend", None) is not None and shell.may(EDITOR)
     with kit.panel("Rejected rows", words.number(total)) as (right, _):
         with right:
             options = [("", f"All {total:,}"), *((code, f"{code} {count:,}") for code, count in codes.items())]
             kit.segments(options, "", lambda code: choose(code), "Code")
-            if resend:
-                kit.button("Resend all", lambda: _resend(found["run_id"], None), "", "resend", small=True)
             kit.button("Export CSV", lambda: _export(found, shown), "ghost", "download", small=True)
         table = rejected_table(shown)
         if total > len(rows):
@@ -304,11 +302,6 @@ def _rejected(found: Run, rows: list[Run]) -> None:
         nonlocal shown
         shown = [one for one in rows if code in ("", one["code"])]
         table.show(rejected_rows(shown))
-
-
-async def _resend(run_id: str, keys: list[str] | None) -> None:
-    await ask(lambda workspace: workspace.resend(run_id, keys) if keys else workspace.resend(run_id))
-    kit.toast("The rejected rows are sent again")
 
 
 def _export(found: Run, rows: list[Run]) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
@@ -138,8 +137,11 @@ def screen(build: Build) -> Build:
         except Exception as error:  # whatever it is, people are told
             logger().exception("screen_failed", path=args.path)
             with kit.page():
-                kit.alert("This screen failed", "Nothing was changed by it. What happened stands in the server's log.",
-                          type(error).__name__)  # fmt: skip
+                kit.alert(
+                    "This screen failed",
+                    "Nothing was changed by it. What happened stands in the server's log.",
+                    type(error).__name__,
+                )
         finally:
             if not shell.skeleton.is_deleted:
                 shell.skeleton.delete()
@@ -151,7 +153,7 @@ def screen(build: Build) -> Build:
 
 def _current(shell: Shell, path: str) -> None:
     """Mark the item of the navigation that a path belongs to."""
-    if "/profiles/" in path:
+    if path.startswith("/spaces/") and "/profiles/" in path:
         path = "/profiles"
     for href, item in shell.items.items():
         on = path == href if href == "/" else path == href or path.startswith(f"{href}/")

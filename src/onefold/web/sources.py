@@ -21,9 +21,14 @@ KINDS = {
     "duckdb": ("A DuckDB file", "path", "Path", "warehouse.duckdb", "Relative to the workspace folder."),
     "files": ("A folder of Parquet, CSV or JSON files", "path", "Folder", "data/", "Each file or folder is a table."),
     "sqlite": ("A SQLite file", "path", "Path", "crm.sqlite", "Relative to the workspace folder."),
-    "postgres": ("A PostgreSQL database", "url", "URL", "postgresql://reader:${CRM_PASSWORD}@host/database",
-                 "Write the password as ${NAME}, and set that variable where the server runs."),
-}  # fmt: skip
+    "postgres": (
+        "A PostgreSQL database",
+        "url",
+        "URL",
+        "postgresql://reader:${CRM_PASSWORD}@host/database",
+        "Write the password as ${NAME}, and set that variable where the server runs.",
+    ),
+}
 
 
 async def sources(args: PageArguments) -> None:
@@ -37,21 +42,30 @@ async def sources(args: PageArguments) -> None:
                 kit.button("Add source", None, "primary", "plus", href="/sources/new")
         with el("section", "of-panel"):
             if not now.sources:
-                with kit.empty("No sources yet", "A source is a warehouse whose tables become profiles: DuckDB, files,"
-                               " SQLite or PostgreSQL."):  # fmt: skip
+                with kit.empty(
+                    "No sources yet",
+                    "A source is a warehouse whose tables become profiles: DuckDB, files, SQLite or PostgreSQL.",
+                ):
                     if may(EDITOR):
                         kit.button("Add source", None, "primary", "plus", href="/sources/new")
                 return
-            columns = [column("name", "Source", name=True), column("type", "Type"),
-                       column("where", "Where", mono=True, faint=True), column("models", "Models", num=True)]  # fmt: skip
-            rows = [{
-                "id": source.slug,
-                "go": path("sources", source.slug),
-                "name": {"t": source.name, "href": path("sources", source.slug)},
-                "type": words.SOURCES.get(source.type, source.type),
-                "where": where(source),
-                "models": sum(model.source == source.slug for model in now.models),
-            } for source in now.sources]  # fmt: skip
+            columns = [
+                column("name", "Source", name=True),
+                column("type", "Type"),
+                column("where", "Where", mono=True, faint=True),
+                column("models", "Models", num=True),
+            ]
+            rows = [
+                {
+                    "id": source.slug,
+                    "go": path("sources", source.slug),
+                    "name": {"t": source.name, "href": path("sources", source.slug)},
+                    "type": words.SOURCES.get(source.type, source.type),
+                    "where": where(source),
+                    "models": sum(model.source == source.slug for model in now.models),
+                }
+                for source in now.sources
+            ]
             kit.Table(columns, rows, "Sources")
 
 
@@ -142,10 +156,20 @@ def tables_panel(tables: list[Table]) -> None:
             with kit.empty("No tables", "The source can be read, but nothing is in it that can be queried."):
                 pass
             return
-        rows = [{"id": table.name, "name": {"t": table.name, "mono": True}, "count": len(table.columns),
-                 "columns": words.flat(", ".join(one.name for one in table.columns), 300)} for table in tables]  # fmt: skip
-        columns = [column("name", "Table", name=True), column("count", "Columns", num=True),
-                   column("columns", "Names", mono=True, faint=True)]  # fmt: skip
+        rows = [
+            {
+                "id": table.name,
+                "name": {"t": table.name, "mono": True},
+                "count": len(table.columns),
+                "columns": words.flat(", ".join(one.name for one in table.columns), 300),
+            }
+            for table in tables
+        ]
+        columns = [
+            column("name", "Table", name=True),
+            column("count", "Columns", num=True),
+            column("columns", "Names", mono=True, faint=True),
+        ]
         table = kit.Table(columns, rows, "Tables", dense="34")
         for row in rows:
             row["go"] = True
@@ -155,8 +179,12 @@ def tables_panel(tables: list[Table]) -> None:
 def _table(table: Table) -> None:
     with kit.dialog(table.name):
         rows = [{"id": one.name, "name": one.name, "type": one.type} for one in table.columns]
-        kit.Table([column("name", "Column", mono=True), column("type", "Type", mono=True, faint=True)], rows,
-                  "Columns", dense="30")  # fmt: skip
+        kit.Table(
+            [column("name", "Column", mono=True), column("type", "Type", mono=True, faint=True)],
+            rows,
+            "Columns",
+            dense="30",
+        )
 
 
 # --- one ----------------------------------------------------------------------------------------------
@@ -170,8 +198,11 @@ async def source(args: PageArguments) -> None:
         now = workspace.configuration()
         found = pick(now.sources, slug, "source")
         models = [model for model in now.models if model.source == slug]
-        mappings = sum(mapping.model in {model.slug for model in models}
-                       for destination in now.destinations for mapping in destination.mappings)  # fmt: skip
+        mappings = sum(
+            mapping.model in {model.slug for model in models}
+            for destination in now.destinations
+            for mapping in destination.mappings
+        )
         return found, models, edit.raw(workspace, "sources", slug), mappings
 
     found, models, data, mappings = await ask(read)
@@ -203,7 +234,8 @@ async def source(args: PageArguments) -> None:
         except OnefoldError as error:
             place.clear()
             with place:
-                said = f"{words.many(len(models), 'model')} and {words.many(mappings, 'mapping')} wait for it; nothing is lost."
+                waits = f"{words.many(len(models), 'model')} and {words.many(mappings, 'mapping')}"
+                said = f"{waits} wait for it; nothing is lost."
                 kit.alert(f"{found.name} cannot be read", said, str(error))
                 with kit.row():
                     kit.button("Try again", test, "", "resend", small=True)

@@ -22,9 +22,13 @@ async def usage(args: PageArguments) -> None:
         kit.simple_head("Usage", SAID)
         month = [line for line in found if line["month"] == found[0]["month"]] if found else []
         with kit.strip():
-            for key, label in (("api_calls", "API calls"), ("tracked_users", "Tracked users"),
-                               ("sent", "Sent by syncs and mappings"), ("rejected", "Rejected calls"),
-                               ("duplicates", "Duplicates")):  # fmt: skip
+            for key, label in (
+                ("api_calls", "API calls"),
+                ("tracked_users", "Tracked users"),
+                ("sent", "Sent by syncs and mappings"),
+                ("rejected", "Rejected calls"),
+                ("duplicates", "Duplicates"),
+            ):
                 total = sum(line[key] for line in month)
                 tone = "bad" if key == "rejected" and total else ""
                 kit.figure(label, words.number(total), month[0]["month"] if month else "", tone=tone)
@@ -36,10 +40,22 @@ async def usage(args: PageArguments) -> None:
             columns = [
                 column("month", "Month", name=True),
                 column("source", "Profile source"),
-                *(column(key, label, num=True) for key, label in (
-                    ("api_calls", "API calls"), ("tracked_users", "Tracked users"), ("sent", "Sent"),
-                    ("rejected", "Rejected"), ("duplicates", "Duplicates"))),
-            ]  # fmt: skip
-            rows = [{"id": str(at), **{key: words.number(value) if isinstance(value, int) else value
-                                       for key, value in line.items()}} for at, line in enumerate(found)]  # fmt: skip
+                *(
+                    column(key, label, num=True)
+                    for key, label in (
+                        ("api_calls", "API calls"),
+                        ("tracked_users", "Tracked users"),
+                        ("sent", "Sent"),
+                        ("rejected", "Rejected"),
+                        ("duplicates", "Duplicates"),
+                    )
+                ),
+            ]
+            rows = [
+                {
+                    "id": str(at),
+                    **{key: words.number(value) if isinstance(value, int) else value for key, value in line.items()},
+                }
+                for at, line in enumerate(found)
+            ]
             kit.Table(columns, rows, "Usage by month and source")
