@@ -195,6 +195,11 @@ def read(path: Path, env: Environment[str, str]) -> Document:
         raise NotFound(f"there is no {path.name} in {path.parent}; `onefold init` writes one") from None
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidWorkspace([Problem("file", _unreadable(error))], path.name) from error
+    return parse(text, path, env)
+
+
+def parse(text: str, path: Path, env: Environment[str, str]) -> Document:
+    """A workspace file's text, as if it stood at `path`. Raises InvalidWorkspace."""
     data, lines = document.parse(text, path.name)
     report = Report(data, lines)
     _inline(data, path.parent, env, report)

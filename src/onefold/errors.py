@@ -41,6 +41,24 @@ class InvalidWorkspace(OnefoldError):
         super().__init__("\n".join(f"{file}: {problem}" for problem in self.problems))
 
 
+class InvalidObject(InvalidWorkspace):
+    """What was to be saved cannot be; `fields`: dotted path in the object -> sentences, '' for the object itself."""
+
+    code = "invalid_object"
+
+    def __init__(self, problems: Sequence[Problem], fields: dict[str, list[str]]) -> None:
+        super().__init__(problems)
+        self.fields = fields
+        said = [f"{path}: {sentence}" if path else sentence for path, told in fields.items() for sentence in told]
+        self.args = ("\n".join(said),)
+
+
+class Conflict(OnefoldError):
+    """What was to be changed is not as it was when it was read; the sentence says what to do."""
+
+    code = "conflict"
+
+
 class InvalidMapping(OnefoldError):
     """A mapping that can never be right, or a value that a directive cannot take."""
 

@@ -21,13 +21,13 @@ _PASSWORD = re.compile(
 
 def mask(text: str) -> str:
     """The text with every password of a URL as `***`; one that is a variable stays readable."""
-    return _swap(text, lambda _: "***")
+    return swap(text, lambda _: "***")
 
 
 def literals(text: str) -> list[str]:
     """The passwords that are written out in the URLs of a text."""
     passwords = (found["password"] or found["word"] for found in _PASSWORD.finditer(text))
-    return [password for password in passwords if _literal(password)]
+    return [password for password in passwords if literal(password)]
 
 
 def name(slug: str, kind: str) -> str:
@@ -55,12 +55,12 @@ def conceal(data: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     data = deepcopy(data)
     names = _Names(data)
     for holder, key, slug, _ in urls(data):
-        holder[key] = _swap(holder[key], names.giver(slug, "PASSWORD"))
+        holder[key] = swap(holder[key], names.giver(slug, "PASSWORD"))
     keys: dict[str, str] = {}
     for space in data.get("spaces") or []:
         for source in space.get("sources") or []:
             given = source.get("write_key")
-            if given is not None and _literal(given):
+            if given is not None and literal(given):
                 source["write_key"] = keys[given] = names.giver(source["slug"], "WRITE_KEY")(given)
     for destination in data.get("destinations") or []:
         for mapping in destination.get("mappings") or []:
@@ -78,7 +78,7 @@ class _Names:
     """Variables for secrets: one a secret, and none that the document uses for something else."""
 
     def __init__(self, data: dict[str, Any]) -> None:
-        self._taken: dict[str, str | None] = dict.fromkeys(_variables(data))
+        self._taken: dict[str, str | None] = dict.fromkeys(variables(data))
         self.made: list[str] = []
 
     def giver(self, slug: str, kind: str) -> Callable[[str], str]:
@@ -96,27 +96,27 @@ class _Names:
         return give
 
 
-def _variables(value: Any) -> Iterator[str]:
+def variables(value: Any) -> Iterator[str]:
     """The names of all variables below a value."""
     if isinstance(value, dict):
         value = list(value.values())
     if isinstance(value, list):
         for item in value:
-            yield from _variables(item)
+            yield from variables(item)
     elif isinstance(value, str):
         yield from (found[1] for found in VARIABLE.finditer(value) if found[1] is not None)
 
 
-def _swap(text: str, make: Callable[[str], str]) -> str:
+def swap(text: str, make: Callable[[str], str]) -> str:
     """The text with every written-out password of its URLs put through `make`."""
 
     def swapped(found: re.Match[str]) -> str:
         before, password = found["before"] or found["key"], found["password"] or found["word"]
-        return before + (make(password) if _literal(password) else password)
+        return before + (make(password) if literal(password) else password)
 
     return _PASSWORD.sub(swapped, text)
 
 
-def _literal(text: str) -> bool:
+def literal(text: str) -> bool:
     """Whether no part of a text comes from a variable."""
     return all(found[1] is None for found in VARIABLE.finditer(text))

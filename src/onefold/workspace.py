@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from onefold import config, runs
-from onefold.errors import Disabled, InvalidWorkspace, LoginFailed, NotFound, StoreError, WarehouseError
+from onefold.errors import Conflict, Disabled, InvalidWorkspace, LoginFailed, NotFound, StoreError, WarehouseError
 from onefold.nearest import nearest
 from onefold.roles import ADMIN, EDITOR, VIEWER, Who, here, needs
 from onefold.runs import LISTENS, Outcome, Runs, Task, now
@@ -45,13 +45,13 @@ class Workspace:
     def __init__(self, folder: Path, env: Mapping[str, str], who: Who | None = None) -> None:
         """`who` asks: they may do what their role allows. Nobody else than the command line does without."""
         self.folder = folder
-        self.env = env
+        self._env = env
         self.closing = ExitStack()
         self._who = who
 
     def again(self, who: Who | None = None) -> Workspace:
         """The same folder, read anew, for `who` (as before without); it shares the catalog, so close only this one."""
-        found = Workspace(self.folder, self.env, who or self._who)
+        found = Workspace(self.folder, self._env, who or self._who)
         found.__dict__ |= {"catalog": self.catalog, "sessions": self.sessions}
         return found
 
@@ -72,6 +72,13 @@ class Workspace:
     @property
     def home(self) -> Path:
         return self.folder / ".onefold"
+
+    @cached_property
+    def env(self) -> Mapping[str, str]:
+        """The environment, and the secrets that were typed into the app."""
+        from onefold import variables
+
+        return {**variables.read(self.home), **self._env}
 
     @cached_property
     def catalog(self) -> Catalog:
@@ -124,6 +131,9 @@ class Workspace:
     @needs(EDITOR)
     def apply(self) -> list[Change]:
         """Make the file the configuration, open its spaces, and give every profile source a write key."""
+        return self._apply("apply", FILE)
+
+    def _apply(self, action: str, subject: str) -> list[Change]:
         from onefold.plan import lines
 
         changes = self.plan()
@@ -134,9 +144,10 @@ class Workspace:
             keys = {source.slug: source.write_key for space in workspace.spaces for source in space.sources}
             self.catalog.configure(self.document.data, now(), keys)
             self.__dict__.pop("applied", None)
-            self.note("apply", FILE, lines(changes))
+            self.note(action, subject, lines(changes))
         return changes
 
+<<<<<<< ours
     def draft(self, kind: str, slug: str, found: dict[str, Any]) -> Workspace:
         """This folder as if an object had been saved so: to try it first. As `save`. Raises InvalidWorkspace."""
         from onefold import editing
@@ -148,6 +159,54 @@ class Workspace:
         drafted = self.again()
         drafted.__dict__["document"] = config.Document(data, config.load(data, self.env), [])
         return drafted
+=======
+    def editable(self, kind: str, slug: str) -> dict[str, Any]:
+        """An object of the file as typed, secrets hidden, and its version, for `save`: {object, version}.
+
+        `kind`: space, source, model, destination, mapping; the slug of a mapping is DEST/MAPPING. Raises NotFound.
+        """
+        from onefold import editing
+
+        return editing.read(self.folder / FILE, kind, slug)
+
+    @needs(EDITOR)
+    def save(self, kind: str, slug: str, found: dict[str, Any] | None, version: str | None = None) -> dict[str, Any]:
+        """Put an object into the file, or with None take it out, and apply: all or nothing. {version, changes}.
+
+        `found` is as in the file. `version` is the one it was edited from, '' for a new one, None to overwrite. A
+        destination without `mappings` keeps those it has. Raises InvalidObject with the problems at its fields;
+        Conflict if the file has changes that are not applied, or somebody else saved the object; NotFound.
+        """
+        from onefold import editing
+
+        with editing.alone(self.home):
+            self._forget()
+            if self.catalog.configuration() is not None and self.plan():
+                why = f"{FILE} has changes that are not applied; apply or undo them first, then save again"
+                raise Conflict(why, code="unapplied_changes")
+            try:
+                changes, fresh = editing.save(
+                    self.folder / FILE, self._env, kind, slug, found, version, lambda: self._saved(kind, slug)
+                )
+            finally:
+                self._forget()
+        return {"version": fresh, "changes": changes}
+
+    def _saved(self, kind: str, slug: str) -> list[Change]:
+        self._forget()
+        return self._apply("save", f"{kind} {slug}")
+
+    def _forget(self) -> None:
+        """Read the file, the secrets and what is applied anew when they are next asked for."""
+        for name in ("document", "env", "applied"):
+            self.__dict__.pop(name, None)
+
+    @needs(EDITOR)
+    def enable(self, kind: str, slug: str, *, on: bool) -> dict[str, Any]:
+        """Switch a destination or a mapping on or off; as `save`."""
+        found = self.editable(kind, slug)
+        return self.save(kind, slug, {**found["object"], "enabled": on}, found["version"])
+>>>>>>> theirs
 
     def export(self) -> str:
         """The applied configuration as a workspace file; secrets stay `${NAME}`."""

@@ -13,6 +13,7 @@ from onefold import errors
 STATUS: tuple[tuple[type[errors.OnefoldError], int], ...] = (
     (errors.NotFound, 404),
     (errors.Disabled, 409),
+    (errors.Conflict, 409),
     (errors.LoginFailed, 401),
     (errors.Forbidden, 403),
     (errors.TooManyAttempts, 429),
@@ -50,7 +51,11 @@ async def send_answer(
 
 
 async def send_error(scope: Scope, send: Send, request_id: str, error: Exception) -> None:
-    """Send `{"error": {"code", "message"}}`; what nobody foresaw is logged, and answered with 500."""
+    """Send `{"error": {"code", "message"}}`; what nobody foresaw is logged, and answered with 500.
+
+    An object that cannot be saved has `fields` too: dotted path -> sentences.
+    """
+    fields = {"fields": error.fields} if isinstance(error, errors.InvalidObject) else {}
     if isinstance(error, errors.OnefoldError):
         status = next(status for kind, status in STATUS if isinstance(error, kind))
         wait = str(error.seconds) if isinstance(error, errors.TooManyAttempts) else "1" if status == 503 else None
@@ -58,5 +63,5 @@ async def send_error(scope: Scope, send: Send, request_id: str, error: Exception
     elif not isinstance(error, Refused):
         log.error("request %s failed", request_id, exc_info=error)
         error = Refused(500, "internal_error", f"Onefold failed; its log says more of request {request_id}")
-    body = msgspec.json.encode({"error": {"code": error.code, "message": str(error)}})
+    body = msgspec.json.encode({"error": {"code": error.code, "message": str(error), **fields}})
     await send_answer(scope, send, request_id, body, error.status, error.headers)

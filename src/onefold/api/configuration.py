@@ -166,6 +166,9 @@ def _value(name: str, text: str, schema: Schema) -> Any:
     return text
 
 
+_TYPES = {"string": str, "boolean": bool, "integer": int, "array": list, "object": dict}
+
+
 def _body(operation: Operation, headers: dict[str, str], body: bytes) -> dict[str, Any]:
     """The parameters in a body, the default of those that are not given. Raises Refused."""
     found = {name: schema.get("default") for name, schema in operation.body.items()}
@@ -186,8 +189,8 @@ def _body(operation: Operation, headers: dict[str, str], body: bytes) -> dict[st
             accepted = ", ".join(operation.body) or "nothing"
             raise _wrong(f"there is no parameter {name!r}; the body takes {accepted}")
         kind = operation.body[name]["type"]
-        if not isinstance(value, bool if kind == "boolean" else str):
-            raise _wrong(f"{name} is a {kind}")
+        if not isinstance(value, _TYPES[kind]) or (isinstance(value, bool) and kind != "boolean"):
+            raise _wrong(f"{name} is {'an' if kind[0] in 'aio' else 'a'} {kind}")
         found[name] = value
     for name in operation.needed:
         if name not in given:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from onefold import config, secret
+from onefold.document import Shape
 from onefold.plan import Change
 from onefold.roles import ADMIN, EDITOR, VIEWER
 from onefold.sessions import view
@@ -21,6 +22,8 @@ TEXT: Schema = {"type": "string"}
 OBJECT: Schema = {"type": "object"}
 LIST: Schema = {"type": "array"}
 NUMBER: Schema = {"type": "integer", "minimum": 1, "maximum": 999_999_999}
+INTEGER: Schema = {"type": "integer"}
+SWITCH: Schema = {"type": "boolean"}
 FLAG: Schema = {"type": "boolean", "default": False}
 
 
@@ -164,6 +167,38 @@ def _change_user(workspace: Workspace, given: Given) -> Any:
     return next(user for user in workspace.users() if user["name"].casefold() == given["user"].strip().casefold())
 
 
+def _slug(kind: str, given: Given) -> str:
+    return _path(given) if kind == "mapping" else str(given[kind])
+
+
+def _edited(kind: str, path: str, shape: Shape, **types: Schema) -> tuple[Operation, Operation, Operation]:
+    """To read an object of the file, to put it there, and to take it out."""
+    body = {key: types.get(key, LIST if below else TEXT) for key, below in shape.items() if key != "slug"}
+
+    def save(workspace: Workspace, given: Given) -> Any:
+        found = {key: given[key] for key in body if given[key] is not None}
+        return _saved(workspace.save(kind, _slug(kind, given), found, given["version"]))
+
+    def remove(workspace: Workspace, given: Given) -> Any:
+        return _saved(workspace.save(kind, _slug(kind, given), None, given["version"]))
+
+    name, version = kind.capitalize(), {"version": TEXT}
+    return (
+        Operation(f"edit{name}", "GET", f"{path}/edit", f"The {kind} as the file has it, and its version",
+                  lambda workspace, given: workspace.editable(kind, _slug(kind, given)),
+                  thing("version", object=OBJECT)),
+        Operation(f"save{name}", "PUT", path, f"Put the {kind} into the file and apply, all or nothing; `version`"
+                  " is the one that was edited, empty for a new one", save, SAVED, version, body, role=EDITOR,
+                  fails=(409,)),
+        Operation(f"remove{name}", "DELETE", path, f"Take the {kind} out of the file and apply", remove, SAVED, version,
+                  role=EDITOR, fails=(409,)),
+    )  # fmt: skip
+
+
+def _saved(found: dict[str, Any]) -> dict[str, Any]:
+    return {**found, "changes": [asdict(change) for change in found["changes"]]}
+
+
 def _done(act: Callable[[Workspace, Given], None]) -> Run:
     """Does something that has no more to tell."""
 
@@ -180,7 +215,7 @@ _DESTINATION = "/api/destinations/{destination}"
 _MAPPING = f"{_DESTINATION}/mappings/{{mapping}}"
 SESSION, USER = thing("name role kind csrf"), thing("id name role created_at")
 NEW_USER = {"name": TEXT, "password": TEXT}
-DONE = thing("", done=FLAG)
+DONE, SAVED = thing("", done=FLAG), thing("version", changes=LIST)
 _TABLES = thing("source", tables=LIST)
 _TRIED = thing("", row=OBJECT, selected=FLAG, calls=LIST, effects=LIST)
 _ROWS = several(OBJECT, columns={"type": "array", "items": TEXT})
@@ -252,6 +287,12 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("listRejected", "GET", "/api/runs/{run}/rejected", "The rejected rows of a run",
               lambda workspace, given: {"data": list(workspace.rejected(given["run"], given["limit"]))},
               several(thing("code message", fields=LIST)), {"limit": limit(100, 10_000)}),
+    *_edited("space", "/api/spaces/{space}", config.SHAPE["spaces"], limits=OBJECT, blocked_values=LIST),
+    *_edited("source", "/api/sources/{source}", config.SHAPE["sources"], statement_timeout=INTEGER),
+    *_edited("model", "/api/models/{model}", config.SHAPE["models"]),
+    *_edited("destination", _DESTINATION, config.SHAPE["destinations"], settings=OBJECT, enabled=SWITCH),
+    *_edited("mapping", _MAPPING, config.SHAPE["destinations"]["mappings"], schedule=OBJECT, fields=OBJECT,
+             enabled=SWITCH),
 )  # fmt: skip
 
 
@@ -270,7 +311,7 @@ FAILS = {
     503: "a store cannot be read or written now",
 }
 ALSO = {
-    409: "it is disabled",
+    409: "it is disabled, or is not as it was when it was read",
     413: "the body is too long",
     415: "the body is not JSON",
     502: "the warehouse cannot be read",
