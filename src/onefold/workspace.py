@@ -147,7 +147,6 @@ class Workspace:
             self.note(action, subject, lines(changes))
         return changes
 
-<<<<<<< ours
     def draft(self, kind: str, slug: str, found: dict[str, Any]) -> Workspace:
         """This folder as if an object had been saved so: to try it first. As `save`. Raises InvalidWorkspace."""
         from onefold import editing
@@ -159,7 +158,7 @@ class Workspace:
         drafted = self.again()
         drafted.__dict__["document"] = config.Document(data, config.load(data, self.env), [])
         return drafted
-=======
+
     def editable(self, kind: str, slug: str) -> dict[str, Any]:
         """An object of the file as typed, secrets hidden, and its version, for `save`: {object, version}.
 
@@ -206,7 +205,6 @@ class Workspace:
         """Switch a destination or a mapping on or off; as `save`."""
         found = self.editable(kind, slug)
         return self.save(kind, slug, {**found["object"], "enabled": on}, found["version"])
->>>>>>> theirs
 
     def export(self) -> str:
         """The applied configuration as a workspace file; secrets stay `${NAME}`."""

@@ -135,7 +135,7 @@ async def new(args: PageArguments) -> None:
                     "settings": {"endpoint": "local"},
                     "mappings": [],
                 }
-                if await form.attempt(lambda: edit.save(edit.put("destinations", value))):
+                if await form.attempt(lambda: edit.save(edit.add("destination", slug, value))):
                     kit.toast(f"{name} was added, not enabled yet")
                     ui.navigate.to(path("destinations", slug, "settings"))
 
@@ -197,7 +197,7 @@ def last_runs(newest: list[runs.Run]) -> dict[str, runs.Run]:
 
 
 async def _enable(found: config.Destination, *, on: bool) -> None:
-    await edit.save(edit.update("destinations", found.slug, {"enabled": on}))
+    await ask(lambda workspace: workspace.enable("destination", found.slug, on=on))
     kit.toast(f"{found.name} is {'enabled' if on else 'disabled; no sync starts'}")
     ui.navigate.to(path("destinations", found.slug))
 
@@ -367,13 +367,13 @@ class _Mappings:
         }
 
     async def _toggle(self, slug: str, on: bool) -> None:
-        await edit.save(edit.update("mappings", slug, {"enabled": on}, {"destinations": self.found.slug}))
+        await ask(lambda workspace: workspace.enable("mapping", f"{self.found.slug}/{slug}", on=on))
         _, self.found, self.newest = await ask(reader(self.found.slug))
         self.table.show(self.rows())
 
     async def _act(self, slug: str, act: str) -> None:
         mapping = pick(self.found.mappings, slug, "mapping")
-        within = {"destinations": self.found.slug}
+        selector = f"{self.found.slug}/{slug}"
         if act == "edit":
             ui.navigate.to(path("destinations", self.found.slug, "mappings", slug))
         elif act in ("sync", "full"):
@@ -381,7 +381,7 @@ class _Mappings:
         elif act == "delete":
             _delete(self.found, mapping)
         elif act == "copy":
-            data = await ask(lambda workspace: edit.raw(workspace, "mappings", slug, within))
+            data = await ask(lambda workspace: edit.read(workspace, "mapping", selector).found or {})
             said = json.dumps(data, ensure_ascii=False, indent=2)
             ui.clipboard.write(said)
             kit.toast("The mapping is copied as JSON")
@@ -391,8 +391,8 @@ class _Mappings:
 
 async def duplicate(found: config.Destination, slug: str) -> None:
     """A copy of a mapping, not enabled."""
-    within = {"destinations": found.slug}
-    data = await ask(lambda workspace: edit.raw(workspace, "mappings", slug, within))
+    selector = f"{found.slug}/{slug}"
+    data = await ask(lambda workspace: edit.read(workspace, "mapping", selector).found or {})
     taken = [mapping.slug for mapping in found.mappings]
     copied = {
         **data,
@@ -400,14 +400,14 @@ async def duplicate(found: config.Destination, slug: str) -> None:
         "name": f"{data.get('name', slug)} copy",
         "enabled": False,
     }
-    await edit.save(edit.put("mappings", copied, within=within))
+    await edit.save(edit.add("mapping", f"{found.slug}/{copied['slug']}", copied))
     kit.toast(f"{copied['name']} was made, not enabled")
     ui.navigate.to(path("destinations", found.slug, "mappings", copied["slug"]))
 
 
 def _delete(found: config.Destination, mapping: config.Mapping) -> None:
     async def done() -> None:
-        await edit.save(edit.remove("mappings", mapping.slug, {"destinations": found.slug}))
+        await edit.remove("mapping", f"{found.slug}/{mapping.slug}")
         kit.toast(f"{mapping.name} was deleted", "trash")
         ui.navigate.to(path("destinations", found.slug))
 
@@ -483,7 +483,7 @@ async def settings(args: PageArguments) -> None:
                 endpoint = form.value("endpoint")
                 endpoint = form.value("url") if endpoint == "url" else endpoint
                 values = {"name": form.value("name"), "enabled": chosen["enabled"], "settings": {"endpoint": endpoint}}
-                if await form.attempt(lambda: edit.save(edit.update("destinations", slug, values))):
+                if await form.attempt(lambda: edit.update("destination", slug, values)):
                     kit.toast("Settings saved")
                     ui.navigate.to(path("destinations", slug))
 
@@ -495,7 +495,7 @@ async def settings(args: PageArguments) -> None:
 
 def _remove(found: config.Destination) -> None:
     async def done() -> None:
-        await edit.save(edit.remove("destinations", found.slug))
+        await edit.remove("destination", found.slug)
         ui.navigate.to("/destinations")
 
     said = f"{words.many(len(found.mappings), 'mapping')} go with it. The profiles that they made stay as they are."

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from onefold.errors import InvalidWorkspace, OnefoldError
+from onefold.errors import InvalidObject, InvalidWorkspace, OnefoldError
 from onefold.web import kit
 from onefold.web.kit import el
 from onefold.web.shell import ask, here
 from onefold.workspace import Workspace
 
 Data = dict[str, Any]
-# Takes the configuration as a workspace file has it, and changes it in place.
-Change = Callable[[Data], None]
-
 # What somebody typed and did not save: (user, object) -> it. Kept while the server runs.
 _DRAFTS: dict[tuple[str, str], Any] = {}
 
@@ -42,66 +40,51 @@ def slug(name: str, taken: Sequence[str]) -> str:
     return found
 
 
-def put(kind: str, value: Data, old: str | None = None, within: Data | None = None) -> Change:
-    """Adds an object to the list `kind`, or replaces the one with the slug `old`. `within`: (list, slug) it is in."""
+@dataclass(frozen=True)
+class Change:
+    """An object as it is to be, or with `found` None to be gone; as Workspace.save takes it."""
 
-    def change(data: Data) -> None:
-        items = _items(data, kind, within)
-        at = next((at for at, item in enumerate(items) if item["slug"] == old), None)
-        if at is None:
-            items.append(value)
-        else:
-            items[at] = value
+    kind: str
+    slug: str
+    found: Data | None
+    version: str | None = None
 
-    return change
-
-
-def remove(kind: str, slug_: str, within: Data | None = None) -> Change:
-    def change(data: Data) -> None:
-        items = _items(data, kind, within)
-        items[:] = [item for item in items if item["slug"] != slug_]
-
-    return change
+    def tried(self, workspace: Workspace) -> Workspace:
+        """The workspace as if the change were saved."""
+        assert self.found is not None
+        return workspace.draft(self.kind, self.slug, self.found)
 
 
-def update(kind: str, slug_: str, values: Data, within: Data | None = None) -> Change:
-    """Sets some values of an object; those that are None are left out."""
-
-    def change(data: Data) -> None:
-        for item in _items(data, kind, within):
-            if item["slug"] == slug_:
-                item.update(values)
-                for key, value in values.items():
-                    if value is None:
-                        del item[key]
-
-    return change
+def add(kind: str, slug_: str, found: Data) -> Change:
+    """A new object; refused where there is one already."""
+    return Change(kind, slug_, found, "")
 
 
-def _items(data: Data, kind: str, within: Data | None) -> list[Data]:
-    holder = data
-    for key, name in (within or {}).items():
-        holder = next(item for item in holder[key] if item["slug"] == name)
-    if holder.get(kind) is None:
-        holder[kind] = []
-    found: list[Data] = holder[kind]
-    return found
-
-
-def raw(workspace: Workspace, kind: str, slug_: str, within: Data | None = None) -> Data:
-    """An object as the configuration has it. Raises NotFound."""
-    from onefold.errors import NotFound
-
-    data = workspace.raw()
-    try:
-        return next(item for item in _items(data, kind, within) if item["slug"] == slug_)
-    except StopIteration:
-        raise NotFound(f"there is no {slug_!r} in {kind}") from None
+def read(workspace: Workspace, kind: str, slug_: str) -> Change:
+    """An object as it is in the file, to be edited. Raises NotFound."""
+    found = workspace.editable(kind, slug_)
+    return Change(kind, slug_, found["object"], found["version"])
 
 
 async def save(change: Change) -> None:
-    """Make a change. Raises InvalidWorkspace and others."""
-    await ask(lambda workspace: workspace.save(change))
+    """Make a change. Raises InvalidObject, Conflict and others."""
+    await ask(lambda workspace: workspace.save(change.kind, change.slug, change.found, change.version))
+
+
+async def update(kind: str, slug_: str, values: Data) -> None:
+    """Set some values of an object; those that are None are left out. Raises as `save`."""
+
+    def act(workspace: Workspace) -> None:
+        change = read(workspace, kind, slug_)
+        found = {key: value for key, value in {**(change.found or {}), **values}.items() if value is not None}
+        workspace.save(kind, slug_, found, change.version)
+
+    await ask(act)
+
+
+async def remove(kind: str, slug_: str) -> None:
+    """Take an object out. Raises as `save`."""
+    await save(Change(kind, slug_, None))
 
 
 class Form:
@@ -129,11 +112,14 @@ class Form:
             field.wrong(None)
         try:
             await act()
+        except InvalidObject as error:
+            for path, sentences in error.fields.items():
+                self.say(path.rpartition(".")[2], "; ".join(sentences), path)
+            return False
         except InvalidWorkspace as error:
             for problem in error.problems:
-                key = re.sub(r"\[\d+\]$", "", problem.path).rpartition(".")[2]
                 missing = re.match(r"(\w+) is missing", problem.message)
-                self.say(missing[1] if missing else key, problem.message, problem.path)
+                self.say(missing[1] if missing else problem.path.rpartition(".")[2], problem.message, problem.path)
             return False
         except OnefoldError as error:
             self.say("", str(error))

@@ -122,7 +122,7 @@ def _paste(destination: config.Destination) -> None:
                 taken = [mapping.slug for mapping in destination.mappings]
                 name = edit.slug(str(data.get("name") or data.get("slug") or "pasted"), taken)
                 data = {**data, "slug": name, "enabled": False}
-                await edit.save(edit.put("mappings", data, within={"destinations": destination.slug}))
+                await edit.save(edit.add("mapping", f"{destination.slug}/{name}", data))
                 kit.toast("The mapping was added, not enabled")
                 ui.navigate.to(path("destinations", destination.slug, "mappings", name))
 
@@ -154,28 +154,34 @@ async def mapping(args: PageArguments) -> None:
     """One mapping."""
     slug, name = given(args, "destination"), given(args, "mapping")
 
-    def read(workspace: Workspace) -> tuple[config.Workspace, config.Destination, config.Mapping, edit.Data]:
+    def read(workspace: Workspace) -> tuple[config.Workspace, config.Destination, config.Mapping, edit.Change]:
         now = workspace.configuration()
         destination = pick(now.destinations, slug, "destination")
         found = pick(destination.mappings, name, "mapping")
-        return now, destination, found, edit.raw(workspace, "mappings", name, {"destinations": slug})
+        return now, destination, found, edit.read(workspace, "mapping", f"{slug}/{name}")
 
-    now, destination, found, data = await ask(read)
+    now, destination, found, change = await ask(read)
     crumbs(
         ("Destinations", "/destinations"),
         (destination.name, path("destinations", slug)),
         (found.name, args.path),
     )
-    data = {**data, "name": found.name, "trigger": found.trigger}
-    await _Editor(now, destination, found, data).build(asked(args, "view", "fields"))
+    data = {**(change.found or {}), "name": found.name, "trigger": found.trigger}
+    await _Editor(now, destination, found, data, change.version or "").build(asked(args, "view", "fields"))
 
 
 class _Editor:
     """The editor of one mapping, saved or new."""
 
     def __init__(
-        self, now: config.Workspace, destination: config.Destination, mapping: config.Mapping | None, saved: edit.Data
+        self,
+        now: config.Workspace,
+        destination: config.Destination,
+        mapping: config.Mapping | None,
+        saved: edit.Data,
+        version: str = "",
     ) -> None:
+        self.version = version
         self.now, self.destination, self.mapping, self.saved = now, destination, mapping, saved
         self.name = f"mapping {destination.slug}/{mapping.slug if mapping else 'new ' + saved.get('model', '')}"
         draft = edit.draft(self.name)
@@ -183,7 +189,6 @@ class _Editor:
         self.data: edit.Data = json.loads(json.dumps(draft if self.drafted else saved))
         self.action = ACTIONS[self.data["action"]]
         self.model = next((one for one in now.models if one.slug == self.data.get("model")), None)
-        self.within = {"destinations": destination.slug}
         self.context = Context()
         self.rows: list[dict[str, Any]] = []
         self.at = 0
@@ -230,7 +235,7 @@ class _Editor:
             return
         model = self.model.slug
         try:
-            columns, self.rows = await ask(lambda workspace: workspace.draft(_nothing).preview_model(model, ROWS))
+            columns, self.rows = await ask(lambda workspace: workspace.preview_model(model, ROWS))
         except OnefoldError as error:
             self.problem = str(error)
             return
@@ -290,9 +295,9 @@ class _Editor:
 
     def _changes(self) -> int:
         keys = {*self.data["fields"], *self.saved["fields"]}
-        count = sum(self.data["fields"].get(key) != self.saved["fields"].get(key) for key in keys)
+        changed = [key for key in keys if self.data["fields"].get(key) != self.saved["fields"].get(key)]
         others = {key for key in (*self.data, *self.saved) if key != "fields"}
-        return count + sum(self.data.get(key) != self.saved.get(key) for key in others)
+        return len(changed) + len([key for key in others if self.data.get(key) != self.saved.get(key)])
 
     def _bar(self) -> None:
         count = self._changes()
@@ -322,7 +327,7 @@ class _Editor:
         """The change that saves what is here."""
         data = {key: value for key, value in self.data.items() if value not in (None, "")}
         data["fields"] = {key: value for key, value in self.fields.items() if value not in (None, "")}
-        return edit.put("mappings", data, self.mapping.slug if self.mapping else None, self.within)
+        return edit.Change("mapping", f"{self.destination.slug}/{self.data['slug']}", data, self.version)
 
     async def _save(self) -> None:
         try:
@@ -621,7 +626,7 @@ class _Editor:
         client = context.client
         try:
             said = await ask(
-                lambda workspace: workspace.draft(change).test_mapping(
+                lambda workspace: change.tried(workspace).test_mapping(
                     selector, None if key is None else key if isinstance(key, str) else json.dumps(key)
                 )
             )
@@ -635,7 +640,7 @@ class _Editor:
         if said is not None:
             refused = said["rejected"] or {}
             fields = refused.get("fields") or ([""] if refused else [])
-            wrong = dict.fromkeys(fields, refused["message"])
+            wrong = dict.fromkeys(fields, refused.get("message", ""))
         self.wrong = wrong
         self._mark()
         self._bar()
@@ -737,7 +742,7 @@ class _Editor:
     async def _test(self) -> None:
         """How the first rows fare."""
         change, selector = self._as(), f"{self.destination.slug}/{self.data['slug']}"
-        found = await ask(lambda workspace: workspace.draft(change).test_rows(selector, ROWS))
+        found = await ask(lambda workspace: change.tried(workspace).test_rows(selector, ROWS))
         with kit.dialog(f"{words.many(found['rows'], 'row')} tested"):
             with kit.strip():
                 kit.figure("Accepted", words.number(found["accepted"]), tone="ok", small=True)
@@ -911,7 +916,3 @@ def _field(problem: Problem) -> str:
 
     found = re.search(r"\.fields\.(\w+)", problem.path) or re.search(r"field '?(\w+)'?", problem.message)
     return found[1] if found else problem.path.rpartition(".")[2]
-
-
-def _nothing(_: edit.Data) -> None:
-    """No change: the configuration as it is."""

@@ -87,21 +87,24 @@ async def model(args: PageArguments) -> None:
     """One model."""
     slug = given(args, "model")
 
-    def read(workspace: Workspace) -> tuple[config.Workspace, config.Model, edit.Data]:
+    def read(workspace: Workspace) -> tuple[config.Workspace, config.Model, edit.Change]:
         now = workspace.configuration()
-        return now, pick(now.models, slug, "model"), edit.raw(workspace, "models", slug)
+        return now, pick(now.models, slug, "model"), edit.read(workspace, "model", slug)
 
     now, found, data = await ask(read)
     crumbs(("Models", "/models"), (found.name, args.path))
-    data = {"name": found.name, "source": found.source, "key": found.key, "sql": data.get("sql", found.sql)}
-    await _Editor(now, found, data).build()
+    typed = data.found or {}
+    shown = {"name": found.name, "source": found.source, "key": found.key, "sql": typed.get("sql", found.sql)}
+    await _Editor(now, found, shown, data).build()
 
 
 class _Editor:
     """The editor of one model: SQL and preview at the left, key and columns at the right."""
 
-    def __init__(self, now: config.Workspace, model: config.Model | None, saved: edit.Data) -> None:
-        self.now, self.model, self.saved = now, model, saved
+    def __init__(
+        self, now: config.Workspace, model: config.Model | None, saved: edit.Data, read: edit.Change | None = None
+    ) -> None:
+        self.now, self.model, self.saved, self.read = now, model, saved, read
         self.name = f"model {model.slug if model else 'new'}"
         self.data: edit.Data = {**saved, **(edit.draft(self.name) or {})}
         self.columns: list[str] = []
@@ -213,40 +216,30 @@ class _Editor:
             said += "Another key begins anew: at the next run every row is new, and nothing counts as deleted."
         self.said.text = said  # type: ignore[attr-defined]
 
-    def _as(self) -> tuple[str, edit.Change]:
-        """The slug, and the change that saves what was typed."""
+    def _as(self) -> edit.Change:
+        """The change that saves what was typed."""
         name = self.data["name"].strip() or "untitled"
         slug = self.model.slug if self.model else edit.slug(name, [one.slug for one in self.now.models])
-        value = {
-            "slug": slug,
-            "name": name,
-            "source": self.data["source"],
-            "key": self.data["key"],
-            "sql": self.data["sql"],
-        }
-        return slug, edit.put("models", value, self.model.slug if self.model else None)
+        before = (self.read.found or {}) if self.read else {}
+        found = {**before, **self.data, "slug": slug, "name": name}
+        return edit.Change("model", slug, found, self.read.version if self.read else "")
 
-    def _trial(self) -> tuple[str, edit.Change]:
-        """As `_as`, for a look at the rows: the key may still be missing."""
-        slug, change = self._as()
-
-        def with_key(data: edit.Data) -> None:
-            change(data)
-            for one in data["models"]:
-                if one["slug"] == slug and not one["key"]:
-                    one["key"] = self.columns[0] if self.columns else "id"
-
-        return slug, with_key
+    def _trial(self) -> edit.Change:
+        """As `_as`, for a look at the rows: the key may still be missing, and the SQL stands here."""
+        change = self._as()
+        found = {key: value for key, value in (change.found or {}).items() if key != "sql_file"}
+        found["key"] = found["key"] or (self.columns[0] if self.columns else "id")
+        return edit.Change(change.kind, change.slug, found)
 
     # --- preview --------------------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Read the first rows, then prove the key."""
-        slug, change = self._trial()
+        change = self._trial()
         began = perf_counter()
         client = context.client
         try:
-            columns, rows = await ask(lambda workspace: workspace.draft(change).preview_model(slug, LIMIT))
+            columns, rows = await ask(lambda workspace: change.tried(workspace).preview_model(change.slug, LIMIT))
         except OnefoldError as error:
             self.preview.clear()
             with self.preview, el("div", "of-panel-body"):
@@ -257,7 +250,7 @@ class _Editor:
         seconds = perf_counter() - began
         self.columns = columns
         if not self.data["key"] and not self.model:
-            self.data["key"] = next((name for name in columns if name in ("id", f"{slug}_id")), columns[0])
+            self.data["key"] = next((name for name in columns if name in ("id", f"{change.slug}_id")), columns[0])
         key = self.form.fields["key"].input
         key.props["options"] = [list(option) for option in self._keys()]
         key.value = self.data["key"]
@@ -289,10 +282,10 @@ class _Editor:
 
     async def _prove(self) -> None:
         """Count rows, empty values, and whether the key is unique."""
-        slug, change = self._trial()
+        change = self._trial()
         self.proof.clear()
         try:
-            found = await ask(lambda workspace: workspace.draft(change).examine_model(slug))
+            found = await ask(lambda workspace: change.tried(workspace).examine_model(change.slug))
         except OnefoldError as error:
             with self.proof:
                 el("p", "of-wrong", str(error))
@@ -355,11 +348,11 @@ class _Editor:
         if not self.data["name"].strip():
             self.form.say("name", "A model needs a name.")
             return
-        slug, change = self._as()
+        change = self._as()
         if await self.form.attempt(lambda: edit.save(change)):
             edit.keep(self.name, None)
             kit.toast(f"{self.data['name']} saved", more="Map it", href="/destinations")
-            ui.navigate.to(path("models", slug) if not self.model else "/models")
+            ui.navigate.to(path("models", change.slug) if not self.model else "/models")
 
     def _discard(self) -> None:
         edit.keep(self.name, None)
@@ -374,7 +367,7 @@ class _Editor:
         slug = self.model.slug
 
         async def done() -> None:
-            await edit.save(edit.remove("models", slug))
+            await edit.remove("model", slug)
             ui.navigate.to("/models")
 
         kit.confirm(f"Delete the model {self.model.name}?", "Its source stays as it is.", "Delete model", done)

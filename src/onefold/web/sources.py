@@ -123,7 +123,7 @@ async def new(args: PageArguments) -> None:
         source = value(made, key)
 
         def read(workspace: Workspace) -> list[Table]:
-            return workspace.draft(edit.put("sources", source)).test_source(source["slug"])
+            return workspace.draft("source", source["slug"], source).test_source(source["slug"])
 
         found: list[Table] = []
 
@@ -142,7 +142,7 @@ async def new(args: PageArguments) -> None:
         if not await test(made, key):
             return
         source = value(made, key)
-        if await made.attempt(lambda: edit.save(edit.put("sources", source))):
+        if await made.attempt(lambda: edit.save(edit.add("source", source["slug"], source))):
             kit.toast(f"{source['name']} was added", more="Create a model", href=f"/models/new?source={source['slug']}")
             ui.navigate.to(path("sources", source["slug"]))
 
@@ -203,7 +203,7 @@ async def source(args: PageArguments) -> None:
             for destination in now.destinations
             for mapping in destination.mappings
         )
-        return found, models, edit.raw(workspace, "sources", slug), mappings
+        return found, models, edit.read(workspace, "source", slug).found or {}, mappings
 
     found, models, data, mappings = await ask(read)
     crumbs(("Sources", "/sources"), (found.name, args.path))
@@ -256,7 +256,7 @@ def _edit(found: config.Source, data: edit.Data) -> None:
 
         async def done() -> None:
             values = {"name": form.value("name"), key: form.value(key)}
-            if await form.attempt(lambda: edit.save(edit.update("sources", found.slug, values))):
+            if await form.attempt(lambda: edit.update("source", found.slug, values)):
                 box.close()
                 kit.toast("Source saved")
                 ui.navigate.to(path("sources", found.slug))
@@ -272,7 +272,7 @@ def _delete(found: config.Source, models: list[Any]) -> None:
         return
 
     async def done() -> None:
-        await edit.save(edit.remove("sources", found.slug))
+        await edit.remove("source", found.slug)
         kit.toast(f"{found.name} was deleted")
         ui.navigate.to("/sources")
 

@@ -239,10 +239,13 @@ class Value:
         def gives(written: str) -> None:
             said.text = self.context.gives(value(written))  # type: ignore[attr-defined]
 
+        def keep() -> None:
+            self.keep(value(str(made.value)))
+
         with kit.row():
             for name in self.context.columns[:4]:
                 kit.button(name, lambda name=name: insert(name), "", "plus", small=True)
-            kit.button("Keep", lambda: self.keep(value(made.value)), "primary", small=True)
+            kit.button("Keep", keep, "primary", small=True)
 
         def insert(name: str) -> None:
             made.value = f"{made.value}{{{{{name}}}}}"
