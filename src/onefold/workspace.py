@@ -276,6 +276,12 @@ class Workspace:
 
         return Rules.of(pick((workspace or self.applied).spaces, slug, "space"))
 
+    def size(self, space: str) -> int:
+        """How many profiles a space has, people and accounts. Raises NotFound, StoreError."""
+        with self.space(space) as store:
+            merged = store.rows("select count(*) as merged from merged where segment <> profile")[0]["merged"]
+            return int(store.counters()["segment"]) - 1 - int(merged)
+
     def profile(self, space: str, identifier: str, *, accounts: bool = False) -> dict[str, Any]:
         """A profile by `type:value`. Raises NotFound."""
         return self._profile(space, identifier, accounts=accounts, why=False)

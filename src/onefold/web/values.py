@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from nicegui import ui
@@ -239,17 +240,17 @@ class Value:
         def gives(written: str) -> None:
             said.text = self.context.gives(value(written))  # type: ignore[attr-defined]
 
+        def insert(name: str) -> None:
+            made.value = f"{made.value}{{{{{name}}}}}"
+            gives(made.value)
+
         def keep() -> None:
             self.keep(value(str(made.value)))
 
         with kit.row():
             for name in self.context.columns[:4]:
-                kit.button(name, lambda name=name: insert(name), "", "plus", small=True)
+                kit.button(name, partial(insert, name), "", "plus", small=True)
             kit.button("Keep", keep, "primary", small=True)
-
-        def insert(name: str) -> None:
-            made.value = f"{made.value}{{{{{name}}}}}"
-            gives(made.value)
 
         kit.on(made, "enter", lambda written: self.keep(value(written)), args=True)
         gives(start)
