@@ -19,7 +19,8 @@ READS = {
     "again", "alerts", "applied", "begin", "catalog", "change_password", "close", "closing", "configuration", "debug",
     "differs", "document", "editable", "env", "explain", "export", "folder", "follow", "home", "job", "login", "logout",
     "mappings", "note", "plan", "preview_model", "profile", "profiles", "rejected", "rules", "run", "runs", "search",
-    "session", "sessions", "setup", "space", "storage", "test_mapping", "test_source", "timetable", "usage", "warehouse", "who",
+    "session", "sessions", "setup", "space", "storage", "test_mapping", "test_source", "timetable", "usage",
+    "warehouse", "who",
 }  # fmt: skip
 
 

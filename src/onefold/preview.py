@@ -81,6 +81,35 @@ def _why(error: RowRejected) -> dict[str, Any]:
     return {"code": error.code, "fields": list(error.fields), "message": str(error)}
 
 
+def several(job: Job, limit: int) -> dict[str, Any]:
+    """How the first rows of a model fare: `rows`, `accepted`, `filtered`, and `rejected` (code -> sentence, keys).
+
+    Raises WarehouseError, NotFound.
+    """
+    with diff.staging(job.temp) as staging:
+        with job.warehouse.read(job.model.sql, limit=limit) as reader:
+            staging.load(reader, job.model.key)
+        sync.check_columns(job, staging.columns)
+        found, columns = list(staging.records(limit)), staging.columns
+    origin = Origin(job.path, 1, 1, job.source, time_ns() // 1000, job.model.key, columns)
+    rows = Rows(origin, job.mapping.action, job.mapping.fields, job.mapping.trigger, job.rules)
+    events = trigger.parse(job.mapping.trigger).events()
+    name = next((name for name in trigger.EVENTS if name in events), "new")
+    said: dict[str, Any] = {"rows": len(found), "accepted": 0, "filtered": 0, "rejected": {}}
+    for record in found:
+        key = canonical.encode(record.get(job.model.key))
+        try:
+            event = rows.event({"key": key, "record": json.dumps(record)}, name, 1)
+            if not rows.shape.trigger.matches(event):
+                said["filtered"] += 1
+                continue
+            rows.shape.message(event)
+            said["accepted"] += 1
+        except RowRejected as error:
+            said["rejected"].setdefault(error.code, (str(error), []))[1].append(key)
+    return said
+
+
 def _effects(store: Store, rules: Rules, batch: pa.Table) -> Iterator[dict[str, Any]]:
     """What a call does, by comparing the profiles it meets before and after."""
     raw = [Identifier(**item) for items in batch["identifiers"].to_pylist() for item in items]

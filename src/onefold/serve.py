@@ -146,7 +146,10 @@ def serve(
     log = telemetry.logger()
     try:
         hosts = _names(host, url)
-        made = api.app(workspace, woken=resolving.wake, resolving=resolving.up, hosts=hosts)
+        from onefold.web import Web
+
+        app = Web(workspace, hosts)
+        made = api.app(workspace, woken=resolving.wake, resolving=resolving.up, hosts=hosts, web=app)
         options = uvicorn.Config(
             made, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=PATIENCE
         )

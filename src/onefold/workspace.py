@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
+from copy import deepcopy
 from datetime import UTC, datetime
 from functools import cached_property, partial
 from pathlib import Path
@@ -167,6 +168,18 @@ class Workspace:
             self.note(action, subject, lines(changes))
         return changes
 
+    def draft(self, kind: str, slug: str, found: dict[str, Any]) -> Workspace:
+        """This folder as if an object had been saved so: to try it first. As `save`. Raises InvalidWorkspace."""
+        from onefold import editing
+
+        data = deepcopy(self.document.data)
+        items, at, own, _ = editing.place(data, kind, slug)
+        made = {"slug": own, **found}
+        items[len(items) if at is None else at : len(items) if at is None else at + 1] = [made]
+        drafted = self.again()
+        drafted.__dict__["document"] = config.Document(data, config.load(data, self.env), [])
+        return drafted
+
     def editable(self, kind: str, slug: str) -> dict[str, Any]:
         """An object of the file as typed, secrets hidden, and its version, for `save`: {object, version}.
 
@@ -252,16 +265,28 @@ class Workspace:
         """The tables of a source in the file: it can be reached and read. Raises WarehouseError."""
         return self.warehouse(slug).tables()
 
-    def preview_model(self, slug: str, limit: int = 10) -> tuple[list[str], list[dict[str, Any]]]:
-        """The columns and first rows of a model in the file, as mappings see them. Raises WarehouseError."""
+    def preview_model(
+        self, slug: str, limit: int = 10, *, keyed: bool = True
+    ) -> tuple[list[str], list[dict[str, Any]]]:
+        """The columns and first rows of a model in the file, as mappings see them. Raises WarehouseError.
+
+        With `keyed` its key must be a column.
+        """
         from onefold import diff
 
         workspace = self.document.workspace
         model = pick(workspace.models, slug, "model")
         with diff.staging(self.home / "tmp") as staging:
             with self.warehouse(model.source).read(model.sql, limit=limit) as reader:
-                staging.load(reader, model.key)
+                staging.load(reader, model.key if keyed else reader.schema.names[0])
             return staging.columns, list(staging.records(limit))
+
+    def examine_model(self, slug: str) -> dict[str, Any]:
+        """Rows, columns and key of a model in the file, as `examine.examine`. Raises WarehouseError."""
+        from onefold.examine import examine
+
+        model = pick(self.document.workspace.models, slug, "model")
+        return examine(self.warehouse(model.source), model)
 
     # --- spaces ---------------------------------------------------------------------------------------
 
@@ -278,6 +303,12 @@ class Workspace:
         from onefold.rules import Rules
 
         return Rules.of(pick((workspace or self.applied).spaces, slug, "space"))
+
+    def size(self, space: str) -> int:
+        """How many profiles a space has, people and accounts. Raises NotFound, StoreError."""
+        with self.space(space) as store:
+            merged = store.rows("select count(*) as merged from merged where segment <> profile")[0]["merged"]
+            return int(store.counters()["segment"]) - 1 - int(merged)
 
     def profile(self, space: str, identifier: str, *, accounts: bool = False) -> dict[str, Any]:
         """A profile by `type:value`. Raises NotFound."""
@@ -600,7 +631,6 @@ class Workspace:
         workspace = self.document.workspace
         destination = pick(workspace.destinations, slug, "destination")
         mapping = pick(destination.mappings, name, "mapping")
-        space, source = _profile_source(workspace, mapping)
         if not mapping.model:
             space, source = _profile_source(workspace, mapping)
             selected = Selected(selector, mapping, source.slug)
@@ -611,6 +641,17 @@ class Workspace:
             raise Disabled(f"mapping {selector} reads rows; try one with --key, not --event", code="other_kind")
         with self.space(_kept(workspace, destination, mapping), workspace) as store:
             return preview.mapping(self.job(destination, mapping, workspace, store), key)
+
+    def test_rows(self, selector: str, limit: int = 100) -> dict[str, Any]:
+        """How the first rows of a mapping in the file fare, as preview.several. Raises NotFound, WarehouseError."""
+        from onefold import preview
+
+        slug, _, name = selector.partition("/")
+        workspace = self.document.workspace
+        destination = pick(workspace.destinations, slug, "destination")
+        mapping = pick(destination.mappings, name, "mapping")
+        with self.space(_kept(workspace, destination, mapping), workspace) as store:
+            return preview.several(self.job(destination, mapping, workspace, store), limit)
 
     @needs(EDITOR)
     def sync(

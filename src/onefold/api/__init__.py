@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING
 
 # The names by which a server that serves this host only is asked.
@@ -13,6 +13,7 @@ HERE = ("localhost", "127.0.0.1", "[::1]")
 if TYPE_CHECKING:
     from starlette.applications import Starlette
 
+    from onefold.web import Web
     from onefold.workspace import Workspace
 
 
@@ -23,11 +24,13 @@ def app(
     resolving: Callable[[], bool] = lambda: True,
     limit: int | None = None,
     hosts: Collection[str] = HERE,
+    web: Web | None = None,
 ) -> Starlette:
     """The application of a workspace; what it opened it closes when it ends. Raises OnefoldError.
 
     `woken` is called when calls are in the inbox; `resolving` tells whether somebody takes them out; `limit`: the
-    bytes that may wait there; `hosts`: the names by which the server may be asked.
+    bytes that may wait there; `hosts`: the names by which the server may be asked; `web`: the
+    web app, which answers what nothing else does.
     """
     from starlette.applications import Starlette
 
@@ -54,7 +57,8 @@ def app(
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         looking = asyncio.create_task(look())
-        yield
+        async with web.running() if web else nullcontext():
+            yield
         looking.cancel()
         with suppress(asyncio.CancelledError):
             await looking
@@ -68,5 +72,6 @@ def app(
         *debugger.routes(workspace, hosts),
         *configuration.routes(workspace, hosts),
         *health.routes(commits, metrics, resolving),
+        *(web.routes if web else ()),
     ]
     return Starlette(routes=routes, lifespan=lifespan)

@@ -1,0 +1,267 @@
+"""The debugger: the calls of a profile source as they come, accepted and rejected."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from nicegui import ui
+from nicegui.page_arguments import PageArguments
+
+from onefold.errors import InvalidTrigger
+from onefold.web import kit, words
+from onefold.web.kit import column, el, link, text
+from onefold.web.profiles import address
+from onefold.web.shell import ask, asked, crumbs, path
+from onefold.workspace import Workspace
+
+KEPT = 500
+LIVE = 0.5
+Call = dict[str, Any]
+COLUMNS = [
+    column("time", "Time", mono=True, faint=True, tight=True),
+    column("type", "Type", tight=True),
+    column("call", "Call", name=True),
+    column("ids", "Identifiers", mono=True),
+    column("result", "Result", tight=True),
+]
+
+
+async def debugger(args: PageArguments) -> None:
+    """The calls of one profile source."""
+    wanted = asked(args, "source")
+
+    def read(workspace: Workspace) -> list[tuple[str, str, str]]:
+        return [
+            (source.slug, source.name, space.slug)
+            for space in workspace.configuration().spaces
+            for source in space.sources
+        ]
+
+    sources = await ask(read)
+    if not sources:
+        crumbs(("Debugger", "/debugger"))
+        with kit.page():
+            kit.simple_head("Debugger")
+            with (
+                el("section", "of-panel"),
+                kit.empty(
+                    "No profile source yet",
+                    "A profile source is an input of a space, with a write key. Its calls are shown here.",
+                ),
+            ):
+                kit.button("Open spaces", href="/spaces")
+        return
+    slug, name, space = next((one for one in sources if one[0] == wanted), sources[0])
+    crumbs(("Debugger", "/debugger"), (name, args.path))
+    view = _View(slug, space)
+    await view.look()
+    view.build(sources)
+
+
+class _View:
+    """What one page of the debugger has seen and shows."""
+
+    def __init__(self, source: str, space: str) -> None:
+        self.source, self.space = source, space
+        self.calls: list[Call] = []
+        self.waiting: list[Call] = []
+        self.cursor: Any = None
+        self.paused = False
+        self.status = ""
+        self.fql: Any = None
+        self.chosen: str | None = None
+        self.count = 0
+
+    async def look(self) -> int:
+        """Read what is new; how many."""
+        after = self.cursor
+        new, self.cursor = await ask(lambda workspace: workspace.debug(self.source, after))
+        for call in new:
+            self.count += 1
+            call["at"] = str(self.count)
+        self.waiting = [*self.waiting, *new][-KEPT:]
+        if not self.paused:
+            self.calls, self.waiting = [*self.calls, *self.waiting][-KEPT:], []
+        return len(new)
+
+    def build(self, sources: list[tuple[str, str, str]]) -> None:
+        with el("div", "of-editor"):
+            with el("div", "of-head-edge of-stack").style("gap: 12px"):
+                with kit.head("Debugger") as (_, _, actions), actions:
+                    self.rate = el("span", "of-note", "")
+                with kit.row():
+                    options = [(one[0], one[1]) for one in sources]
+                    kit.Input(
+                        self.source,
+                        lambda value: ui.navigate.to(f"/debugger?source={value}"),
+                        options=options,
+                        label="Profile source",
+                    ).style("width: 190px")
+                    self.pause = kit.button("Pause", self._pause, "", "pause")
+                    self.pause.props["data-pause"] = "1"
+                    with el("div", "of-search of-grow"):
+                        kit.icon("filter")
+                        hint = 'Filter, for example event = "Order Completed" or userId = "48213"'
+                        self.filter = kit.Input("", self._filter, label="Filter by FQL", hint=hint, mono=True)
+                    kit.segments(
+                        [("", "All"), ("accepted", "Accepted"), ("rejected", "Rejected")], "", self._choose, "Result"
+                    )
+                    kit.button("Clear", self._clear, "ghost")
+                self.wrong = el("p", "of-wrong", "")
+                self.wrong.set_visibility(False)
+            with el("div", "of-panes").style("grid-template-columns: minmax(0, 1fr) minmax(0, 420px)"):
+                with el("div", "of-pane"):
+                    self.table = kit.Table(COLUMNS, [], "Calls", dense="30")
+                    self.none = el("div")
+                    self.table.on_open(self._open)
+                self.detail = el("aside", "of-pane of-pane-side", aria_label="The chosen call")
+        self._show()
+        self._detail()
+        ui.timer(LIVE, self._tick)
+
+    async def _tick(self) -> None:
+        new = await self.look()
+        if new:
+            self._show()
+
+    def _show(self) -> None:
+        shown = [call for call in reversed(self.calls) if self._wanted(call)]
+        self.table.show([self._row(call) for call in shown])
+        rejected = sum(call["status"] == "rejected" for call in self.calls)
+        said = f"{words.many(len(self.calls), 'call')}, {rejected:,} rejected"
+        self.rate.text = f"{said} · {len(self.waiting):,} new calls wait" if self.paused else said  # type: ignore[attr-defined]
+        self.none.clear()
+        if not shown:
+            with self.none:
+                if self.calls:
+                    with kit.empty("No call fits the filter", f"{words.many(len(self.calls), 'call')} in all."):
+                        pass
+                else:
+                    with kit.empty(
+                        "No calls yet",
+                        "Send one with the write key of this source, or sync a mapping; it appears here at once.",
+                    ):
+                        pass
+
+    def _wanted(self, call: Call) -> bool:
+        if self.status not in ("", call["status"]):
+            return False
+        return self.fql is None or bool(isinstance(call["call"], dict) and self.fql.matches(call["call"]))
+
+    def _row(self, call: Call) -> kit.Cell:
+        rejected = call["status"] == "rejected"
+        message = call["call"] if isinstance(call["call"], dict) else {}
+        return {
+            "id": call["at"],
+            "go": True,
+            "tone": "bad" if rejected else "on" if call["at"] == self.chosen else "",
+            "at": rejected and call["at"] == self.chosen,
+            "time": words.clock(call["received_at"], fraction=True),
+            "type": {"t": call["type"] or "row", "code": True, "tone": "bad" if rejected else ""},
+            "call": _title(call, message),
+            "ids": _ids(message),
+            "result": {"t": "Rejected", "icon": "rejected", "tone": "bad"}
+            if rejected
+            else {
+                "t": "Filed" if call["type"] in ("track", "page", "screen") else "Updated",
+                "icon": "check",
+                "tone": "ok",
+            },
+        }
+
+    def _pause(self) -> None:
+        self.paused = not self.paused
+        self.pause.clear()
+        with self.pause:
+            kit.icon("play" if self.paused else "pause")
+            text("Go on" if self.paused else "Pause")
+        if not self.paused:
+            self.calls, self.waiting = [*self.calls, *self.waiting][-KEPT:], []
+        self._show()
+
+    def _choose(self, status: str) -> None:
+        self.status = status
+        self._show()
+
+    def _filter(self, said: str) -> None:
+        from onefold import trigger
+
+        try:
+            self.fql = trigger.parse(said) if said.strip() else None
+            problem = ""
+        except InvalidTrigger as error:
+            problem = str(error)
+        self.filter.wrong(problem)
+        self.wrong.text = problem  # type: ignore[attr-defined]
+        self.wrong.set_visibility(bool(problem))
+        self._show()
+
+    def _clear(self) -> None:
+        self.calls, self.waiting, self.chosen = [], [], None
+        self._show()
+        self._detail()
+
+    def _open(self, at: str) -> None:
+        self.chosen = at
+        self._show()
+        self._detail()
+
+    def _detail(self) -> None:
+        call = next((one for one in self.calls if one["at"] == self.chosen), None)
+        self.detail.clear()
+        with self.detail:
+            if call is None:
+                with kit.empty("No call is chosen", "Choose one to see it whole, and which profile it belongs to."):
+                    pass
+                return
+            message = call["call"] if isinstance(call["call"], dict) else {}
+            with el("div", "of-pane-head"):
+                el("h2", "of-cut", _title(call, message))
+                text(call["type"] or "row", "of-note")
+                el("div", "of-grow")
+                made = kit.button("", None, "ghost", "copy", label="Copy the call as JSON")
+                made.props["data-copy"] = json.dumps(call["call"], ensure_ascii=False, indent=2)
+                kit.button("", lambda: self._open(""), "ghost", "close", label="Close")
+            with el("div", "of-panel-body"):
+                if call["status"] == "rejected":
+                    kit.alert(f"Rejected: {call['code']}", call["message"] or "")
+                self._facts(call, message)
+            kit.dump(call["call"])
+
+    def _facts(self, call: Call, message: dict[str, Any]) -> None:
+        with el("dl", "of-facts-list"):
+            el("dt", "", "Received")
+            el("dd", "of-mono", words.clock(call["received_at"], fraction=True), title=words.exact(call["received_at"]))
+            if call["message_id"]:
+                el("dt", "", "Message id")
+                el("dd", "of-mono of-break", call["message_id"])
+            if _ids(message):
+                el("dt", "", "Identifiers")
+                el("dd", "of-mono of-break", _ids(message))
+            for key, word in (("profile", "Belongs to"), ("account", "Account")):
+                if call[key]:
+                    el("dt", "", word)
+                    with el("dd"):
+                        link(words.brief(call[key]), address(self.space, call[key]), "of-mono")
+            if call["run_id"]:
+                el("dt", "", "Run")
+                with el("dd"):
+                    link(call["mapping"] or call["run_id"], path("runs", call["run_id"]))
+
+
+def _title(call: Call, message: dict[str, Any]) -> str:
+    if call["event"]:
+        return str(call["event"])
+    properties, traits = (
+        found if isinstance(found := message.get(key), dict) else {} for key in ("properties", "traits")
+    )
+    found = message.get("name") or properties.get("path") or traits.get("name") or traits.get("email")
+    return words.flat(found, 80) if found else (call["mapping"] or "").partition("/")[2] or "(no name)"
+
+
+def _ids(message: dict[str, Any]) -> str:
+    found = [str(message[key]) for key in ("userId", "groupId") if message.get(key)]
+    if not message.get("userId") and message.get("anonymousId"):
+        found.insert(0, f"anon {message['anonymousId']}")
+    return words.flat(", ".join(found), 60)

@@ -1,0 +1,219 @@
+"""The web app as a person uses it: a real browser, a real server, a real warehouse."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect, sync_playwright
+
+import onefold
+from live import Server
+from onefold import starter
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+AXE = "4.10.3"
+NAME, PASSWORD = "Ada", "correct horse battery"
+HOSTILE = '<img src=x onerror="window.harmed=1">{{7*7}}'
+ROWS = 60  # of the warehouse
+# Model -> key, SQL, action, what its editor suggests enough of.
+MODELS = {
+    "customers": ("id", "select * from shop_customers", "Send Identify"),
+    "companies": ("account_id", "select *, 'crm-' || main_contact_id as anonymous_id from crm_accounts", "Send Group"),
+    "orders": ("order_id", "select * from orders", "Send Track"),
+    "preferences": ("preference_id", "select * from marketing_preferences", "Send Subscriptions"),
+}
+
+
+@dataclass
+class Browser:
+    """A page of somebody who is logged in, the server behind it, and what the page asked for and complained of."""
+
+    page: Page
+    server: Server
+    folder: Path
+    asked: list[str] = field(default_factory=list)
+    complaints: list[str] = field(default_factory=list)
+
+    def go(self, path: str) -> None:
+        """Open an address, and wait for its screen."""
+        self.page.goto(f"{self.server.url}{path}")
+        expect(self.page.locator("main h1, .of-empty h3").first).to_be_visible(timeout=15_000)
+
+    def press(self, name: str, within: str = "body") -> None:
+        self.page.locator(within).get_by_role("button", name=name, exact=True).first.click()
+
+    def follow(self, name: str) -> None:
+        self.page.locator("main").get_by_role("link", name=name, exact=True).first.click()
+
+    def head(self, name: str) -> None:
+        """The screen with this name is there."""
+        expect(self.page.locator("main h1")).to_contain_text(name, timeout=15_000)
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """A new folder beside a warehouse, served; a browser that nobody is logged in with."""
+    if CHROMIUM is None:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)("chromium is needed on the PATH")
+    folder = tmp_path_factory.mktemp("web")
+    starter.run(folder / "warehouse.duckdb", "warehouse.sql", ROWS)
+    server = Server(folder)
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = chromium.new_page(viewport={"width": 1440, "height": 900})
+        page.set_default_timeout(15_000)
+        found = Browser(page, server, folder)
+        page.on("request", lambda request: found.asked.append(request.url))
+        page.on("pageerror", lambda error: found.complaints.append(str(error)))
+        try:
+            yield found
+        finally:
+            chromium.close()
+            server.end()
+
+
+@pytest.fixture(scope="module")
+def walked(browser: Browser) -> Browser:
+    """The walk of a first day, from an empty folder to profiles: what all other tests look at."""
+    first_start(browser)
+    create_space(browser)
+    add_source(browser)
+    for name, (key, sql, _) in MODELS.items():
+        create_model(browser, name, key, sql)
+    add_destination(browser)
+    for name, (_, _, action) in MODELS.items():
+        add_mapping(browser, name, action)
+    enable_and_sync(browser)
+    return browser
+
+
+# --- the walk -----------------------------------------------------------------------------------------
+
+
+def first_start(browser: Browser) -> None:
+    page = browser.page
+    page.goto(browser.server.url)
+    expect(page.get_by_text("There is no user yet")).to_be_visible()
+    page.goto(browser.server.started["setup"])
+    page.fill("#name", NAME)
+    page.fill("#password", PASSWORD)
+    page.fill("#again", "another one altogether")
+    page.click("button[type=submit]")
+    expect(page.get_by_role("alert")).to_contain_text("The two passwords differ")
+    page.fill("#password", PASSWORD)
+    page.fill("#again", PASSWORD)
+    page.click("button[type=submit]")
+    browser.head("Welcome to Onefold")
+
+
+def create_space(browser: Browser) -> None:
+    browser.page.get_by_text("1. Create a Profile Space").click()
+    browser.head("Create space")
+    expect(browser.page.get_by_label("Name")).to_have_value("Production")
+    browser.press("Create space")
+    browser.head("Production")
+    expect(browser.page.get_by_role("cell", name="Warehouse profiles")).to_be_visible()
+
+
+def add_source(browser: Browser) -> None:
+    page = browser.page
+    browser.go("/sources")
+    browser.follow("Add source")
+    page.get_by_label("Path").fill("nowhere.duckdb")
+    browser.press("Test connection")
+    expect(page.locator("main").get_by_role("alert").first).to_contain_text("nowhere.duckdb")
+    page.get_by_label("Path").fill("warehouse.duckdb")
+    browser.press("Test connection")
+    expect(page.get_by_text("The connection works")).to_be_visible()
+    expect(page.get_by_role("cell", name="shop_customers", exact=True)).to_be_visible()
+    browser.press("Add source")
+    browser.head("Warehouse")
+
+
+def create_model(browser: Browser, name: str, key: str, sql: str) -> None:
+    page = browser.page
+    browser.go("/models/new")
+    page.locator(".cm-content").click()
+    page.keyboard.press("Control+a")
+    page.keyboard.insert_text(sql)
+    page.get_by_label("Name").fill(name)
+    page.wait_for_timeout(400)  # what is typed goes to the server after a pause
+    browser.press("Preview")
+    expect(page.get_by_role("columnheader", name=key, exact=True)).to_be_visible()
+    page.get_by_label("Unique key").select_option(key)
+    expect(page.get_by_text("No empty values")).to_be_visible()
+    expect(page.get_by_text("values, all different")).to_be_visible()
+    browser.press("Create model")
+    browser.head(name)
+
+
+def add_destination(browser: Browser) -> None:
+    page = browser.page
+    browser.go("/destinations")
+    browser.follow("Add destination")
+    expect(page.get_by_text("Segment Profiles", exact=True)).to_be_visible()
+    browser.press("Next")
+    expect(page.get_by_label("Warehouse source")).to_have_value("warehouse")
+    browser.press("Create destination")
+    expect(page.get_by_label("Endpoint region")).to_have_value("local")
+    page.get_by_label("Name").fill("Customer profiles")
+    page.wait_for_timeout(400)
+    browser.press("Save changes")
+    browser.head("Customer profiles")
+
+
+def add_mapping(browser: Browser, model: str, action: str) -> None:
+    page = browser.page
+    browser.go("/destinations/profiles")
+    browser.follow("Add mapping")
+    page.get_by_label("Model", exact=True).select_option(model)
+    page.get_by_text(action, exact=True).click()
+    page.wait_for_timeout(200)
+    browser.press("Next")
+    expect(page.get_by_role("heading", name="What this row would do")).to_be_visible()
+    expect(page.locator(".of-will")).to_contain_text("Create a profile")
+    expect(page.locator(".of-json")).to_contain_text("messageId")
+    browser.press("Create mapping")
+    browser.head("Customer profiles")
+    expect(page.get_by_role("link", name=model, exact=True).first).to_be_visible()
+
+
+def enable_and_sync(browser: Browser) -> None:
+    page = browser.page
+    for name in MODELS:
+        switch = page.get_by_role("switch", name=f"Enable {name}")
+        switch.click()
+        expect(switch).to_have_attribute("aria-checked", "true")
+    browser.follow("Settings")
+    page.locator("main").get_by_role("switch", name="Enable Destination", exact=True).click()
+    browser.press("Save changes")
+    expect(page.get_by_text("Destination enabled")).to_be_visible()
+    browser.press("Sync now")
+    page.get_by_role("menuitem", name="Sync all mappings").click()
+    expect(page.get_by_text("4 syncs started")).to_be_visible()
+    expect(page.get_by_text("Succeeded").or_(page.get_by_text("Partly"))).to_have_count(4, timeout=60_000)
+
+
+# --- what it gave -------------------------------------------------------------------------------------
+
+
+def test_the_walk_from_an_empty_folder_leads_to_profiles(walked: Browser) -> None:
+    with_ada = onefold.open(walked.folder).profile("production", "email:ada@example.com")
+    assert with_ada["traits"]["first_name"] == "Ada"
+    walked.go("/profiles")
+    walked.page.get_by_label("Any identifier").fill("ada@example.com")
+    walked.page.get_by_role("link", name="Ada Lovelace").first.click()
+    walked.head("Ada Lovelace")
+    expect(walked.page.get_by_text("Identity graph")).to_be_visible()
+    assert walked.complaints == []
+
+
+def test_no_request_leaves_the_server(walked: Browser) -> None:
+    walked.go("/")
+    outside = [url for url in walked.asked if not url.startswith((walked.server.url, "data:", "blob:"))]
+    assert outside == []
