@@ -92,8 +92,7 @@ class Form:
 
     def __init__(self) -> None:
         self.fields: dict[str, kit.Field] = {}
-        with el("div") as self._top:
-            pass
+        self._top = el("div", "of-gone")
 
     def add(
         self, key: str, label: str, value: Any = "", hint: str = "", *, must: bool = False, **options: Any

@@ -239,7 +239,9 @@ class _Editor:
         began = perf_counter()
         client = context.client
         try:
-            columns, rows = await ask(lambda workspace: change.tried(workspace).preview_model(change.slug, LIMIT))
+            columns, rows = await ask(
+                lambda workspace: change.tried(workspace).preview_model(change.slug, LIMIT, keyed=False)
+            )
         except OnefoldError as error:
             self.preview.clear()
             with self.preview, el("div", "of-panel-body"):

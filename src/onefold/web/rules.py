@@ -69,7 +69,7 @@ class _Rules:
                 if may(EDITOR):
                     kit.button("Discard", self._discard, "ghost")
                     kit.button("Save rules", self._save, "primary").props["data-save"] = "1"
-            self.top = el("div")
+            self.top = el("div", "of-gone")
             with kit.panel("Identifiers", "highest rank first") as (right, _):
                 with right:
                     if may(EDITOR):
