@@ -189,7 +189,7 @@ def enable_and_sync(browser: Browser) -> None:
         switch = page.get_by_role("switch", name=f"Enable {name}")
         switch.click()
         expect(switch).to_have_attribute("aria-checked", "true")
-    browser.follow("Settings")
+    page.get_by_label("Parts").get_by_role("link", name="Settings").click()
     page.locator("main").get_by_role("switch", name="Enable Destination", exact=True).click()
     browser.press("Save changes")
     expect(page.get_by_text("Destination enabled")).to_be_visible()
