@@ -1,15 +1,23 @@
-"""What tests share: a real PostgreSQL."""
+"""What tests share: a real PostgreSQL, packages of npm."""
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
+import subprocess
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
+from typing import NoReturn
 from urllib.parse import urlsplit
 
 import adbc_driver_postgresql.dbapi
 import pytest
+from filelock import FileLock
 from hypothesis import HealthCheck, settings
+
+PACKAGES = {"@segment/analytics-node": "3.1.0", "@segment/analytics-next": "1.84.3", "axe-core": "4.10.3"}
 
 # How long anything takes is measured in `make bench`, never in a test.
 settings.register_profile(
@@ -50,6 +58,43 @@ def database(request: pytest.FixtureRequest) -> str:
     url: str = request.getfixturevalue("postgres_url")
     _execute(url, "drop schema if exists onefold_production cascade")
     return url
+
+
+def missing(program: str) -> NoReturn:
+    """What a program's absence means: a failure in CI, where nothing is skipped."""
+    sentence = f"{program} is needed on the PATH"
+    (pytest.fail if os.environ.get("CI") else pytest.skip)(sentence)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """A browser's program."""
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    return found or missing("chromium")
+
+
+@pytest.fixture(scope="session")
+def packages() -> Path:
+    """A folder with the npm packages, kept from one session to the next."""
+    if shutil.which("npm") is None:
+        missing("npm")
+    folder = Path.home() / ".cache" / "onefold-tests" / "npm"
+    folder.mkdir(parents=True, exist_ok=True)
+    wanted = json.dumps({"private": True, "dependencies": PACKAGES})
+    with FileLock(folder / ".lock"):
+        manifest = folder / "package.json"
+        if not manifest.exists() or manifest.read_text() != wanted:
+            words = [
+                "npm",
+                "install",
+                "--no-save",
+                "--no-audit",
+                "--no-fund",
+                *(f"{n}@{v}" for n, v in PACKAGES.items()),
+            ]
+            subprocess.run(words, cwd=folder, check=True, capture_output=True, timeout=300)
+            manifest.write_text(wanted)
+    return folder
 
 
 def _execute(url: str, statement: str) -> None:

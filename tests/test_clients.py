@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
 import subprocess
 import threading
@@ -11,45 +9,11 @@ from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
-from filelock import FileLock
 
 from live import KEY, Live, Server, eventually, serving
-
-PACKAGES = {"@segment/analytics-node": "3.1.0", "@segment/analytics-next": "1.84.3"}
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-
-
-def missing(program: str) -> NoReturn:
-    """What a program's absence means: a failure in CI, where nothing is skipped."""
-    sentence = f"{program} is needed on the PATH, for the SDKs of Node and of browsers"
-    (pytest.fail if os.environ.get("CI") else pytest.skip)(sentence)
-
-
-@pytest.fixture(scope="session")
-def packages() -> Path:
-    """A folder with the npm packages, kept from one session to the next."""
-    if shutil.which("npm") is None:
-        missing("npm")
-    folder = Path.home() / ".cache" / "onefold-tests" / "npm"
-    folder.mkdir(parents=True, exist_ok=True)
-    wanted = json.dumps({"private": True, "dependencies": PACKAGES})
-    with FileLock(folder / ".lock"):
-        manifest = folder / "package.json"
-        if not manifest.exists() or manifest.read_text() != wanted:
-            words = [
-                "npm",
-                "install",
-                "--no-save",
-                "--no-audit",
-                "--no-fund",
-                *(f"{n}@{v}" for n, v in PACKAGES.items()),
-            ]
-            subprocess.run(words, cwd=folder, check=True, capture_output=True, timeout=300)
-            manifest.write_text(wanted)
-    return folder
 
 
 @pytest.fixture
@@ -164,17 +128,15 @@ def shop(tmp_path: Path, packages: Path) -> Iterator[tuple[Path, str]]:
 
 @pytest.mark.parametrize("strategy", ["undefined", "{ strategy: 'batching', config: { size: 2, timeout: 100 } }"])
 def test_a_page_in_a_browser_delivers_from_another_origin(
-    live: Live, server: Server, shop: tuple[Path, str], strategy: str
+    live: Live, server: Server, shop: tuple[Path, str], strategy: str, chromium: str
 ) -> None:
-    if CHROMIUM is None:
-        missing("chromium")
     from playwright.sync_api import sync_playwright
 
     folder, address = shop
     text = PAGE.replace("KEY", KEY).replace("SERVER", server.url).replace("STRATEGY", strategy)
     (folder / "index.html").write_text(text)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         page = browser.new_page()
         asked: list[str] = []
         page.on("request", lambda request: asked.append(request.url))

@@ -141,7 +141,7 @@ def test_a_body_is_not_read_without_end(web: TestClient) -> None:
     assert code(web.post("/v1/batch", **bomb, auth=AUTH)) == (413, "too_large")
 
 
-@pytest.mark.parametrize("text", [b"no gzip", gzip.compress(b'{"userId": "ada"}')[:-9]])
+@pytest.mark.parametrize("text", [b"no gzip", gzip.compress(b'{"userId": "ada"}', mtime=0)[:-9]])
 def test_a_broken_gzip_body_is_refused(web: TestClient, text: bytes) -> None:
     answer = web.post("/v1/identify", content=text, headers={"Content-Encoding": "gzip"}, auth=AUTH)
     assert code(answer) == (400, "invalid_gzip")

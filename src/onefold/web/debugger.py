@@ -111,7 +111,7 @@ class _View:
                 self.wrong = el("p", "of-wrong", "")
                 self.wrong.set_visibility(False)
             with el("div", "of-panes").style("grid-template-columns: minmax(0, 1fr) minmax(0, 420px)"):
-                with el("div", "of-pane"):
+                with el("div", "of-pane", tabindex="0"):  # it scrolls, also by keyboard
                     self.table = kit.Table(COLUMNS, [], "Calls", dense="30")
                     self.none = el("div")
                     self.table.on_open(self._open)

@@ -117,7 +117,9 @@ class _Editor:
             with el("div", "of-panes of-panes-2"):
                 with el("div", "of-pane").style("display: grid; grid-template-rows: minmax(220px, 45%) minmax(0, 1fr)"):
                     self._sql()
-                    self.preview = el("section").style("border-top: 1px solid var(--border); overflow: auto")
+                    self.preview = el("section", tabindex="0", aria_label="Rows").style(
+                        "border-top: 1px solid var(--border); overflow: auto"
+                    )
                 with el("aside", "of-pane of-pane-side", aria_label="Key and columns"), el("div", "of-set"):
                     self._side()
             with el("div", "of-bar"):
@@ -161,10 +163,13 @@ class _Editor:
             theme="bbedit",
             indent="  ",
         )
-        self.editor.classes("of-sql").props('aria-label="SQL"')
+        self.editor.classes("of-sql")
+        # What is typed into is made in the browser, some time after the page.
         ui.run_javascript(
-            f"setTimeout(() => {{ if (document.body.classList.contains('body--dark'))"
-            f" getElement({self.editor.id}).setTheme?.('xcodeDark') }}, 50)"
+            f"const made = setInterval(() => {{ const editor = getElement({self.editor.id});"
+            " const typed = editor?.$el?.querySelector?.('.cm-content'); if (!typed) return; clearInterval(made);"
+            " typed.setAttribute('aria-label', 'SQL');"
+            " if (document.body.classList.contains('body--dark')) editor.setTheme?.('xcodeDark') }, 50)"
         )
 
     def _typed(self, sql: str) -> None:

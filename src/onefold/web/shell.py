@@ -178,9 +178,17 @@ class Screens(SubPages):
         kit.alert("This screen failed", "Nothing was changed by it. What happened stands in the server's log.")
 
 
+def _landmark() -> Element:
+    """The `main` that every page comes in; ours is the screen."""
+    slot = context.client.content.parent_slot
+    assert slot is not None
+    return slot.parent
+
+
 def build(shell: Shell, routes: dict[str, Build], jump: Callable[[], Any]) -> None:
     """Build the frame, and the screen of the address in it."""
     _SHELLS[context.client] = shell
+    _landmark().props["role"] = "presentation"
     with el("div", "of-app"):
         _navigation(shell)
         with el("div", "of-body"):

@@ -2,7 +2,7 @@
 // {t: text, s: secondary text, href, icon, tone, code, mono, name, spin, title, on (a switch), ticks, act, menu, faint}
 export default {
   template: `
-  <div class="of-scroll">
+  <div class="of-scroll" tabindex="0" role="group" :aria-label="caption">
   <table class="of-table" :class="[dense ? 'of-table-' + dense : '', fixed ? 'of-table-fixed' : '']">
     <caption class="of-sr">{{ caption }}</caption>
     <thead><tr>
