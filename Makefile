@@ -5,7 +5,7 @@ VENV := .venv
 STAMP := $(VENV)/.complete
 ROWS ?= 1000000
 
-.PHONY: setup demo test check bench
+.PHONY: setup demo test check bench screenshots
 
 setup: $(STAMP)
 
@@ -36,3 +36,8 @@ check: setup
 
 bench: setup
 	$(VENV)/bin/python -m benchmarks --rows $(ROWS) $(if $(GROW),--grow)
+
+# Pictures of the web app, for README and docs.
+screenshots: setup
+	@$(BROWSER)
+	$(VENV)/bin/python tests/screenshots.py

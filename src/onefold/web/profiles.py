@@ -218,9 +218,9 @@ def _identifiers(view: Profile, rules: Rules) -> None:
                 }
             )
         columns = [
-            column("type", "Type", width="112px"),
+            column("type", "Type", width="104px"),
             column("value", "Value"),
-            column("of", "Use", num=True, width="62px"),
+            column("of", "Use", num=True, width="72px"),
         ]
         kit.Table(columns, rows, "Identifiers, with the use of each limit", dense="30", fixed=True)
 
