@@ -6,12 +6,14 @@ import json
 import signal
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import onefold
 from faulty import Fault, Proxy, faulty
 from live import KEY, Live, Server, eventually, serving
 from onefold import deliver, endpoints, log
@@ -90,6 +92,7 @@ def test_changes_arrive_and_a_second_sync_sends_nothing(sender: Sender, proxy: P
     sender.add(5)
     line = sender.sync()
     assert (line["status"], line["added"], line["sent"], line["profiles_created"]) == ("succeeded", 5, 5, 0)
+    assert "another region" in line["note"]
     assert set(sender.reaches(5).values()) == {1}
     call = proxy.calls[0]
     assert call["integrations"] == {"All": False}
@@ -127,6 +130,14 @@ def test_calls_of_one_user_arrive_in_the_order_of_their_rows(
     for who in range(7):
         steps = [call["traits"]["step"] for call in proxy.calls if call["userId"] == f"w{who}"]
         assert steps == list(range(who, 200, 7))
+
+
+def test_a_mapping_is_tried_without_sending_anything(sender: Sender, proxy: Proxy) -> None:
+    sender.add(1)
+    with closing(onefold.open(sender.folder)) as workspace:
+        found = workspace.test_mapping("d/people")
+    assert found["delivered_to"] == f"{proxy.url}/v1/batch"
+    assert (found["calls"][0]["userId"], found["effects"], proxy.batches) == (str(sender.first), [], [])
 
 
 def test_a_dry_run_sends_nothing(sender: Sender, proxy: Proxy) -> None:
@@ -308,6 +319,10 @@ def test_failed_deliveries_are_given_up_after_so_many_runs(
     assert [run["retried"] for run in runs] == [0, 1, 1, 0]
     codes = [[row["code"] for row in sender.rejected(run["run_id"])] for run in runs]
     assert codes == [["not_delivered"], ["not_delivered"], ["given_up"], []]
+    proxy.fault = lambda *_: None
+    with closing(onefold.open(sender.folder)) as workspace:
+        asked, outcome = workspace.resend(runs[2]["run_id"], "given_up")
+    assert (asked, outcome.counts["sent"], outcome.counts["retried"]) == (1, 1, 1)
 
 
 def test_an_endpoint_that_is_down_stops_the_run_and_the_next_goes_on(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import onefold
-from onefold import apply, calls, index, log, sync
+from onefold import apply, calls, errors, index, log, segment_profiles, sync
 from shop import IDENTIFY, Shop, mapping
 
 
@@ -210,6 +212,71 @@ def test_a_run_that_holds_the_index_in_memory_sees_what_others_write_meanwhile(
     assert len(shop.profiles()) == 23
     assert shop.profile("user_id:29")["traits"] == {"email": "p29@x", "live": True, "plan": "free"}
     assert shop.profile("email:p29@x")["segment_id"] == shop.profile("user_id:29")["segment_id"]
+
+
+# --- rejected rows, by hand ---------------------------------------------------------------------------
+
+
+def resend(shop: Shop, run_id: str, code: str | None = None) -> tuple[int, dict[str, Any]]:
+    with closing(onefold.open(shop.folder)) as workspace:
+        asked, outcome = workspace.resend(run_id, code)
+    return asked, outcome.line()
+
+
+def test_rejected_rows_say_their_call_and_remedy(shop: Shop) -> None:
+    shop.sql("update people set id = null where id = 1")
+    (found,) = shop.rejected(shop.sync()["run_id"])
+    assert (found["code"], found["call"], found["remedy"]) == ("null_key", None, errors.REMEDIES["null_key"])
+
+
+def test_every_code_of_a_row_has_a_remedy() -> None:
+    said = "".join(path.read_text() for path in Path(errors.__file__).parent.rglob("*.py"))
+    codes = {code for code in re.findall(r'RowRejected\(\s*"(\w+)"', said)} | {
+        channel.missing for channel in segment_profiles.CHANNELS
+    }
+    live = {"invalid_call", "invalid_type"}  # of calls that came in, not of rows
+    assert codes - live - set(errors.REMEDIES) == set()
+
+
+def test_resend_tries_the_rejected_rows_of_a_run_again_and_no_others(shop: Shop) -> None:
+    shop.mappings[0]["fields"] = {**IDENTIFY, "timestamp": {"@path": "$.properties.plan"}}
+    shop.sql("update people set plan = '2024-01-01' where id > 1")
+    shop.apply()
+    first = shop.sync()
+    assert (first["sent"], first["rejected"]) == (first["extracted"] - 1, 1)
+    shop.people((77, "new@x", "2024-01-01"))
+    asked, again = resend(shop, first["run_id"])
+    assert (asked, again["extracted"], again["retried"], again["rejected"], again["sent"]) == (1, 1, 1, 1, 0)
+    shop.sql("update people set plan = '2024-01-02' where id = 1")
+    asked, mended = resend(shop, first["run_id"], "invalid_field")
+    assert (mended["added"], mended["sent"], mended["status"]) == (1, 1, "succeeded")
+    assert shop.sync()["added"] == 1  # the new row waited for a sync
+    with pytest.raises(errors.NotFound, match="no rejected rows with the code null_key"):
+        resend(shop, first["run_id"], "null_key")
+
+
+def test_a_reset_mapping_sends_every_row_as_new_and_deletes_nothing(shop: Shop) -> None:
+    rows = shop.sync()["added"]
+    shop.sql("delete from people where id = 1")
+    with closing(onefold.open(shop.folder)) as workspace:
+        assert workspace.reset("d/people", dry_run=True) == {"mapping": "d/people", "known": rows, "done": False}
+        assert workspace.reset("d/people")["known"] == rows
+        assert workspace.reset("d/people", dry_run=True)["known"] == 0
+    line = shop.sync()
+    assert counts(line, "added", "deleted", "sent") == (rows - 1, 0, rows - 1)
+    with closing(onefold.open(shop.folder)) as workspace, workspace.space("production") as store:
+        ids = [call.message_id for call in log.calls(store, range(1, store.counters()["seq"])).values()]
+    assert len(ids) == len(set(ids)) == 2 * rows - 1
+
+
+def test_a_run_that_sent_calls_and_changed_no_profile_says_so(shop: Shop) -> None:
+    shop.space["blocked_values"] = [".*"]
+    shop.apply()
+    line = shop.sync()
+    assert line["sent"] == line["unresolved"] > 0
+    assert "no profile changed" in line["note"]
+    with closing(onefold.open(shop.folder)) as workspace:
+        assert workspace.run(line["run_id"])["note"] == line["note"]
 
 
 # --- any history --------------------------------------------------------------------------------------

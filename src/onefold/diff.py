@@ -58,6 +58,7 @@ class Staging:
         self._db = connection
         self.columns: list[str] = []
         self._kinds: list[Any] = []
+        self._narrowed = False
 
     def interrupt(self) -> None:
         """Break off, from another thread, what is computed here."""
@@ -94,6 +95,13 @@ class Staging:
     def _names(self) -> list[str]:
         return [f"c{at}" for at in range(len(self.columns))]
 
+    def narrow(self, keys: Sequence[str]) -> int:
+        """Look at the rows of some keys only, and try again those of them that were rejected. Returns their number."""
+        self._narrowed = True
+        self._db.register("asked", pa.table({"key": pa.array(keys, pa.string())}))
+        self._db.execute("delete from staged where key is null or key not in (select key from asked)")
+        return int(self._one("select count(*) from staged"))
+
     def compare(self, known: tuple[pa.Table, pa.Table], epoch: int, version: int, base: int) -> Counts:
         """Compare with the state (state.read). Rows are `new` when unseen in this epoch; counters begin at `base`."""
         first, later = known
@@ -106,7 +114,8 @@ class Staging:
                 " qualify row_number() over (partition by key order by part desc) = 1"
             )
             seen = "(select * from first where key not in (select key from latest) union all from latest)"
-        self._db.execute(f"create view seen as from {seen}")
+        asked = "where key in (select key from asked)" if self._narrowed else ""
+        self._db.execute(f"create view seen as from {seen} {asked}")
         self._db.execute("create table repeated as select key from staged group by key having count(*) > 1")
         rejected = f"({REJECTED_NEW}, {REJECTED_UPDATED}, {REJECTED_DELETED})"
         # The same call again keeps its counter, and so its message id; another one gets the next.
@@ -124,7 +133,7 @@ class Staging:
             where s.key is not null and s.key not in (select key from repeated where key is not null)
                 and (k.key is null or k.epoch <> $1 or k.checksum <> s.checksum
                     or k.status in ({REJECTED_DELETED}, {GONE}) or k.status in {_OPEN}
-                    or (k.status in {rejected} and k.version <> $2))""",
+                    or (k.status in {rejected} and (k.version <> $2 or {self._narrowed})))""",
             [epoch, version, base],
         )
         self._db.execute(
@@ -132,7 +141,7 @@ class Staging:
             select k.key, k.checksum, 'deleted' as event, k.status in {_OPEN} or k.status in {rejected} as retried,
                 k.counter - (k.status = {OPEN_DELETED} and k.version = $1)::int as counter from seen k
             where k.status <> {GONE} and not exists (select 1 from staged s where s.key = k.key)
-                and (k.status <> {REJECTED_DELETED} or k.version <> $1)""",
+                and (k.status <> {REJECTED_DELETED} or k.version <> $1 or {self._narrowed})""",
             [version],
         )
         return self._counts()

@@ -164,3 +164,30 @@ class TooManyAttempts(OnefoldError):
     def __init__(self, seconds: float) -> None:
         self.seconds = ceil(seconds)
         super().__init__(f"too many wrong passwords; wait {self.seconds} s and try again")
+
+
+# What to do about a rejected row or call, by its code.
+REMEDIES = {
+    "null_key": "give the row a key in the model's SQL, or leave it out there",
+    "repeated_key": "choose a key that is unique, or make the SQL return one row a key",
+    "value_too_large": "shorten the column in the SQL, or leave it out",
+    "record_too_large": "select only the columns that are mapped",
+    "missing_user_or_anonymous_id": "map user_id or anonymous_id to a filled column, or leave such rows out",
+    "invalid_field": "mend the value in the warehouse, or map the named field to something of its type",
+    "missing_channel_address": "map email, phone or a push token to a column that is filled",
+    "missing_subscription_status": "map the status of at least one channel",
+    "missing_email": "map email where email_subscription_status is mapped",
+    "missing_phone": "map phone where an SMS or WhatsApp status is mapped",
+    "missing_android_push_token": "map android_push_token where its status is mapped",
+    "missing_ios_push_token": "map ios_push_token where its status is mapped",
+    "missing_email_status_for_groups": "map email_subscription_status where subscription_groups are mapped",
+    "invalid_subscription_status": "turn the value into subscribed, unsubscribed or did_not_subscribe",
+    "too_many_traits": "map fewer traits or properties; 300 are accepted",
+    "message_id_too_long": "do not map message_id, or to something shorter",
+    "group_id_too_long": "map group_id to something of at most 500 characters",
+    "missing_group_id": "map group_id to a column that is never empty",
+    "call_too_large": "map fewer or shorter traits; a call has at most 32 KB",
+    "refused": "see what the endpoint says; the row is sent again when it or the mapping changes",
+    "not_delivered": "nothing: the next runs try again; `onefold runs resend RUN` does it at once",
+    "given_up": "when the endpoint is well again, `onefold runs resend RUN --code given_up` sends these rows",
+}

@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from onefold import diff, identity, state
 from onefold.cancel import Cancel
 from onefold.config import Mapping
+from onefold.errors import Disabled
 from onefold.rows import Rejected, key_rejected
 from onefold.stores import Store
 
@@ -194,6 +195,29 @@ class Ledger:
     def record(self) -> None:
         """Write the counters; in a turn."""
         self.store.execute("update run set counts = $1 where run = $2", json.dumps(asdict(self.counts)), self.run)
+
+
+def reset(store: Store, path: str, *, dry_run: bool) -> int:
+    """Forget what a mapping has seen and raise its epoch; the number of keys. Raises Disabled if a run is under way.
+
+    Nothing is changed in a dry run.
+    """
+    with store.lease(path, wait=False) as held:
+        if not held:
+            raise Disabled(f"a sync of {path} is under way; wait for it, or cancel it", code="under_way")
+        header = Header.read(store, path)
+        if header is None:
+            return 0
+        first, later = header.seen(store)
+        statuses = dict(zip(first["key"].to_pylist(), first["status"].to_pylist(), strict=True))
+        statuses |= dict(zip(later["key"].to_pylist(), later["status"].to_pylist(), strict=True))
+        if not dry_run:
+            header.epoch, header.forget = header.epoch + 1, True
+            with store.turn():
+                header.write(store)
+        return sum(
+            status not in (state.GONE, state.REJECTED_DELETED, state.OPEN_DELETED) for status in statuses.values()
+        )
 
 
 REJECTED = pa.schema(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from onefold import times
 from onefold.cancel import Cancel
-from onefold.errors import Cancelled, Disabled, NotRunning, OnefoldError
+from onefold.errors import REMEDIES, Cancelled, Disabled, NotFound, NotRunning, OnefoldError
 
 if TYPE_CHECKING:
     from onefold.apply import Applied
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from onefold.sync import Job, Progress, Stages
 
 LISTENS = "takes live calls as they come: send one, and look at `onefold debug`"
+# Where the stores of remote destinations are, below `.onefold`; no slug of a space begins so.
+REMOTE = "destinations/"
 # How many profiles of each kind of effect a dry run names.
 NAMED = 10
 
@@ -57,6 +59,7 @@ class Outcome:
     code: str | None = None
     error: str | None = None
     stage: str | None = None  # where it failed or was cancelled
+    note: str | None = None  # what is worth knowing of a run that went well
 
     def line(self) -> dict[str, Any]:
         """The line that `onefold sync --json` prints (design, section 7)."""
@@ -66,6 +69,8 @@ class Outcome:
             line |= {"code": self.code, "error": self.error}
         if self.stage is not None:
             line["stage"] = self.stage
+        if self.note is not None:
+            line["note"] = self.note
         return line
 
 
@@ -98,7 +103,7 @@ class Runs:
         started_by: str,
         run_id: str | None,
         cancel: Cancel | None,
-        **options: bool,
+        **options: Any,
     ) -> Iterator[Outcome]:
         """Sync mappings, as Workspace.sync does."""
         cancel = cancel or Cancel()
@@ -150,7 +155,9 @@ class Runs:
 
         def ended(status: str, code: str | None = None, error: str | None = None) -> Outcome:
             stage = stages.failed or record.view()["stage"] if code else None
-            outcome = Outcome(run_id, task.path, status, asdict(counts), perf_counter() - began, code, error, stage)
+            figures = asdict(counts)
+            said = note(task.space, figures)
+            outcome = Outcome(run_id, task.path, status, figures, perf_counter() - began, code, error, stage, said)
             if recorded:
                 self._finish(run_id, outcome, stages, record)
             return outcome
@@ -186,6 +193,11 @@ class Runs:
 
     def start(self, task: Task, folder: Path, *, full: bool, allow_deletes: bool, started_by: str) -> str:
         """Start a run in a process of its own, as Workspace.start does; its run_id. Raises Disabled."""
+        words = ["sync", task.path, *["--full"] * full, *["--allow-deletes"] * allow_deletes]
+        return self.begin(task, words, folder, started_by)
+
+    def begin(self, task: Task, words: Sequence[str], folder: Path, started_by: str) -> str:
+        """Announce a run, and start the command that takes it over; its run_id. Raises Disabled."""
         from onefold import child
 
         if task.off:
@@ -193,11 +205,10 @@ class Runs:
         start = now()
         run_id = _run_id(start)
         self._catalog.start(run_id, task.path, task.space, start, started_by, task.recipe)
-        words = ["sync", task.path, "--json", "-C", str(folder), "--run-id", run_id]
-        words += ["--full"] * full + ["--allow-deletes"] * allow_deletes
+        child_words = [*words, "--json", "-C", str(folder), "--run-id", run_id]
         missed = partial(self._missed, run_id)
         try:
-            child.start(words, missed)
+            child.start(child_words, missed)
         except OSError:
             missed()
         return run_id
@@ -244,6 +255,20 @@ class Runs:
             }
         return found
 
+    def refused(self, run_id: str, code: str | None) -> tuple[dict[str, Any], list[str]]:
+        """A run, and the keys of its rejected rows (canonical JSON), of those with a code if given. Raises NotFound."""
+        run = self._catalog.run(run_id)
+        with self._space(run.space) as store:
+            rows = store.rows(
+                "select distinct j.key from rejected j join run r on r.run = j.run where r.run_id = $1"
+                f" and j.key is not null {'and j.code = $2' if code else ''} order by j.key",
+                *(run.run_id, *([code] if code else [])),
+            )
+        if not rows:
+            of = f" with the code {code}" if code else ""
+            raise NotFound(f"run {run.run_id} has no rejected rows{of} that have a key; nothing was sent")
+        return _view(run), [row["key"] for row in rows]
+
     def rejected(self, run_id: str, limit: int | None) -> Iterator[dict[str, Any]]:
         """The rejected rows of a run: key, event, code, fields, message and the row. Raises NotFound."""
         run = self._catalog.run(run_id)
@@ -261,9 +286,27 @@ class Runs:
                 "code": row["code"],
                 "fields": json.loads(row["fields"]),
                 "message": row["message"],
+                "remedy": REMEDIES.get(row["code"]),
                 "row": json.loads(row["record"]) if row["record"] else None,
                 "call": json.loads(row["call"]) if row["call"] else None,
             }
+
+
+def note(space: str, counts: dict[str, int]) -> str | None:
+    """What to look at after a run that sent calls and changed no profile that we know of; None after any other."""
+    sent = counts.get("sent", 0)
+    if not sent or any(counts.get(name) for name in ("profiles_created", "profiles_updated", "merges")):
+        return None
+    if space.startswith(REMOTE):
+        return (
+            f"{sent:,} calls were delivered; what they did to profiles only shows there. If nothing changes there, the"
+            " space lives in another region than the endpoint, the write key is that of another source or space, or"
+            " the identity rules there leave out all identifiers"
+        )
+    return (
+        f"{sent:,} calls were sent and no profile changed: their identifiers are blocked values, or were dropped by"
+        " the limits of the space; `onefold mapping test` shows it for a row"
+    )
 
 
 def _view(run: Run) -> dict[str, Any]:
@@ -280,6 +323,8 @@ def _view(run: Run) -> dict[str, Any]:
         "seconds": round(run.seconds, 3) if run.seconds is not None else None,
         **({"stages": run.stages} if run.stages else {}),
     }
+    if said := note(run.space, run.counts or {}):
+        found["note"] = said
     if run.cancelled_by:
         found["cancelled_by"] = run.cancelled_by
     abandoned = run.abandoned

@@ -84,6 +84,7 @@ def sync(
     full: bool = False,
     dry_run: bool = False,
     allow_deletes: bool = False,
+    only: Sequence[str] | None = None,
     progress: Progress = lambda *_: None,
     cancel: Cancel | None = None,
     applied: Callable[[Applied], None] = lambda _: None,
@@ -93,7 +94,8 @@ def sync(
 
     Raises WarehouseError, StoreError, SyncStopped, Cancelled. `stages` takes up the seconds of each; mapping a chunk
     and applying the one before go on side by side. A dry run is the same work inside one turn of the caller's, who
-    takes it back. `applied` is shown what each chunk did, `refused` the rows that were rejected.
+    takes it back. With `only` no other keys (canonical JSON) are looked at, and of these the rejected ones are tried
+    again. `applied` is shown what each chunk did, `refused` the rows that were rejected.
     """
     clock = Stages() if stages is None else stages
     cancel = cancel or Cancel()
@@ -111,13 +113,15 @@ def sync(
             counts.extracted = staging.load(reader, job.model.key, lambda rows: progress("read", rows, None))
         clock.count("read", counts.extracted)
         check_columns(job, staging.columns)
+        if only is not None:
+            counts.extracted = staging.narrow(only)
         progress("diff", 0, counts.extracted)
         with clock.timed("diff", counts.extracted), cancel.breaking(staging.interrupt):
             known = header.seen(job.store)
             found = staging.compare(known, header.epoch, header.version, header.base)
         diff.guard(found, allow_deletes=allow_deletes)
         ledger.begin(found, staging.rejected(CHUNK_ROWS), cancel)
-        if known[1].num_rows * state.LATER > known[0].num_rows:
+        if only is None and known[1].num_rows * state.LATER > known[0].num_rows:
             ledger.compact(staging.seen())
         if found.changed:
             step: _Apply | Deliver = _Apply(job, ledger, applied)

@@ -26,7 +26,7 @@ from onefold.errors import (
 )
 from onefold.nearest import nearest
 from onefold.roles import ADMIN, EDITOR, VIEWER, Who, here, needs
-from onefold.runs import Outcome, Runs, Task, now
+from onefold.runs import LISTENS, REMOTE, Outcome, Runs, Task, now
 
 if TYPE_CHECKING:
     from onefold.calls import Arrival
@@ -46,8 +46,6 @@ if TYPE_CHECKING:
     from onefold.warehouses import Table, Warehouse
 
 FILE = "onefold.yaml"
-# Where the stores of remote destinations are, below `home`; no slug of a space begins so.
-REMOTE = "destinations/"
 # What stays of a variable that is not set.
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
@@ -773,6 +771,56 @@ class Workspace:
         return targets.open(targets.kind_of(to), to, self.folder, schema), Selection()
 
     @needs(ADMIN)
+    @needs(EDITOR)
+    def reset(self, selector: str, *, dry_run: bool = False) -> dict[str, Any]:
+        """Forget what a mapping has seen: the next sync sends every row as new, under new message ids, and no deletes.
+
+        Returns `mapping`, `known` (the keys that are forgotten) and `done`. Raises NotFound, Disabled, StoreError.
+        """
+        from onefold import ledger
+
+        slug, _, name = selector.partition("/")
+        destination = pick(self.applied.destinations, slug, "destination")
+        mapping = pick(destination.mappings, name, "mapping")
+        if not mapping.model:
+            raise Disabled(f"mapping {selector} {LISTENS}; it has seen no rows")
+        with self.space(_kept(self.applied, destination, mapping)) as store:
+            known = ledger.reset(store, selector, dry_run=dry_run)
+        if not dry_run:
+            self.note("mapping reset", selector, [f"{known:,} keys"])
+        return {"mapping": selector, "known": known, "done": not dry_run}
+
+    @needs(EDITOR)
+    def resend(
+        self, run_id: str, code: str | None = None, *, started_by: str = "cli", new_id: str | None = None
+    ) -> tuple[int, Outcome]:
+        """Try the rejected rows of a run again at once, as they are now: how many there were, and how it went.
+
+        Only those with a code, if one is given. Raises NotFound.
+        """
+        run, keys = self._runs.refused(run_id, code)
+        (outcome,) = self._runs.sync(
+            self._tasks(run["mapping"]),
+            progress=None,
+            effect=None,
+            started_by=started_by,
+            run_id=new_id,
+            cancel=None,
+            full=False,
+            dry_run=False,
+            allow_deletes=False,
+            only=keys,
+        )
+        return len(keys), outcome
+
+    @needs(EDITOR)
+    def start_resend(self, run_id: str, code: str | None = None, *, started_by: str) -> str:
+        """Begin `resend` in a process of its own; the id of its run. Raises NotFound, Disabled."""
+        run, _ = self._runs.refused(run_id, code)
+        (task,) = self._tasks(run["mapping"])
+        words = ["runs", "resend", run["run_id"], *(["--code", code] if code else [])]
+        return self._runs.begin(task, words, self.folder, started_by)
+
     def copy(self, space: str, to: str) -> dict[str, int]:
         """Copy a space, whole, into another `store`; its tables' numbers of rows. Raises NotFound, StoreError."""
         from onefold import stores

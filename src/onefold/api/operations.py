@@ -160,6 +160,11 @@ def _sync(workspace: Workspace, given: Given) -> Any:
     return workspace.run(workspace.start(_path(given), **options, started_by=by))
 
 
+def _resend_run(workspace: Workspace, given: Given) -> Any:
+    by = workspace.who.name if workspace.who.kind == "user" else "api"
+    return workspace.run(workspace.start_resend(given["run"], given["code"], started_by=by))
+
+
 def _profiles(workspace: Workspace, given: Given) -> Any:
     if given["text"]:
         return {"data": workspace.search(given["space"], given["text"], given["limit"])}
@@ -309,6 +314,11 @@ OPERATIONS: tuple[Operation, ...] = (
               body={"key": TEXT, "event": OBJECT}, fails=(409, 502)),
     Operation("syncMapping", "POST", f"{_MAPPING}/sync", "Start a sync; Location has the address of its run",
               _sync, RUN, body={"full": FLAG, "allow_deletes": FLAG}, status=202, role=EDITOR, fails=(409,)),
+    Operation("resetMapping", "POST", f"{_MAPPING}/reset",
+              "Forget what a mapping has seen; without `confirm` only say how many keys that are",
+              lambda workspace, given: workspace.reset(_path(given), dry_run=not given["confirm"]),
+              thing("mapping", known={"type": "integer"}, done=FLAG), body={"confirm": FLAG},
+              role=EDITOR, fails=(409,)),
     Operation("plan", "GET", "/api/plan", "What applying the file would change", _changes(Workspace.plan), PLAN),
     Operation("apply", "POST", "/api/apply", "Make the file the configuration", _changes(Workspace.apply), PLAN,
               role=EDITOR),
@@ -330,6 +340,9 @@ OPERATIONS: tuple[Operation, ...] = (
               follow=lambda workspace, given: workspace.follow(given["run"])),
     Operation("cancelRun", "POST", "/api/runs/{run}/cancel", "Stop a run; what is committed stays",
               lambda workspace, given: workspace.cancel(given["run"]), RUN, fails=(409,), role=EDITOR),
+    Operation("resendRun", "POST", "/api/runs/{run}/resend",
+              "Try the rejected rows of a run again, as they are now; Location has the address of the new run",
+              _resend_run, RUN, body={"code": TEXT}, status=202, role=EDITOR, fails=(409,)),
     Operation("listRejected", "GET", "/api/runs/{run}/rejected", "The rejected rows of a run",
               lambda workspace, given: {"data": list(workspace.rejected(given["run"], given["limit"]))},
               several(thing("code message", fields=LIST)), {"limit": limit(100, 10_000)}),

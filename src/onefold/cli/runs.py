@@ -65,6 +65,34 @@ def runs_rejected(
         else:
             typer.echo(f"{cell(row['key'])}  {row['code']}: {row['message']}")
             typer.echo(f"  {json.dumps(row['row'], ensure_ascii=False)}")
+            if row["call"] is not None:
+                typer.echo(f"  call    {json.dumps(row['call'], ensure_ascii=False)}")
+            if row["remedy"] is not None:
+                typer.echo(f"  remedy  {row['remedy']}")
+
+
+@runs_app.command("resend")
+def runs_resend(
+    run_id: str,
+    code: Annotated[str | None, typer.Option(help="Only rows that were rejected with this code.")] = None,
+    new_id: Annotated[str | None, typer.Option("--run-id", hidden=True, help="Of a run that was announced.")] = None,
+    folder: Folder = HERE,
+    as_json: Json = False,
+) -> None:
+    """Try the rejected rows of a run again now, as they are in the warehouse now."""
+    asked, outcome = workspace(folder).resend(run_id, code, new_id=new_id)
+    line = {"asked": asked, **outcome.line()}
+    if as_json:
+        dump(line)
+    elif outcome.error:
+        typer.echo(f"{outcome.mapping}: {outcome.status}: {outcome.error}")
+    else:
+        tried = line["added"] + line["updated"] + line["deleted"]
+        typer.echo(
+            f"{outcome.mapping}: {tried:,} of {asked:,} rejected rows were tried again: {line['sent']:,} sent,"
+            f" {line['filtered']:,} filtered, {line['rejected']:,} rejected; others were accepted since, or are gone"
+        )
+    sys.exit(1 if outcome.status in ("failed", "cancelled") else 0)
 
 
 @runs_app.command("watch")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
@@ -167,6 +168,9 @@ def mapping_test(
         return
     for call in found["calls"]:
         typer.echo("Call\n" + indent(json.dumps(call, ensure_ascii=False, indent=2)))
+    if "delivered_to" in found:
+        typer.echo(f"Would be delivered to {found['delivered_to']}; what it does there is not known here.")
+        return
     typer.echo("Effect")
     show(f"  {sentence(effect)}" for effect in found["effects"])
 
@@ -180,3 +184,25 @@ def _read(file: TextIO) -> dict[str, Any]:
     if not isinstance(event, dict):
         raise OnefoldError(f"{file.name} holds no JSON object; a call is one", code="invalid_json")
     return event
+
+
+@mapping_app.command("reset")
+def mapping_reset(
+    selector: Annotated[str, typer.Argument(metavar="DEST/MAPPING")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    folder: Folder = HERE,
+    as_json: Json = False,
+) -> None:
+    """Forget what a mapping has seen, so that the next sync sends every row as new."""
+    space = workspace(folder)
+    known = space.reset(selector, dry_run=True)["known"]
+    what = f"{known:,} known keys of {selector}: the next sync sends every row as new, with new message ids, no deletes"
+    if not yes:
+        if not sys.stdin.isatty():
+            raise OnefoldError(f"this forgets {what}; add --yes to do it", code="not_confirmed")
+        typer.confirm(f"Forget {what}?", abort=True)
+    found = space.reset(selector)
+    if as_json:
+        dump(found)
+    else:
+        typer.echo(f"Forgot {what}")

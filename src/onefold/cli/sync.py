@@ -82,6 +82,8 @@ def _outcome(outcome: Outcome, *, dry_run: bool) -> list[str]:
         lines.append(
             f"  identity  {c['unresolved']:,} calls of nobody, {c['identifiers_dropped']:,} identifiers dropped"
         )
+    if outcome.note and not dry_run:
+        lines.append(f"  note      {outcome.note}")
     if c["rejected"] and not dry_run:
         lines.append(f"  see       onefold runs rejected {outcome.run_id}")
     return lines
