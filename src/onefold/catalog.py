@@ -269,10 +269,8 @@ class Catalog:
             cause = getattr(error, "orig", None) or error
             raise StoreError(f"the catalog cannot be read or written: {str(cause).strip().splitlines()[0]}") from None
 
-    _transaction = transaction
-
     def _migrate(self) -> None:
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             tables = sa.inspect(connection).get_table_names()
             if "alembic_version" in tables:
                 found = connection.exec_driver_sql("select version_num from alembic_version").scalar()
@@ -294,7 +292,7 @@ class Catalog:
             with FileLock(f"{self._place}.lock"):
                 yield
         else:
-            with self._transaction() as connection:
+            with self.transaction() as connection:
                 connection.exec_driver_sql("select pg_advisory_xact_lock(hashtextextended(current_schema(), 1))")
                 yield
 
@@ -302,7 +300,7 @@ class Catalog:
         """Copy all of it, as it is now, into another; its tables' numbers of rows. Raises StoreError."""
         here, there = self._engine.dialect.name, target._engine.dialect.name
         copied = {}
-        with self._transaction() as source, target._transaction() as into:
+        with self.transaction() as source, target.transaction() as into:
             source.exec_driver_sql(_SNAPSHOT[here])
             if any(into.execute(sa.select(table).limit(1)).first() for table in METADATA.sorted_tables):
                 raise StoreError("the catalog is not empty; nothing was copied into it", code="not_empty")
@@ -320,7 +318,7 @@ class Catalog:
 
     def sizes(self) -> list[tuple[str, int, int | None]]:
         """Each table with its rows, and its bytes where the database can tell."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             found: list[tuple[str, int, int | None]] = []
             for table in METADATA.sorted_tables:
                 rows = connection.execute(sa.select(sa.func.count()).select_from(table)).scalar() or 0
@@ -333,19 +331,19 @@ class Catalog:
 
     def configuration(self) -> dict[str, Any] | None:
         """The applied workspace document, or None before the first apply."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             newest = sa.select(CONFIGURATION.c.data).order_by(CONFIGURATION.c.version.desc()).limit(1)
             data: dict[str, Any] | None = connection.execute(newest).scalar()
             return data
 
     def version(self) -> int:
         """A number that grows with each apply; 0 before the first."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             return connection.execute(sa.select(sa.func.max(CONFIGURATION.c.version))).scalar() or 0
 
     def configure(self, data: dict[str, Any], applied_at: int, sources: dict[str, str | None]) -> None:
         """Apply a document; `sources` has each profile source's slug with its write key, None to generate."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             connection.execute(CONFIGURATION.insert().values(applied_at=applied_at, data=data))
             kept = {row.source: row.key for row in connection.execute(sa.select(WRITE_KEY))}
             for slug, given in sources.items():
@@ -358,7 +356,7 @@ class Catalog:
 
     def write_keys(self) -> dict[str, str]:
         """Each profile source that was ever applied -> its write key."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             return {row.source: row.key for row in connection.execute(sa.select(WRITE_KEY))}
 
     # --- runs -----------------------------------------------------------------------------------------
@@ -374,7 +372,7 @@ class Catalog:
     ) -> None:
         """Record that a run is under way in this process; one that another process announced is taken over."""
         pid = os.getpid()
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             digest = None if recipe is None else self._keep_recipe(connection, recipe)
             here = {"host": socket.gethostname(), "pid": pid, "birth": birth(pid), "recipe": digest}
             announced = (RUN.c.run_id == run_id) & (RUN.c.mapping == mapping) & (RUN.c.status == "running")
@@ -400,25 +398,25 @@ class Catalog:
 
     def progress(self, run_id: str, progress: dict[str, Any], at: int) -> None:
         """Record where a run is."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             connection.execute(RUN.update().where(RUN.c.run_id == run_id).values(progress=progress, seen_at=at))
 
     def cancel(self, run_id: str, by: str) -> bool:
         """Ask a run to stop; whether it is under way. The first who asks is kept."""
         running = (RUN.c.run_id == run_id) & (RUN.c.status == "running")
         asked = sa.func.coalesce(RUN.c.cancelled_by, by)
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             return bool(connection.execute(RUN.update().where(running).values(cancelled_by=asked)).rowcount)
 
     def cancel_asked(self, run_id: str) -> str | None:
         """Who asked a run to stop; None while nobody did."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             asked: str | None = connection.execute(sa.select(RUN.c.cancelled_by).where(RUN.c.run_id == run_id)).scalar()
             return asked
 
     def recipe(self, digest: str) -> dict[str, Any] | None:
         """What a run ran."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             data: dict[str, Any] | None = connection.execute(
                 sa.select(RECIPE.c.data).where(RECIPE.c.digest == digest)
             ).scalar()
@@ -426,13 +424,13 @@ class Catalog:
 
     def finish(self, run_id: str, **outcome: Any) -> None:
         """Record how a run ended: status, finished_at, seconds, counts, stages, progress, code, error."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             connection.execute(RUN.update().where(RUN.c.run_id == run_id).values(**outcome))
 
     def interrupted(self, at: int) -> None:
         """Record that no run is under way any more: what ran when a backup was made runs nowhere now."""
         why = {"code": "interrupted", "error": "a backup was made while it ran; the next sync goes on from there"}
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             connection.execute(
                 RUN.update().where(RUN.c.status == "running").values(status="failed", finished_at=at, **why)
             )
@@ -441,18 +439,18 @@ class Catalog:
         """Record that the process for which this one announced a run never took it over."""
         mine = (RUN.c.run_id == run_id) & (RUN.c.status == "running") & (RUN.c.pid == os.getpid())
         why = {"code": "not_started", "error": "the process that was to sync did not start; see the server's log"}
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             connection.execute(RUN.update().where(mine).values(status="failed", finished_at=at, **why))
 
     def runs(self, limit: int = 50) -> Sequence[Run]:
         """The newest runs first."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             newest = sa.select(RUN).order_by(RUN.c.started_at.desc(), RUN.c.run_id.desc()).limit(limit)
             return [Run(**row._mapping) for row in connection.execute(newest)]
 
     def sent(self) -> list[tuple[str, int, int]]:
         """(mapping, started_at, calls sent) of every run that has ended."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             ended = sa.select(RUN.c.mapping, RUN.c.started_at, RUN.c.counts).where(RUN.c.counts.is_not(None))
             kept = [(row.mapping, row.started_at, row.counts.get("sent", 0)) for row in connection.execute(ended)]
             gone = connection.execute(sa.select(SENT))
@@ -466,7 +464,7 @@ class Catalog:
         later = RUN.alias()
         newer = sa.exists().where((later.c.mapping == RUN.c.mapping) & (later.c.started_at > RUN.c.started_at))
         old = (RUN.c.started_at < before) & (RUN.c.status != "running") & newer
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             runs = connection.execute(sa.select(RUN).where(old).limit(limit)).all()
             sent = Counter[tuple[str, str]]()
             for run in runs:
@@ -483,7 +481,7 @@ class Catalog:
 
     def run(self, run_id: str) -> Run:
         """Raises NotFound; the beginning of an id is enough where only one run has it."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             like = sa.select(RUN).where(RUN.c.run_id.startswith(run_id, autoescape=True)).limit(2)
             found = [Run(**row._mapping) for row in connection.execute(like)]
         exact = [run for run in found if run.run_id == run_id]
@@ -494,32 +492,32 @@ class Catalog:
 
     def runs_of(self, mapping: str, limit: int) -> list[Run]:
         """The newest runs of a mapping, newest first."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             mine = sa.select(RUN).where(RUN.c.mapping == mapping)
             newest = mine.order_by(RUN.c.started_at.desc(), RUN.c.run_id.desc()).limit(limit)
             return [Run(**row._mapping) for row in connection.execute(newest)]
 
     def running(self) -> list[Run]:
         """The runs that say they are under way."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             return [Run(**row._mapping) for row in connection.execute(sa.select(RUN).where(RUN.c.status == "running"))]
 
     def ended_well(self, mapping: str) -> int | None:
         """When a mapping was last synced well; None if it never was."""
         well = (RUN.c.mapping == mapping) & RUN.c.status.in_(("succeeded", "partly"))
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             at: int | None = connection.execute(sa.select(sa.func.max(RUN.c.finished_at)).where(well)).scalar()
             return at
 
     def moved(self) -> tuple[int | None, int | None]:
         """When a run last began and last ended: while they stay the same, so do the runs."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             began = connection.execute(sa.select(sa.func.max(RUN.c.started_at))).scalar()
             return began, connection.execute(sa.select(sa.func.max(RUN.c.finished_at))).scalar()
 
     def schedules(self, said: dict[str, str], at: int) -> dict[str, int]:
         """Since when each mapping has had its schedule: the one that it has in `said`, new ones since `at`."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             kept = {row.mapping: row for row in connection.execute(sa.select(SCHEDULE))}
             since = {path: kept[path].since for path, text in said.items() if path in kept and kept[path].said == text}
             for path in kept.keys() - since.keys():
@@ -532,7 +530,7 @@ class Catalog:
     def delivered(self, mapping: str) -> int:
         """When a mapping's run last sent something; if none did, when the configuration was applied last."""
         newest, before = 100, 1 << 62
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             while newest:
                 ended = (RUN.c.mapping == mapping) & (RUN.c.started_at < before) & RUN.c.counts.is_not(None)
                 rows = connection.execute(
@@ -551,7 +549,7 @@ class Catalog:
 
     def open_alerts(self) -> dict[Rule, tuple[Open, str | None]]:
         """The rules that fire now, each with the last run for which it did."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             return {
                 (row.alert, row.mapping, row.rule): (Open(row.since, row._mapping["count"], row.told_at), row.run_id)
                 for row in connection.execute(sa.select(ALERT))
@@ -559,7 +557,7 @@ class Catalog:
 
     def tell(self, changed: Mapping[Rule, Open | None], run_id: str | None, messages: Sequence[Message]) -> None:
         """Remember which rules fire, or no longer do, and what is to be sent: both or nothing."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             for (alert, mapping, rule), fires in changed.items():
                 mine = (ALERT.c.alert == alert) & (ALERT.c.mapping == mapping) & (ALERT.c.rule == rule)
                 connection.execute(ALERT.delete().where(mine))
@@ -571,50 +569,50 @@ class Catalog:
 
     def unsent(self, tries: int) -> list[Message]:
         """Messages that were tried fewer times and are not sent, oldest first."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             waiting = sa.select(MESSAGE).where(MESSAGE.c.sent_at.is_(None) & (MESSAGE.c.tries < tries))
             return [Message(**row._mapping) for row in connection.execute(waiting.order_by(MESSAGE.c.created_at))]
 
     def messages(self, limit: int) -> list[Message]:
         """The newest messages first."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             newest = sa.select(MESSAGE).order_by(MESSAGE.c.created_at.desc(), MESSAGE.c.id).limit(limit)
             return [Message(**row._mapping) for row in connection.execute(newest)]
 
     def claim(self, message: Message, at: int) -> bool:
         """Take a message to send it; False if another process has taken it meanwhile."""
         same = (MESSAGE.c.id == message.id) & (MESSAGE.c.tries == message.tries) & MESSAGE.c.sent_at.is_(None)
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             taken = MESSAGE.update().where(same).values(tries=message.tries + 1, tried_at=at)
             return bool(connection.execute(taken).rowcount)
 
     def forget_messages(self, before: int, limit: int) -> int:
         """Delete messages that were made before, at most so many; how many they were."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             old = sa.select(MESSAGE.c.id).where(MESSAGE.c.created_at < before).limit(limit)
             return connection.execute(MESSAGE.delete().where(MESSAGE.c.id.in_(old.scalar_subquery()))).rowcount
 
     def answered(self, message_id: str, answer: str, sent_at: int | None) -> None:
         """Record what came of sending; `sent_at` None: it was not taken."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             changed = MESSAGE.update().where(MESSAGE.c.id == message_id)
             connection.execute(changed.values(answer=answer, sent_at=sent_at))
 
     # --- access tokens --------------------------------------------------------------------------------
 
     def add_token(self, token: Token) -> None:
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             connection.execute(TOKEN.insert().values(**vars(token)))
 
     def tokens(self) -> list[Token]:
         """All tokens, revoked ones too, oldest first."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             rows = connection.execute(sa.select(TOKEN).order_by(TOKEN.c.created_at, TOKEN.c.id))
             return [Token(**row._mapping) for row in rows]
 
     def revoke_token(self, token_id: str, at: int) -> None:
         """Raises NotFound. Revoking twice keeps the first time."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             found = connection.execute(sa.select(TOKEN).where(TOKEN.c.id == token_id)).first()
             if found is None:
                 raise NotFound(f"there is no token {token_id!r}; `onefold token list` lists them")
@@ -622,5 +620,5 @@ class Catalog:
             connection.execute(TOKEN.update().where(still).values(revoked_at=at))
 
     def token_used(self, token_id: str, at: int) -> None:
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             connection.execute(TOKEN.update().where(TOKEN.c.id == token_id).values(used_at=at))
