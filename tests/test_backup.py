@@ -12,7 +12,7 @@ import pytest
 
 import onefold
 from live import AUTH, Live, Sender, eventually, logged, serving
-from onefold import backup
+from onefold import backup, variables
 from onefold.errors import OnefoldError, StoreError
 from shop import Shop, command
 from test_crash import contents
@@ -120,6 +120,16 @@ def test_files_with_sql_and_detached_spaces_are_in_it(shop: Shop, tmp_path: Path
     assert list(said["spaces"]) == ["another", "production"]
     assert "queries/people.sql" in said["files"]
     assert said["left_out"] == [str(tmp_path / "far.sql")]
+
+
+def test_secrets_that_were_typed_are_in_it(shop: Shop, tmp_path: Path) -> None:
+    shop.sync()
+    workspace = onefold.open(shop.folder)
+    variables.write(workspace.home, {"CRM_PASSWORD": "hush"})
+    workspace.backup(tmp_path / "b")
+    workspace.close()
+    backup.restore(tmp_path / "b", tmp_path / "new", {})
+    assert variables.read(tmp_path / "new" / ".onefold") == {"CRM_PASSWORD": "hush"}
 
 
 def test_a_run_that_was_under_way_is_none_in_the_restored_workspace(shop: Shop, tmp_path: Path) -> None:

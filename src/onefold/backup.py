@@ -27,7 +27,7 @@ from typing import IO, Any
 
 import pyarrow as pa
 
-from onefold import document, processes, stores, times, workspace
+from onefold import document, processes, stores, times, variables, workspace
 from onefold.catalog import HEAD, Catalog
 from onefold.errors import InvalidWorkspace, OnefoldError, StoreError
 from onefold.inbox import FILE as INBOX
@@ -167,7 +167,9 @@ def _move_in(packed: _Packed, folder: str, file: Path) -> None:
 
 
 def _typed(found: Workspace) -> Iterator[Path]:
-    """The workspace file, and the files with SQL that it names; also where it could not be applied."""
+    """The workspace file, the files with SQL that it names, and typed secrets; also where it could not be applied."""
+    if (found.home / variables.FILE).is_file():
+        yield (found.home / variables.FILE).resolve()
     file = found.folder / FILE
     if not file.is_file():
         return
