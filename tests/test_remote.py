@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
@@ -19,7 +21,7 @@ from live import KEY, Live, Server, eventually, serving
 from onefold import deliver, endpoints, log
 from onefold.cancel import Cancel
 from onefold.endpoints import tracking
-from shop import IDENTIFY, Shop, mapping
+from shop import IDENTIFY, Shop, command, mapping
 
 PLACES = count(1)
 
@@ -340,6 +342,55 @@ def test_an_endpoint_that_is_down_stops_the_run_and_the_next_goes_on(
     assert sender.sync()["sent"] == 200 - line["sent"]
     found = sender.reaches(200)
     assert (len(found), found.total()) == (200, 200)
+
+
+def test_a_restored_backup_knows_what_was_delivered(sender: Sender, proxy: Proxy, tmp_path: Path) -> None:
+    sender.add(3)
+    sender.sync()
+    file, folder = tmp_path / "shop.backup", tmp_path / "restored"
+    assert command("backup", str(file), cwd=sender.folder).returncode == 0
+    assert command("restore", str(file), str(folder), cwd=tmp_path).returncode == 0
+    (folder / "w.duckdb").write_bytes((sender.folder / "w.duckdb").read_bytes())
+    done = command("sync", "--json", cwd=folder)
+    assert (json.loads(done.stdout)["unchanged"], len(proxy.calls)) == (3, 3), done.stderr
+
+
+def test_a_reset_asks_and_a_resend_says_in_numbers_what_happened(sender: Sender, proxy: Proxy) -> None:
+    sender.add(2)
+    proxy.fault = lambda *_: Fault(400)
+    run = sender.sync()["run_id"]
+    proxy.fault = lambda *_: None
+    said = command("runs", "resend", run, "--code", "refused", cwd=sender.folder)
+    assert "2 of 2 rejected rows were tried again: 2 sent, 0 filtered, 0 rejected" in said.stdout, said.stderr
+    asked = command("mapping", "reset", "d/people", cwd=sender.folder)
+    assert (asked.returncode, "forgets 2 known keys" in asked.stderr, "--yes" in asked.stderr) == (1, True, True)
+    assert command("mapping", "reset", "d/people", "--yes", cwd=sender.folder).returncode == 0
+    assert sender.sync()["added"] == 2
+    assert len({call["messageId"] for call in proxy.calls[-4:]}) == 4
+
+
+def test_a_sync_that_is_killed_sends_again_only_what_was_not_acknowledged(sender: Sender, proxy: Proxy) -> None:
+    sender.settings["rate"] = 100  # small batches, some way apart
+    sender.apply()
+    sender.add(300)
+    words = [str(Path(sys.executable).parent / "onefold"), "sync"]
+    process = subprocess.Popen(words, cwd=sender.folder, stdout=subprocess.DEVNULL)
+
+    def kill(number: int, _: Any) -> Fault | None:
+        if number == 3:
+            process.kill()
+            return Fault(cut=True, arrives=True)
+        return None
+
+    proxy.fault = kill
+    assert process.wait(60) == -signal.SIGKILL
+    before = {call["messageId"] for call in proxy.calls}
+    line = sender.sync()
+    assert (line["status"], line["extracted"]) == ("succeeded", 300)
+    again = before & {call["messageId"] for batch in proxy.batches[3:] for call in batch}
+    assert 0 < len(again) < len(before)
+    found = sender.reaches(300)
+    assert (len(found), found.total()) == (300, 300)
 
 
 def test_a_server_that_restarts_meanwhile_loses_and_doubles_nothing(

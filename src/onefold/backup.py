@@ -32,6 +32,7 @@ from onefold.catalog import HEAD, Catalog
 from onefold.errors import InvalidWorkspace, OnefoldError, StoreError
 from onefold.inbox import FILE as INBOX
 from onefold.inbox import Inbox
+from onefold.runs import REMOTE
 from onefold.stores import STEPS, Store
 from onefold.stores.copy import copy, demand_empty
 from onefold.workspace import FILE, Workspace
@@ -73,13 +74,20 @@ def write(found: Workspace, file: Path, said: Said = lambda *_: None) -> dict[st
 
 
 def _stores(found: Workspace) -> Iterator[tuple[str, Store]]:
-    """The spaces that are configured, and those that were detached and whose file is still there."""
+    """The spaces that are configured, those detached whose file is still there, and what remote destinations keep."""
     configured = [space.slug for space in found.applied.spaces]
     for slug in configured:
         yield slug, found.space(slug)
     for file in sorted((found.home / "spaces").glob("*.db")):
         if file.stem not in configured:
             yield file.stem, stores.open("sqlite", file)
+    for file in sorted((found.home / REMOTE).glob("*.db")):
+        yield f"{REMOTE}{file.stem}", stores.open("sqlite", file)
+
+
+def _file(slug: str) -> str:
+    """Where the store of a space or of a remote destination lies below HOME."""
+    return f"{slug}.db" if slug.startswith(REMOTE) else f"spaces/{slug}.db"
 
 
 class _Packed:
@@ -125,11 +133,11 @@ def _pack(found: Workspace, packed: _Packed, open_stores: Mapping[str, Store], w
         spaces = {}
         for slug, store in open_stores.items():
             packed.step(f"space {slug}")
-            file = work / f"{slug}.db"
+            file = work / _file(slug)
             with stores.open("sqlite", file) as target:
                 copied = copy(store, target)
             spaces[slug] = {"store": store.engine.name, "schema": len(STEPS), "rows": copied}
-            _move_in(packed, f"{HOME}/spaces", file)
+            _move_in(packed, f"{HOME}/{file.parent.name}", file)
     outside = []
     for path in _typed(found):
         if path.is_relative_to(found.folder.resolve()):
@@ -298,7 +306,7 @@ def _settle(folder: Path, env: Mapping[str, str], manifest: Mapping[str, Any], s
         (folder / HOME / "catalog.db").unlink()
     with closing(workspace.open(folder, env)) as found, ExitStack() as stack:
         configured = {space.slug: space.store for space in found.applied.spaces}
-        files = {slug: found.home / "spaces" / f"{slug}.db" for slug in manifest["spaces"]}
+        files = {slug: found.home / _file(slug) for slug in manifest["spaces"]}
         for file in files.values():
             stores.open("sqlite", file).close()
         targets = {
