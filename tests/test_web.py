@@ -185,7 +185,6 @@ def enable_and_sync(browser: Browser) -> None:
         switch.click()
         expect(switch).to_have_attribute("aria-checked", "true")
     page.get_by_label("Parts").get_by_role("link", name="Settings").click()
-    page.screenshot(path="/tmp/s_fail.png"); print(page.url, browser.complaints); print(page.locator("main").inner_text()[:800])
     page.locator("main").get_by_role("switch", name="Enable Destination", exact=True).click()
     browser.press("Save changes")
     expect(page.get_by_text("Destination enabled")).to_be_visible()
