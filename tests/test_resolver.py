@@ -15,7 +15,7 @@ import pytest
 from live import Live
 from onefold import inbox
 from onefold import resolver as resolving
-from onefold.errors import Disabled, NotFound, RowRejected, StoreError
+from onefold.errors import Disabled, NotFound, OnefoldError, RowRejected, StoreError
 from onefold.events import message_id
 from onefold.inbox import DAY, FILE, Inbox, Request
 from onefold.resolver import Resolver
@@ -108,6 +108,37 @@ def test_a_space_that_cannot_be_written_holds_up_no_other(live: Live, monkeypatc
         assert [call["event"] for call in workspace.debug("copy")[0]] == ["b"]
         assert workspace.debug("web")[0] == []
     assert events(live) == ["a"]
+
+
+@pytest.mark.parametrize("step", ["note", "apply"])
+def test_a_batch_that_failed_is_not_passed_over_for_the_one_prepared_behind_it(
+    live: Live, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(live, track("a"))
+    put(live, track("b"))
+    monkeypatch.setattr(resolving, "BATCH", 1)
+    monkeypatch.setattr(resolving, "PAUSE", 0.0)
+    owner: Any = resolving if step == "apply" else Inbox
+    with live.workspace() as workspace:
+        resolver = Resolver(workspace)
+        with monkeypatch.context() as patched:
+            patched.setattr(owner, step, failing_once(getattr(owner, step)))
+            assert not resolver.step()  # it failed
+        resolver.drain()
+        resolver.close()
+    assert events(live) == ["a", "b"]
+
+
+def failing_once(original: Any) -> Any:
+    """Something that fails the first time, as a busy disk may."""
+    times = iter([True])
+
+    def failing(*given: Any, **named: Any) -> Any:
+        if next(times, False):
+            raise OnefoldError("the disk is slow", code="inbox_error")
+        return original(*given, **named)
+
+    return failing
 
 
 def test_another_inbox_begins_anew_in_a_space_that_knows_an_old_one(live: Live) -> None:
@@ -227,6 +258,25 @@ def test_a_sync_leaves_mappings_of_live_sources_alone(tmp_path: Path) -> None:
         outcomes = list(workspace.sync())
     assert {outcome.status for outcome in outcomes} == {"skipped"}
     assert "takes live calls as they come" in (outcomes[0].error or "")
+
+
+def test_what_was_prepared_under_an_earlier_configuration_is_not_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live = Live(tmp_path / "live", destinations=[COPY])
+    for name in ("1", "2"):
+        put(live, {"type": "identify", "anonymousId": name, "messageId": name})
+    monkeypatch.setattr(resolving, "BATCH", 1)
+    monkeypatch.setattr(resolving, "FRESH", -1.0)  # looks for another configuration at every step
+    with live.workspace() as workspace:
+        resolver = Resolver(workspace)
+        resolver.step()
+        shape(live, user_id={"@path": "$.anonymousId"})
+        resolver.drain()
+        resolver.close()
+    refused = [call["message_id"] for call in live.debug() if call["status"] == "rejected"]
+    assert refused == ["1"], "the second one was applied, and is not rejected too"
+    assert [call["message_id"] for call in live.debug("copy")] == [message_id("copies/people", "2")]
 
 
 # --- sent again ---------------------------------------------------------------------------------------

@@ -83,11 +83,7 @@ def encode_read(value: Any) -> str:
     """`encode` of what was made by `read`. Raises InvalidValue."""
     try:
         text = _FAST.encode(value).decode()
-    except (
-        TypeError,
-        OverflowError,
-        UnicodeEncodeError,
-    ):  # an odd number, a long integer, no UTF-8
+    except (TypeError, OverflowError, UnicodeEncodeError):  # an odd number, a long integer, no UTF-8
         return encode(value)
     return encode(value) if "\\u00" in text else text
 

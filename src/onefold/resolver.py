@@ -188,8 +188,10 @@ class Resolver:
         if prepared.last == target.applied:
             target.progress = max(target.progress, prepared.upto)
             return False
+        # Told only now: what was prepared under another configuration is prepared again.
+        self._beside.submit(self._inbox.note, prepared.refused, prepared.persons, prepared.sent).result()
         # While these are applied, those behind them are prepared.
-        target.ahead = self._beside.submit(self._prepare, target, prepared.last)
+        ahead = self._beside.submit(self._prepare, target, prepared.last)
         try:
             with self._turn(store, target, prepared.last):
                 if prepared.calls:
@@ -202,7 +204,7 @@ class Resolver:
                 if len(found) == len(prepared.calls) > ALL:
                     raise
                 self._beside.submit(self._inbox.note, found, set(), ()).result()
-        target.applied, target.progress = prepared.last, prepared.upto
+        target.applied, target.progress, target.ahead = prepared.last, prepared.upto, ahead
         return True
 
     @contextmanager
@@ -247,7 +249,7 @@ class Resolver:
     # --- a window -------------------------------------------------------------------------------------
 
     def _prepare(self, target: Target, after: int) -> Prepared:
-        """The next calls for a space; what was found out on the way is kept in the inbox. Raises OnefoldError."""
+        """The next calls for a space, without those whose message id came before. Raises OnefoldError."""
         window, upto = self._inbox.read(target.sources, after, BATCH)
         if not window:
             return Prepared(after, upto)
@@ -267,7 +269,6 @@ class Resolver:
             for selected in target.selected.get(request.source, ()):
                 if request.only in (None, selected.path):
                     self._selected(target, found, selected, request, place, message, arrival)
-        self._inbox.note(found.refused, found.persons, found.sent)
         return found
 
     def _messages(self, window: Sequence[Request]) -> Iterator[tuple[Request, int, Any, Arrival]]:

@@ -23,10 +23,8 @@ from onefold.roles import ADMIN, Who
 from onefold.users import SESSION, USER, User
 
 MINUTE = 60_000_000  # µs
-UNUSED, LONGEST = (
-    7 * 24 * 60 * MINUTE,
-    30 * 24 * 60 * MINUTE,
-)  # how long a session lasts: after its last use, and at all
+# How long a session lasts: after its last use, and at all.
+UNUSED, LONGEST = 7 * 24 * 60 * MINUTE, 30 * 24 * 60 * MINUTE
 FREE = 5  # wrong passwords in a row before the first wait
 SLOWEST = 60.0  # seconds: a wait doubles from one second up to this
 FORGOTTEN = 3600.0  # seconds after which wrong passwords no longer count
