@@ -210,7 +210,8 @@ def test_a_server_starts_what_is_due(tmp_path: Path) -> None:
             sleep(0.1)
     finally:
         assert server.end() == 0
-    assert {run["started_by"] for run in workspace.runs()} == {"schedule"}
+    told = {(run["mapping"], run["started_by"], run["who"]) for run in workspace.runs()}
+    assert told == {("d/people", "schedule", "every 1s"), ("d/next", "schedule", "after d/people")}
     assert all(run["status"] != "running" for run in workspace.runs())
     assert len(shop.profiles()) == 1
     workspace.close()
