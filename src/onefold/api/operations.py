@@ -29,7 +29,7 @@ FLAG: Schema = {"type": "boolean", "default": False}
 COUNT: Schema = {"type": "integer", "minimum": 0}
 CURSOR: Schema = {
     "type": "string",
-    "pattern": r"^[0-9]{1,18}\.[0-9]{1,18}\.[0-9]{1,18}$",
+    "pattern": r"^[0-9]{1,18}(\.[0-9]{1,18}){2,3}$",
     "description": "the cursor of an earlier answer",
 }
 
