@@ -115,6 +115,9 @@ def test_what_an_older_version_wrote_is_sought_among_the_last_calls_of_all(
         live.resolve()
     web.post("/v1/track", json={"event": "later", "userId": "eve", "writeKey": "app-write-key"})
     assert [call["event"] for call in live.debug("app")] == ["rare", "later"]
+    with live.workspace() as workspace:
+        _, cursor = workspace.debug("app")
+        assert workspace.debug("app", cursor) == ([], cursor)
     monkeypatch.setattr(debugger, "_BLOCKS", 1)
     monkeypatch.setattr(debugger, "SCANNED", 10)
     assert [call["event"] for call in live.debug("app")] == ["later"]

@@ -58,7 +58,7 @@ class Browser:
     def find(self, identifier: str) -> None:
         """Open the profile of an identifier, once it is there."""
         workspace = onefold.open(self.folder)
-        eventually(lambda: any(workspace.search("production", identifier.partition(":")[2], 1)))
+        eventually(lambda: workspace.search("production", identifier.partition(":")[2]).profiles)
         workspace.close()
         self.go(f"/spaces/production/find/{quote(identifier, safe='')}")
 

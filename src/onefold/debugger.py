@@ -26,7 +26,7 @@ Found = tuple[int, dict[str, Any]]  # received at, in µs, and the call
 
 @dataclass(frozen=True)
 class Cursor:
-    """How far was read: the source's last block of the log, the last request, the last rejected row.
+    """How far was read: the last block of the log, the last request, the last rejected row.
 
     `calls`: how many the source had been counted to send until then, so that two tell how many came between them.
     """
@@ -80,12 +80,14 @@ def read(
 
 
 def _accepted(store: Store, source: str, after: Cursor, limit: int) -> tuple[list[Found], int, int]:
-    """The newest calls of a source in the log, its last block there, and how many were ever counted."""
+    """The newest calls of a source in the log, how far it was read, and how many of it were ever counted."""
     known = heard.read(store, source)
     # A number that the source does not have yet is none that a call can have.
     number = store.names("source").get(source) or 0
+    newest = max([after.block, *(block for block, _ in known.blocks)])
     calls: list[Logged] = []
     for block in _blocks(store, known, after.block):
+        newest = max(newest, block.seq)
         for at in reversed(range(len(block.lines))):
             call = block.call(at)
             if call.source == number and len(calls) < limit:
@@ -96,7 +98,7 @@ def _accepted(store: Store, source: str, after: Cursor, limit: int) -> tuple[lis
     runs = _runs(store, sorted({call.run for call in calls if call.run is not None}))
     # In order of arrival, which many calls of one request share a time in.
     found = [(call.received_at, _call(call, source, ids, runs)) for call in reversed(calls)]
-    return found, max([after.block, *(block for block, _ in known.blocks)]), known.calls
+    return found, newest, known.calls
 
 
 def _blocks(store: Store, known: Heard, after: int) -> Iterator[Block]:
@@ -109,14 +111,12 @@ def _blocks(store: Store, known: Heard, after: int) -> Iterator[Block]:
     if known.whole or len(listed) < len(known.blocks):
         return
     # The source wrote before this was noted: what is older is sought among the calls of all.
-    before = known.blocks[0][0] if known.blocks else 1 << 62
-    newest = None
+    before = newest = known.blocks[0][0] if known.blocks else 1 << 62
     while rows := store.rows(
         f"select * from block where seq > $1 and seq < $2 order by seq desc limit {_BLOCKS}", after, before
     ):
         yield from map(Block, rows)
-        before = rows[-1]["seq"]
-        newest = newest or rows[0]["seq"]
+        before, newest = rows[-1]["seq"], min(newest, rows[0]["seq"])
         if newest - before > SCANNED:
             return
 
