@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from onefold.apply import Applied
     from onefold.catalog import Catalog, Run
     from onefold.config import Destination, Mapping
+    from onefold.profiles_sync import Synced
     from onefold.record import Record
     from onefold.rows import Rejected
     from onefold.stores import Store
@@ -33,18 +34,24 @@ REMOTE = "destinations/"
 NAMED = 10
 
 
-@dataclass(frozen=True)
-class Task:
-    """A mapping that may be synced: DEST/MAPPING, its space, and what makes its job; `off` says why it may not.
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """What a run may do: the path of a mapping or a profiles sync, and its space; `off` says why it may not.
 
-    `recipe` is what runs, to be kept with the run: the model and the mapping, secrets left out.
+    `recipe` is what runs, to be kept with the run, secrets left out: the model and the mapping, or the target.
     """
 
     path: str
-    off: str | None
+    off: str | None = None
     space: str
-    job: Callable[[Store], Job]
     recipe: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task(Work):
+    """A mapping that may be synced, and what makes its job."""
+
+    job: Callable[[Store], Job]
 
 
 @dataclass(frozen=True)
@@ -143,15 +150,11 @@ class Runs:
         from onefold.sync import Stages, sync
 
         start, began = now(), perf_counter()
-        run_id = run_id or _run_id(start)
+        run_id = run_id or new_id(start)
         recorded = not options["dry_run"]
         if recorded:
             self._catalog.start(run_id, task.path, task.space, start, started_by, task.recipe)
-        record, stages, counts = Record(self._catalog, run_id, cancel), Stages(), _no_counts()
-
-        def progress(stage: str, done: int, total: int | None) -> None:
-            record.progress(stage, done, total)
-            said(stage, done, total)
+        record, stages, counts = Record(self._catalog, run_id, cancel, said), Stages(), _no_counts()
 
         def ended(status: str, code: str | None = None, error: str | None = None) -> Outcome:
             stage = stages.failed or record.view()["stage"] if code else None
@@ -166,16 +169,43 @@ class Runs:
             with record.kept() if recorded else nullcontext():
                 job = task.job(opened(task.space))
                 told = _told(job, effect) if effect else {}
-                sync(job, run_id, counts, stages=stages, progress=progress, cancel=cancel, **told, **options)
+                sync(job, run_id, counts, stages=stages, progress=record.progress, cancel=cancel, **told, **options)
         except OnefoldError as error:
-            return ended("cancelled" if isinstance(error, Cancelled) else "failed", error.code, str(error))
-        except KeyboardInterrupt:
-            ended("cancelled", "stopped", Cancelled.STAYS)
-            raise
-        except Exception as error:
-            ended("failed", "internal_error", f"Onefold failed: {type(error).__name__}: {error}")
+            return ended(*_stopped(error))
+        except (KeyboardInterrupt, Exception) as error:
+            ended(*_stopped(error))
             raise
         return ended("partly" if counts.rejected else "succeeded")
+
+    def record(
+        self,
+        work: Work,
+        do: Callable[[Progress], Synced],
+        *,
+        run_id: str,
+        progress: Progress,
+        cancel: Cancel,
+    ) -> Synced:
+        """Do something as a run. Raises what that raises."""
+        from onefold.record import Record
+
+        began = perf_counter()
+        self._catalog.start(run_id, work.path, work.space, now(), "cli", work.recipe)
+        record = Record(self._catalog, run_id, cancel, progress)
+
+        def ended(status: str, code: str | None, error: str | None, synced: Synced | None = None) -> None:
+            outcome = {"status": status, "code": code, "error": error, "counts": asdict(synced) if synced else {}}
+            at = {**record.view(), "rate": None} if code else None
+            self._catalog.finish(run_id, finished_at=now(), seconds=perf_counter() - began, progress=at, **outcome)
+
+        try:
+            with record.kept():
+                synced = do(record.progress)
+        except (KeyboardInterrupt, Exception) as error:
+            ended(*_stopped(error))
+            raise
+        ended("succeeded", None, None, synced)
+        return synced
 
     def _finish(self, run_id: str, outcome: Outcome, stages: Stages, record: Record) -> None:
         progress = {**record.view(), "stage": outcome.stage, "rate": None} if outcome.stage else None
@@ -196,14 +226,14 @@ class Runs:
         words = ["sync", task.path, *["--full"] * full, *["--allow-deletes"] * allow_deletes]
         return self.begin(task, words, folder, started_by)
 
-    def begin(self, task: Task, words: Sequence[str], folder: Path, started_by: str) -> str:
+    def begin(self, task: Work, words: Sequence[str], folder: Path, started_by: str) -> str:
         """Announce a run, and start the command that takes it over; its run_id. Raises Disabled."""
         from onefold import child
 
         if task.off:
             raise Disabled(task.off)
         start = now()
-        run_id = _run_id(start)
+        run_id = new_id(start)
         self._catalog.start(run_id, task.path, task.space, start, started_by, task.recipe)
         child_words = [*words, "--json", "-C", str(folder), "--run-id", run_id]
         missed = partial(self._missed, run_id)
@@ -339,6 +369,15 @@ def _view(run: Run) -> dict[str, Any]:
     return found
 
 
+def _stopped(error: BaseException) -> tuple[str, str, str]:
+    """The status, code and sentence of a run that ended so."""
+    if isinstance(error, OnefoldError):
+        return "cancelled" if isinstance(error, Cancelled) else "failed", error.code, str(error)
+    if isinstance(error, KeyboardInterrupt):
+        return "cancelled", "stopped", Cancelled.STAYS
+    return "failed", "internal_error", f"Onefold failed: {type(error).__name__}: {error}"
+
+
 def _told(job: Job, effect: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
     """The callbacks of a sync that tell `effect`, by name, what it does."""
     from onefold import preview
@@ -365,7 +404,7 @@ def now() -> int:
     return time_ns() // 1000
 
 
-def _run_id(start: int) -> str:
-    """Sorts by time, and can be typed."""
+def new_id(start: int) -> str:
+    """The id of a run: sorts by time, and can be typed."""
     moment = datetime.fromtimestamp(start / 1e6, UTC)
     return f"{moment:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"

@@ -26,7 +26,7 @@ from onefold.errors import (
 )
 from onefold.nearest import nearest
 from onefold.roles import ADMIN, EDITOR, VIEWER, Who, here, needs
-from onefold.runs import LISTENS, REMOTE, Outcome, Runs, Task, now
+from onefold.runs import LISTENS, REMOTE, Outcome, Runs, Task, Work, now
 
 if TYPE_CHECKING:
     from onefold.calls import Arrival
@@ -697,9 +697,17 @@ class Workspace:
 
     @needs(EDITOR)
     def start(self, selector: str, *, full: bool = False, allow_deletes: bool = False, started_by: str) -> str:
-        """Start a sync of one mapping, DEST/MAPPING, in a process of its own; its run_id. Raises NotFound, Disabled."""
-        (task,) = self._tasks(selector)
-        run_id = self._runs.start(task, self.folder, full=full, allow_deletes=allow_deletes, started_by=started_by)
+        """Start a sync of one mapping, DEST/MAPPING, in a process of its own; its run_id. Raises NotFound, Disabled.
+
+        So is a profiles sync that names its space, by its path.
+        """
+        if selector.startswith(config.PROFILES):
+            target = pick(self.applied.profiles_syncs, selector.removeprefix(config.PROFILES), "profiles sync")
+            words = ["profiles-sync", target.space or "", target.slug, *["--full"] * full]
+            run_id = self._runs.begin(self._writing(target.slug, target.space or ""), words, self.folder, started_by)
+        else:
+            (task,) = self._tasks(selector)
+            run_id = self._runs.start(task, self.folder, full=full, allow_deletes=allow_deletes, started_by=started_by)
         if started_by != "schedule":
             self.note("sync", selector, [f"run {run_id}", *(["full"] * full), *(["deletes allowed"] * allow_deletes)])
         return run_id
@@ -730,13 +738,47 @@ class Workspace:
 
     @needs(ADMIN)
     def sync_profiles(
-        self, space: str, to: str, *, full: bool = False, progress: Callable[[int, int], None] | None = None
-    ) -> Synced:
-        """Bring the tables of a target, a slug or a URL or a path, up to a space. Raises NotFound, TargetError."""
-        from onefold import profiles_sync
+        self,
+        space: str,
+        to: str,
+        *,
+        full: bool = False,
+        progress: Progress = lambda *_: None,
+        run_id: str | None = None,
+        cancel: Cancel | None = None,
+    ) -> tuple[str | None, Synced]:
+        """Bring the tables of a target, a slug or a URL or a path, up to a space: the id of the run, and what it did.
 
-        with self._towards(space, to) as (store, target, given):
-            return profiles_sync.sync(store, target, self.home / "tmp", **given, full=full, progress=progress)
+        What has a slug is recorded as a run, as `sync` does. Raises NotFound, TargetError, StoreError, Cancelled.
+        """
+        from onefold import profiles_sync
+        from onefold.cancel import Cancel
+        from onefold.notify import Notifier
+
+        asked = cancel or Cancel()
+
+        def write(progress: Progress) -> Synced:
+            with self._towards(space, to) as (store, target, given):
+                temp = self.home / "tmp"
+                return profiles_sync.sync(store, target, temp, **given, full=full, progress=progress, cancel=asked)
+
+        if not _has_slug(to):
+            return None, write(progress)
+        work, run_id = self._writing(to, space), run_id or runs.new_id(now())
+        with closing(Notifier(self)) as notifier:
+            try:
+                return run_id, self._runs.record(work, write, run_id=run_id, progress=progress, cancel=asked)
+            finally:
+                notifier.ended(run_id)
+
+    def _writing(self, slug: str, space: str) -> Work:
+        """The run of a target with a slug."""
+        target = pick(self.configuration().profiles_syncs, slug, "profiles sync")
+        if target.space not in (None, space):
+            raise TargetError(f"profiles sync {slug} is for the profiles of space {target.space}, not of {space}")
+        pick(self.applied.spaces, space, "space")
+        schedule = None if target.schedule is None else str(target.schedule)
+        return Work(path=target.path, space=space, recipe={"profiles sync": {**vars(target), "schedule": schedule}})
 
     @needs(ADMIN)
     def check_profiles(self, space: str, to: str) -> list[Difference]:
@@ -761,7 +803,7 @@ class Workspace:
         from onefold.profiles_sync import Selection, targets
 
         schema = re.sub(r"[^a-z0-9_]", "_", space)
-        if "/" not in to and "." not in to:  # a folder beside is ./NAME
+        if _has_slug(to):
             found = pick(self.applied.profiles_syncs, to, "profiles sync")
             unset = _VARIABLE.search(found.to)
             if unset:
@@ -899,27 +941,27 @@ class Workspace:
         return self._runs.show(run_id)
 
     def timetable(self) -> list[dict[str, Any]]:
-        """For each mapping: its schedule in words, why it is not synced, its last run, and when it is due next.
+        """For each mapping and profiles sync: its schedule in words, why it is off, its last run, when it is due next.
 
         `next_due` is in the past where `onefold serve` has to make up for it. Raises NotFound.
         """
         from onefold import scheduler, times
 
         due = {entry.path: entry.due for entry in scheduler.entries(self, now())}
-        lines = []
-        for destination, mapping in self.mappings():
-            path = f"{destination.slug}/{mapping.slug}"
-            newest, at = self._runs.newest_of(path), due.get(path)
-            lines.append(
-                {
-                    "mapping": path,
-                    "schedule": "manual" if mapping.schedule is None else str(mapping.schedule),
-                    "off": runs.off(destination, mapping),
-                    "last_run": newest,
-                    "next_due": None if at is None else times.text(at),
-                }
-            )
-        return lines
+        found = [
+            (f"{of.slug}/{mapping.slug}", mapping.schedule, runs.off(of, mapping)) for of, mapping in self.mappings()
+        ]
+        found += [(target.path, target.schedule, None) for target in self.applied.profiles_syncs]
+        return [
+            {
+                "mapping": path,
+                "schedule": "manual" if schedule is None else str(schedule),
+                "off": off,
+                "last_run": self._runs.newest_of(path),
+                "next_due": None if (at := due.get(path)) is None else times.text(at),
+            }
+            for path, schedule, off in found
+        ]
 
     def follow(self, run_id: str) -> dict[str, Any]:
         """One run as it is now: while it is under way with its `progress`. Raises NotFound."""
@@ -939,6 +981,11 @@ def pick(items: Sequence[Any], slug: str, kind: str) -> Any:
     hint = nearest(slug, slugs)
     listed = f"there are {', '.join(slugs)}" if slugs else f"the workspace has no {kind}"
     raise NotFound(f"no {kind} {slug!r}{hint}; {listed}")
+
+
+def _has_slug(to: str) -> bool:
+    """Whether a target is one of the workspace file; a folder beside is ./NAME."""
+    return "/" not in to and "." not in to
 
 
 def _recipe(shown: config.Workspace, destination: str, slug: str) -> dict[str, Any]:

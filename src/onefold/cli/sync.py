@@ -40,13 +40,13 @@ def sync(
     failed = False
     with ExitStack() as stack:
         stack.enter_context(cancel.signals())
-        bars = None if as_json else _bars(stack)
+        bars = None if as_json else bars_on_a_terminal(stack)
         outcomes = space.sync(
             selector,
             dry_run=dry_run,
             full=full,
             allow_deletes=allow_deletes,
-            progress=_progress(bars) if bars else None,
+            progress=progress(bars) if bars else None,
             effect=named.append if dry_run and not as_json else None,
             run_id=run_id,
             cancel=cancel,
@@ -106,7 +106,7 @@ def _named(effects: list[dict[str, Any]], outcome: Outcome) -> Iterator[str]:
             yield f"            … {more:,} more"
 
 
-def _bars(stack: ExitStack) -> Bars | None:
+def bars_on_a_terminal(stack: ExitStack) -> Bars | None:
     """Progress bars on a terminal; nothing elsewhere."""
     if not sys.stderr.isatty():
         return None
@@ -125,7 +125,8 @@ def _bars(stack: ExitStack) -> Bars | None:
     return stack.enter_context(bars)
 
 
-def _progress(bars: Bars) -> Callable[[str], Callable[[str, int, int | None], None]]:
+def progress(bars: Bars) -> Callable[[str], Callable[[str, int, int | None], None]]:
+    """What gives each path a function that moves its bar."""
     from time import perf_counter
 
     def of(path: str) -> Callable[[str, int, int | None], None]:
