@@ -80,7 +80,7 @@ def entries(workspace: Workspace, at: int) -> list[Entry]:
     } | {target.path: target.schedule for target in workspace.applied.profiles_syncs if target.schedule is not None}
     since = catalog.schedules({path: str(schedule) for path, schedule in scheduled.items()}, at)
     for path, schedule in scheduled.items():
-        newest = catalog.runs_of(path, 2)
+        newest = catalog.runs_of(path, 2, runs.SYNC)
         last = counted(newest)
         if isinstance(schedule, After):
             # The first time, not the last: what goes on ending would put it off for ever.

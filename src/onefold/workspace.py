@@ -26,7 +26,7 @@ from onefold.errors import (
 )
 from onefold.nearest import nearest
 from onefold.roles import ADMIN, EDITOR, VIEWER, Who, here, needs
-from onefold.runs import LISTENS, REMOTE, Outcome, Runs, Task, Work, now
+from onefold.runs import LISTENS, REMOTE, REPLAY, RESEND, Began, Outcome, Runs, Task, Work, now
 
 if TYPE_CHECKING:
     from onefold.calls import Arrival
@@ -689,7 +689,7 @@ class Workspace:
             self._tasks(selector),
             progress=progress,
             effect=effect,
-            started_by=started_by,
+            began=Began(started_by, self.who.name),
             run_id=run_id,
             cancel=cancel,
             full=full,
@@ -716,12 +716,16 @@ class Workspace:
         """
         if selector.startswith(config.PROFILES):
             target = pick(self.applied.profiles_syncs, selector.removeprefix(config.PROFILES), "profiles sync")
-            words = ["profiles-sync", target.space or "", target.slug, *["--full"] * full]
-            run_id = self._runs.begin(self._writing(target.slug, target.space or ""), words, self.folder, started_by)
+            task, schedule = self._writing(target.slug, target.space or ""), target.schedule
+            words = ["profiles-sync", task.space, target.slug, *["--full"] * full]
         else:
             (task,) = self._tasks(selector)
-            run_id = self._runs.start(task, self.folder, full=full, allow_deletes=allow_deletes, started_by=started_by)
-        if started_by != "schedule":
+            schedule = self.mappings(selector)[0][1].schedule
+            words = ["sync", task.path, *["--full"] * full, *["--allow-deletes"] * allow_deletes]
+        scheduled = started_by == "schedule"
+        who = str(schedule) if scheduled else self.who.name
+        run_id = self._runs.begin(task, words, self.folder, Began(started_by, who))
+        if not scheduled:
             self.note("sync", selector, [f"run {run_id}", *(["full"] * full), *(["deletes allowed"] * allow_deletes)])
         return run_id
 
@@ -777,10 +781,10 @@ class Workspace:
 
         if not _has_slug(to):
             return None, write(progress)
-        work, run_id = self._writing(to, space), run_id or runs.new_id(now())
+        work, run_id, by = self._writing(to, space), run_id or runs.new_id(now()), Began("cli", self.who.name)
         with closing(Notifier(self)) as notifier:
             try:
-                return run_id, self._runs.record(work, write, run_id=run_id, progress=progress, cancel=asked)
+                return run_id, self._runs.record(work, write, by=by, run_id=run_id, progress=progress, cancel=asked)
             finally:
                 notifier.ended(run_id)
 
@@ -825,7 +829,6 @@ class Workspace:
             return targets.open(found.type, found.to, self.folder, found.schema or schema), selection
         return targets.open(targets.kind_of(to), to, self.folder, schema), Selection()
 
-    @needs(ADMIN)
     @needs(EDITOR)
     def reset(self, selector: str, *, dry_run: bool = False) -> dict[str, Any]:
         """Forget what a mapping has seen: the next sync sends every row as new, under new message ids, and no deletes.
@@ -854,19 +857,29 @@ class Workspace:
         Only those with a code, if one is given. Raises NotFound.
         """
         run, keys = self._runs.refused(run_id, code)
+        began = Began(started_by, self.who.name, RESEND, run["run_id"])
+        return len(keys), self._again(run["mapping"], began, new_id, None, None, only=keys)
+
+    def _again(
+        self,
+        mapping: str,
+        began: Began,
+        run_id: str | None,
+        cancel: Cancel | None,
+        progress: Callable[[str], Progress] | None,
+        **options: Any,
+    ) -> Outcome:
+        """A run that sends again what another one of a mapping rejected or sent. Raises NotFound."""
         (outcome,) = self._runs.sync(
-            self._tasks(run["mapping"]),
-            progress=None,
+            self._tasks(mapping),
+            progress=progress,
             effect=None,
-            started_by=started_by,
-            run_id=new_id,
-            cancel=None,
-            full=False,
-            dry_run=False,
-            allow_deletes=False,
-            only=keys,
+            began=began,
+            run_id=run_id,
+            cancel=cancel,
+            **options,
         )
-        return len(keys), outcome
+        return outcome
 
     @needs(EDITOR)
     def start_resend(self, run_id: str, code: str | None = None, *, started_by: str) -> str:
@@ -874,8 +887,70 @@ class Workspace:
         run, _ = self._runs.refused(run_id, code)
         (task,) = self._tasks(run["mapping"])
         words = ["runs", "resend", run["run_id"], *(["--code", code] if code else [])]
-        return self._runs.begin(task, words, self.folder, started_by)
+        began = Began(started_by, self.who.name, RESEND, run["run_id"])
+        return self._runs.begin(task, words, self.folder, began)
 
+    def replayable(self, run_id: str) -> dict[str, Any]:
+        """What `replay` would do, in calls: those the run sent, and of these `to_send` and what the others are.
+
+        With `to`, where they would go, `already_there` (in a profile of the space), `superseded` (the row was sent
+        again since, is gone, or its mapping was reset) and `forgotten` (by `retention`). Raises NotFound, Disabled.
+        """
+        from onefold import endpoints, secret
+
+        mapping = self._runs.follow(run_id)["mapping"]
+        ((destination, found),) = self.mappings(mapping)
+        if "message_id" in found.fields and found.fields["message_id"] != {"@path": "$.messageId"}:
+            raise Disabled(
+                f"mapping {mapping} makes message ids of its own, so that calls of older versions of a row cannot be"
+                f" told from the newest; `onefold sync {mapping} --full` sends every row again",
+                code="own_message_ids",
+            )
+        run, recorded = self._runs.recorded(run_id, self._task(destination, found, self.configuration()))
+        remote = run["space"].startswith(REMOTE)
+        return {
+            "run_id": run["run_id"],
+            "mapping": mapping,
+            "to": secret.mask(endpoints.address(destination.endpoint)) if remote else f"space {run['space']}",
+            "sent": recorded.sent,
+            "already_there": recorded.there,
+            "superseded": recorded.superseded,
+            "forgotten": recorded.forgotten,
+            "to_send": len(recorded.places),
+        }
+
+    @needs(EDITOR)
+    def replay(
+        self,
+        run_id: str,
+        *,
+        started_by: str = "cli",
+        new_id: str | None = None,
+        cancel: Cancel | None = None,
+        progress: Callable[[str], Progress] | None = None,
+    ) -> Outcome:
+        """Send again what a run sent, out of the log, under the same message ids: `replayable` says what that is.
+
+        Raises NotFound, Disabled.
+        """
+        from onefold.replay import replay
+
+        found = self.replayable(run_id)
+        began = Began(started_by, self.who.name, REPLAY, found["run_id"])
+        return self._again(found["mapping"], began, new_id, cancel, progress, work=replay, of=found["run_id"])
+
+    @needs(EDITOR)
+    def start_replay(self, run_id: str, *, started_by: str) -> str:
+        """Begin `replay` in a process of its own; the id of its run. Raises NotFound, Disabled."""
+        found = self.replayable(run_id)
+        if not found["to_send"]:
+            raise Disabled(f"run {found['run_id']} sent nothing that is to be sent again", code="nothing_to_send")
+        (task,) = self._tasks(found["mapping"])
+        began = Began(started_by, self.who.name, REPLAY, found["run_id"])
+        self.note("replay", found["mapping"], [f"run {found['run_id']}", f"{found['to_send']:,} calls"])
+        return self._runs.begin(task, ["runs", "replay", found["run_id"], "--yes"], self.folder, began)
+
+    @needs(ADMIN)
     def copy(self, space: str, to: str) -> dict[str, int]:
         """Copy a space, whole, into another `store`; its tables' numbers of rows. Raises NotFound, StoreError."""
         from onefold import stores

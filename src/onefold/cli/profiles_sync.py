@@ -11,8 +11,7 @@ from typing import Annotated
 import typer
 
 from onefold.cli.apps import app
-from onefold.cli.output import HERE, Folder, Json, dump, show, workspace
-from onefold.cli.sync import bars_on_a_terminal, progress
+from onefold.cli.output import HERE, Folder, Json, bars, dump, progress, show, workspace
 
 
 @app.command("profiles-sync")
@@ -40,8 +39,8 @@ def profiles_sync(
     began = perf_counter()
     with ExitStack() as stack:
         stack.enter_context(cancel.signals())
-        bars = None if as_json else bars_on_a_terminal(stack)
-        options = {"progress": progress(bars)(space)} if bars else {}
+        shown = None if as_json else bars(stack)
+        options = {"progress": progress(shown)(space)} if shown else {}
         run_id, synced = workspace(folder).sync_profiles(
             space, target, full=full, run_id=run_id, cancel=cancel, **options
         )

@@ -125,7 +125,8 @@ def changed(run: Run) -> int | None:
 
 def started_by(run: Run) -> str:
     known = {"cli": "command line", "api": "API", "web": "web app"}
-    return known.get(run["started_by"], str(run["started_by"]))
+    how = known.get(run["started_by"], str(run["started_by"]))
+    return f"{run['who']}, {how}" if run.get("who") else how
 
 
 # --- one run ------------------------------------------------------------------------------------------
