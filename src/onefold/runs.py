@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from onefold import times
 from onefold.cancel import Cancel
 from onefold.errors import REMEDIES, Cancelled, Disabled, NotFound, NotRunning, OnefoldError
+from onefold.remote import REMOTE
 
 if TYPE_CHECKING:
     from onefold.apply import Applied
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
 # The kinds of runs: all that changed is sent; rows that a run rejected, or calls that it sent, are sent again.
 SYNC, RESEND, REPLAY = "sync", "resend", "replay"
 LISTENS = "takes live calls as they come: send one, and look at `onefold debug`"
-# Where the stores of remote destinations are, below `.onefold`; no slug of a space begins so.
-REMOTE = "destinations/"
 # How many profiles of each kind of effect a dry run names.
 NAMED = 10
 

@@ -12,11 +12,10 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from onefold import config, runs
+from onefold import config, remote, runs
 from onefold.errors import (
     Conflict,
     Disabled,
-    EndpointError,
     InvalidWorkspace,
     LoginFailed,
     NotFound,
@@ -25,15 +24,15 @@ from onefold.errors import (
     WarehouseError,
 )
 from onefold.nearest import nearest
+from onefold.remote import REMOTE, UNSET, label
 from onefold.roles import ADMIN, EDITOR, VIEWER, Who, here, needs
-from onefold.runs import LISTENS, REMOTE, REPLAY, RESEND, Began, Outcome, Runs, Task, Work, now
+from onefold.runs import LISTENS, REPLAY, RESEND, Began, Outcome, Runs, Task, Work, now
 
 if TYPE_CHECKING:
     from onefold.calls import Arrival
     from onefold.cancel import Cancel
     from onefold.catalog import Catalog
     from onefold.debugger import Cursor
-    from onefold.deliver import Remote
     from onefold.events import Selected
     from onefold.plan import Change
     from onefold.profiles_sync import Selection, Synced
@@ -46,8 +45,6 @@ if TYPE_CHECKING:
     from onefold.warehouses import Table, Warehouse
 
 FILE = "onefold.yaml"
-# What stays of a variable that is not set.
-_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
 def open(path: str | os.PathLike[str], env: Mapping[str, str] | None = None) -> Workspace:  # noqa: A001 - onefold.open is the contract
@@ -251,7 +248,7 @@ class Workspace:
         workspace = workspace or self.document.workspace
         source = pick(workspace.sources, slug, "source")
         for option in source.options.values():
-            unset = _VARIABLE.search(option) if isinstance(option, str) else None
+            unset = UNSET.search(option) if isinstance(option, str) else None
             if unset:
                 raise WarehouseError(
                     f"source {slug} needs the environment variable {unset[1]}, which is not set",
@@ -293,9 +290,17 @@ class Workspace:
         from onefold import stores
 
         if slug.startswith(REMOTE):
-            return stores.open("sqlite", self.home / f"{slug}.db")
+            return remote.store(slug, self.home, self.env.get("ONEFOLD_CATALOG"))
         space = pick((workspace or self.applied).spaces, slug, "space")
         return stores.open(space.store, self.home / "spaces" / f"{slug}.db")
+
+    def kept(self) -> list[str]:
+        """The names of all stores, for `space`: the spaces, and remote destinations of which something is kept."""
+        spaces = [space.slug for space in self.applied.spaces]
+        away = {destination.slug for destination in self.applied.destinations if destination.endpoint != "local"}
+        if not self.env.get("ONEFOLD_CATALOG"):
+            away = {file.stem for file in (self.home / REMOTE).glob("*.db")}
+        return [*spaces, *(f"{REMOTE}{slug}" for slug in sorted(away))]
 
     def rules(self, slug: str, workspace: config.Workspace | None = None) -> Rules:
         from onefold.rules import Rules
@@ -609,12 +614,12 @@ class Workspace:
         from onefold.sync import Job
 
         model = pick(workspace.models, mapping.model, "model")
-        remote, rules, source = None, None, destination.slug
+        delivers, rules, source = None, None, destination.slug
         if destination.endpoint == "local":
             space, through = _profile_source(workspace, mapping)
             rules, source = self.rules(space.slug, workspace), through.slug
         else:
-            remote = _remote(workspace, destination, mapping)
+            delivers = remote.of(workspace, destination, mapping)
         return Job(
             path=f"{destination.slug}/{mapping.slug}",
             mapping=mapping,
@@ -624,7 +629,7 @@ class Workspace:
             store=store,
             rules=rules or Rules.of(config.Space("", "")),
             temp=self.home / "tmp",
-            remote=remote,
+            remote=delivers,
         )
 
     def test_mapping(
@@ -822,7 +827,7 @@ class Workspace:
         schema = re.sub(r"[^a-z0-9_]", "_", space)
         if _has_slug(to):
             found = pick(self.applied.profiles_syncs, to, "profiles sync")
-            unset = _VARIABLE.search(found.to)
+            unset = UNSET.search(found.to)
             if unset:
                 raise TargetError(f"profiles sync {to} needs the environment variable {unset[1]}, which is not set")
             selection = Selection(found.tables, found.traits, found.events)
@@ -907,11 +912,11 @@ class Workspace:
                 code="own_message_ids",
             )
         run, recorded = self._runs.recorded(run_id, self._task(destination, found, self.configuration()))
-        remote = run["space"].startswith(REMOTE)
+        delivers = run["space"].startswith(REMOTE)
         return {
             "run_id": run["run_id"],
             "mapping": mapping,
-            "to": secret.mask(endpoints.address(destination.endpoint)) if remote else f"space {run['space']}",
+            "to": secret.mask(endpoints.address(destination.endpoint)) if delivers else label(run["space"]),
             "sent": recorded.sent,
             "already_there": recorded.there,
             "superseded": recorded.superseded,
@@ -1097,19 +1102,3 @@ def _kept(workspace: config.Workspace, destination: config.Destination, mapping:
     if destination.endpoint != "local":
         return f"{REMOTE}{destination.slug}"
     return _profile_source(workspace, mapping)[0].slug
-
-
-def _remote(workspace: config.Workspace, destination: config.Destination, mapping: config.Mapping) -> Remote:
-    """Where a mapping of a remote destination delivers to. Raises EndpointError."""
-    from onefold import meaning
-    from onefold.deliver import Remote
-
-    found = workspace.profile_source(mapping.engage_space)
-    write_key = (found[1].write_key if found else None) or mapping.engage_space
-    for text in (destination.endpoint, write_key):
-        if unset := _VARIABLE.search(text):
-            said = f"destination {destination.slug} needs the environment variable {unset[1]}, which is not set"
-            raise EndpointError(said, code="missing_variable")
-    for why in meaning.elsewhere(workspace, destination, destination.endpoint):
-        raise EndpointError(f"destination {destination.slug}: {why}", code="region_mismatch")
-    return Remote(destination.endpoint, write_key, destination.rate, destination.retry.days, destination.retry.runs)
