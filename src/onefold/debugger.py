@@ -111,12 +111,12 @@ def _blocks(store: Store, known: Heard, after: int) -> Iterator[Block]:
     if known.whole or len(listed) < len(known.blocks):
         return
     # The source wrote before this was noted: what is older is sought among the calls of all.
-    before = newest = known.blocks[0][0] if known.blocks else 1 << 62
+    before, newest = known.blocks[0][0] if known.blocks else 1 << 62, 0
     while rows := store.rows(
         f"select * from block where seq > $1 and seq < $2 order by seq desc limit {_BLOCKS}", after, before
     ):
         yield from map(Block, rows)
-        before, newest = rows[-1]["seq"], min(newest, rows[0]["seq"])
+        before, newest = rows[-1]["seq"], newest or rows[0]["seq"]
         if newest - before > SCANNED:
             return
 
