@@ -284,6 +284,13 @@ class Workspace:
         model = pick(self.document.workspace.models, slug, "model")
         return examine(self.warehouse(model.source), model)
 
+    def model_values(self, slug: str, column: str) -> dict[str, Any]:
+        """How often the values of a column of a model in the file stand, as `examine.values`. Raises WarehouseError."""
+        from onefold.examine import values
+
+        model = pick(self.document.workspace.models, slug, "model")
+        return values(self.warehouse(model.source), model, column)
+
     # --- spaces ---------------------------------------------------------------------------------------
 
     def space(self, slug: str, workspace: config.Workspace | None = None) -> Store:
