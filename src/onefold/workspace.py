@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from onefold.debugger import Cursor
     from onefold.events import Selected
     from onefold.plan import Change
+    from onefold.profiles import Search
     from onefold.profiles_sync import Selection, Synced
     from onefold.profiles_sync.check import Difference
     from onefold.profiles_sync.targets import Target
@@ -357,12 +358,15 @@ class Workspace:
         with self.space(space) as store:
             yield from profiles.each(store, collection, self.rules(space), limit)
 
-    def search(self, space: str, text: str, limit: int = 20) -> list[dict[str, Any]]:
-        """Profiles one of whose identifiers contains the text."""
+    def search(
+        self, space: str, text: str, limit: int = 20, seconds: float | None = None, *, parts: bool = False
+    ) -> Search:
+        """Profiles that have an identifier; where there is none, those of which one contains it, as profiles.search."""
         from onefold import profiles
 
         with self.space(space) as store:
-            return profiles.search(store, text, self.rules(space), limit)
+            took = profiles.SECONDS if seconds is None else seconds
+            return profiles.search(store, text, self.rules(space), limit, took, parts=parts)
 
     # --- users, sessions and the audit log ------------------------------------------------------------
 
