@@ -18,10 +18,10 @@ PASSWORD = "a long enough one"
 READS = {
     "again", "alerts", "draft", "history", "replayable", "examine_model", "size", "test_rows",
     "applied", "begin", "catalog", "change_password", "close", "closing", "configuration", "debug",
-    "differs", "document", "editable", "env", "explain", "export", "folder", "follow", "kept", "home", "job", "login", "logout",
+    "differs", "document", "editable", "env", "explain", "export", "folder", "follow", "home", "job", "login", "logout",
     "mappings", "note", "plan", "preview_model", "profile", "profiles", "rejected", "rules", "run", "runs", "search",
     "session", "sessions", "setup", "space", "storage", "test_mapping", "test_source", "timetable", "usage",
-    "warehouse", "who",
+    "warehouse", "kept", "who",
 }  # fmt: skip
 
 
