@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import re
 import shutil
@@ -587,16 +588,35 @@ def test_the_ten_questions_of_the_docs_have_answers(speaker: Speaker, url: str) 
     assert answers[9] == [("Acme", 1)]
 
 
-# dbt itself needs older packages than we do, so it is not among them; docs/profiles-sync.md tells how to run it.
-def test_the_models_of_the_dbt_project_are_sql_over_the_tables(speaker: Speaker) -> None:
+def test_dbt_builds_tests_and_finds_fresh_what_is_synced(speaker: Speaker, dbt: Path, tmp_path: Path) -> None:
     speaker.say(*SHOWN)
     speaker.sync(FILE)
-    with duckdb.connect(str(speaker.folder / FILE)) as connection:
-        for model in ("segments", "identifiers", "profiles"):
-            text = (ROOT / "examples" / "dbt" / "models" / f"{model}.sql").read_text()
-            sql = re.sub(r"\{\{ source\('profiles', '(\w+)'\) \}\}", r"production.\1", text)
-            connection.execute(f"create view {model} as " + re.sub(r"\{\{ ref\('(\w+)'\) \}\}", r"\1", sql))
-        assert connection.sql("select count(*), sum(identifiers) from profiles").fetchall() == [(3, 6)]
+    project = tmp_path / "dbt"
+    shutil.copytree(ROOT / "examples" / "dbt", project, ignore=shutil.ignore_patterns("target", "logs"))
+    env = {**os.environ, "ONEFOLD_TARGET": str(speaker.folder / FILE), "DO_NOT_TRACK": "1"}
+
+    def run(*words: str) -> dict[str, str]:
+        """What a command says of each node."""
+        done = subprocess.run(
+            [dbt, *words, "--profiles-dir", "."], cwd=project, env=env, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        found = json.loads(
+            (project / "target" / {"build": "run_results", "source": "sources"}[words[0]])
+            .with_suffix(".json")
+            .read_text()
+        )
+        return {result["unique_id"].removesuffix(".onefold_profiles"): result["status"] for result in found["results"]}
+
+    built = run("build")
+    assert [name for name in built if name.startswith("model.")] == [
+        f"model.onefold_profiles.{name}" for name in ("segments", "identifiers", "profiles")
+    ]
+    assert len(built) > 12
+    assert set(built.values()) == {"success", "pass"}
+    assert set(run("source", "freshness").values()) == {"pass"}
+    with duckdb.connect(str(speaker.folder / FILE), read_only=True) as connection:
+        assert connection.sql("select count(*), sum(identifiers) from marts.profiles").fetchall() == [(3, 6)]
 
 
 ROOT = Path(__file__).parents[1]

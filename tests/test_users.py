@@ -21,7 +21,7 @@ READS = {
     "differs", "document", "editable", "env", "explain", "export", "folder", "follow", "home", "job", "login", "logout",
     "mappings", "note", "plan", "preview_model", "profile", "profiles", "rejected", "rules", "run", "runs", "search",
     "session", "sessions", "setup", "space", "storage", "test_mapping", "test_source", "timetable", "usage",
-    "warehouse", "who",
+    "warehouse", "kept", "who",
 }  # fmt: skip
 
 
