@@ -538,11 +538,11 @@ class Catalog:
         with self.transaction() as connection:
             return [Run(**row._mapping) for row in connection.execute(sa.select(RUN).where(RUN.c.status == "running"))]
 
-    def ended_well(self, mapping: str) -> int | None:
-        """When a mapping was last synced well; None if it never was."""
-        well = (RUN.c.mapping == mapping) & RUN.c.status.in_(("succeeded", "partly"))
+    def ended_well(self, mapping: str, after: int) -> int | None:
+        """When a mapping was first synced well after a moment; None if it was not."""
+        well = (RUN.c.mapping == mapping) & RUN.c.status.in_(("succeeded", "partly")) & (RUN.c.finished_at > after)
         with self.transaction() as connection:
-            at: int | None = connection.execute(sa.select(sa.func.max(RUN.c.finished_at)).where(well)).scalar()
+            at: int | None = connection.execute(sa.select(sa.func.min(RUN.c.finished_at)).where(well)).scalar()
             return at
 
     def moved(self) -> tuple[int | None, int | None]:

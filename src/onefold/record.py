@@ -9,11 +9,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Event, Thread
 from time import perf_counter, time_ns
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from onefold.cancel import Cancel
 from onefold.catalog import HEARTBEAT, Catalog
 from onefold.errors import StoreError
+
+if TYPE_CHECKING:
+    from onefold.sync import Progress
 
 PAUSE = 0.5  # seconds
 
@@ -21,7 +24,9 @@ PAUSE = 0.5  # seconds
 class Record:
     """Where one run is. `progress` may be called as often as anybody likes: it costs nothing."""
 
-    def __init__(self, catalog: Catalog, run_id: str, cancel: Cancel) -> None:
+    def __init__(self, catalog: Catalog, run_id: str, cancel: Cancel, said: Progress = lambda *_: None) -> None:
+        """`said` is told of the same progress."""
+        self._said = said
         self._catalog = catalog
         self._run_id = run_id
         self._cancel = cancel
@@ -34,6 +39,7 @@ class Record:
         if stage != self._at[0]:
             self._began = perf_counter()
         self._at = (stage, done, total)
+        self._said(stage, done, total)
 
     def view(self) -> dict[str, Any]:
         """Stage, rows done, rows in all if known, and rows a second since the stage began."""

@@ -27,7 +27,7 @@ from onefold.errors import (
 from onefold.nearest import nearest
 from onefold.remote import REMOTE, UNSET, label
 from onefold.roles import ADMIN, EDITOR, VIEWER, Who, here, needs
-from onefold.runs import LISTENS, REPLAY, RESEND, Began, Outcome, Runs, Task, now
+from onefold.runs import LISTENS, REPLAY, RESEND, Began, Outcome, Runs, Task, Work, now
 
 if TYPE_CHECKING:
     from onefold.calls import Arrival
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from onefold.debugger import Cursor
     from onefold.events import Selected
     from onefold.plan import Change
+    from onefold.profiles import Search
     from onefold.profiles_sync import Selection, Synced
     from onefold.profiles_sync.check import Difference
     from onefold.profiles_sync.targets import Target
@@ -284,6 +285,13 @@ class Workspace:
         model = pick(self.document.workspace.models, slug, "model")
         return examine(self.warehouse(model.source), model)
 
+    def model_values(self, slug: str, column: str) -> dict[str, Any]:
+        """How often the values of a column of a model in the file stand, as `examine.values`. Raises WarehouseError."""
+        from onefold.examine import values
+
+        model = pick(self.document.workspace.models, slug, "model")
+        return values(self.warehouse(model.source), model, column)
+
     # --- spaces ---------------------------------------------------------------------------------------
 
     def space(self, slug: str, workspace: config.Workspace | None = None) -> Store:
@@ -358,12 +366,15 @@ class Workspace:
         with self.space(space) as store:
             yield from profiles.each(store, collection, self.rules(space), limit)
 
-    def search(self, space: str, text: str, limit: int = 20) -> list[dict[str, Any]]:
-        """Profiles one of whose identifiers contains the text."""
+    def search(
+        self, space: str, text: str, limit: int = 20, seconds: float | None = None, *, parts: bool = False
+    ) -> Search:
+        """Profiles that have an identifier; where there is none, those of which one contains it, as profiles.search."""
         from onefold import profiles
 
         with self.space(space) as store:
-            return profiles.search(store, text, self.rules(space), limit)
+            took = profiles.SECONDS if seconds is None else seconds
+            return profiles.search(store, text, self.rules(space), limit, took, parts=parts)
 
     # --- users, sessions and the audit log ------------------------------------------------------------
 
@@ -719,11 +730,20 @@ class Workspace:
 
     @needs(EDITOR)
     def start(self, selector: str, *, full: bool = False, allow_deletes: bool = False, started_by: str) -> str:
-        """Start a sync of one mapping, DEST/MAPPING, in a process of its own; its run_id. Raises NotFound, Disabled."""
-        (task,) = self._tasks(selector)
+        """Start a sync of one mapping, DEST/MAPPING, in a process of its own; its run_id. Raises NotFound, Disabled.
+
+        So is a profiles sync that names its space, by its path.
+        """
+        if selector.startswith(config.PROFILES):
+            target = pick(self.applied.profiles_syncs, selector.removeprefix(config.PROFILES), "profiles sync")
+            task, schedule = self._writing(target.slug, target.space or ""), target.schedule
+            words = ["profiles-sync", task.space, target.slug, *["--full"] * full]
+        else:
+            (task,) = self._tasks(selector)
+            schedule = self.mappings(selector)[0][1].schedule
+            words = ["sync", task.path, *["--full"] * full, *["--allow-deletes"] * allow_deletes]
         scheduled = started_by == "schedule"
-        who = str(task.recipe["mapping"]["schedule"]) if scheduled and task.recipe else self.who.name
-        words = ["sync", task.path, *["--full"] * full, *["--allow-deletes"] * allow_deletes]
+        who = str(schedule) if scheduled else self.who.name
         run_id = self._runs.begin(task, words, self.folder, Began(started_by, who))
         if not scheduled:
             self.note("sync", selector, [f"run {run_id}", *(["full"] * full), *(["deletes allowed"] * allow_deletes)])
@@ -755,13 +775,47 @@ class Workspace:
 
     @needs(ADMIN)
     def sync_profiles(
-        self, space: str, to: str, *, full: bool = False, progress: Callable[[int, int], None] | None = None
-    ) -> Synced:
-        """Bring the tables of a target, a slug or a URL or a path, up to a space. Raises NotFound, TargetError."""
-        from onefold import profiles_sync
+        self,
+        space: str,
+        to: str,
+        *,
+        full: bool = False,
+        progress: Progress = lambda *_: None,
+        run_id: str | None = None,
+        cancel: Cancel | None = None,
+    ) -> tuple[str | None, Synced]:
+        """Bring the tables of a target, a slug or a URL or a path, up to a space: the id of the run, and what it did.
 
-        with self._towards(space, to) as (store, target, given):
-            return profiles_sync.sync(store, target, self.home / "tmp", **given, full=full, progress=progress)
+        What has a slug is recorded as a run, as `sync` does. Raises NotFound, TargetError, StoreError, Cancelled.
+        """
+        from onefold import profiles_sync
+        from onefold.cancel import Cancel
+        from onefold.notify import Notifier
+
+        asked = cancel or Cancel()
+
+        def write(progress: Progress) -> Synced:
+            with self._towards(space, to) as (store, target, given):
+                temp = self.home / "tmp"
+                return profiles_sync.sync(store, target, temp, **given, full=full, progress=progress, cancel=asked)
+
+        if not _has_slug(to):
+            return None, write(progress)
+        work, run_id, by = self._writing(to, space), run_id or runs.new_id(now()), Began("cli", self.who.name)
+        with closing(Notifier(self)) as notifier:
+            try:
+                return run_id, self._runs.record(work, write, by=by, run_id=run_id, progress=progress, cancel=asked)
+            finally:
+                notifier.ended(run_id)
+
+    def _writing(self, slug: str, space: str) -> Work:
+        """The run of a target with a slug."""
+        target = pick(self.configuration().profiles_syncs, slug, "profiles sync")
+        if target.space not in (None, space):
+            raise TargetError(f"profiles sync {slug} is for the profiles of space {target.space}, not of {space}")
+        pick(self.applied.spaces, space, "space")
+        schedule = None if target.schedule is None else str(target.schedule)
+        return Work(path=target.path, space=space, recipe={"profiles sync": {**vars(target), "schedule": schedule}})
 
     @needs(ADMIN)
     def check_profiles(self, space: str, to: str) -> list[Difference]:
@@ -786,7 +840,7 @@ class Workspace:
         from onefold.profiles_sync import Selection, targets
 
         schema = re.sub(r"[^a-z0-9_]", "_", space)
-        if "/" not in to and "." not in to:  # a folder beside is ./NAME
+        if _has_slug(to):
             found = pick(self.applied.profiles_syncs, to, "profiles sync")
             unset = UNSET.search(found.to)
             if unset:
@@ -995,27 +1049,27 @@ class Workspace:
         return self._runs.show(run_id)
 
     def timetable(self) -> list[dict[str, Any]]:
-        """For each mapping: its schedule in words, why it is not synced, its last run, and when it is due next.
+        """For each mapping and profiles sync: its schedule in words, why it is off, its last run, when it is due next.
 
         `next_due` is in the past where `onefold serve` has to make up for it. Raises NotFound.
         """
         from onefold import scheduler, times
 
         due = {entry.path: entry.due for entry in scheduler.entries(self, now())}
-        lines = []
-        for destination, mapping in self.mappings():
-            path = f"{destination.slug}/{mapping.slug}"
-            newest, at = self._runs.newest_of(path), due.get(path)
-            lines.append(
-                {
-                    "mapping": path,
-                    "schedule": "manual" if mapping.schedule is None else str(mapping.schedule),
-                    "off": runs.off(destination, mapping),
-                    "last_run": newest,
-                    "next_due": None if at is None else times.text(at),
-                }
-            )
-        return lines
+        found = [
+            (f"{of.slug}/{mapping.slug}", mapping.schedule, runs.off(of, mapping)) for of, mapping in self.mappings()
+        ]
+        found += [(target.path, target.schedule, None) for target in self.applied.profiles_syncs]
+        return [
+            {
+                "mapping": path,
+                "schedule": "manual" if schedule is None else str(schedule),
+                "off": off,
+                "last_run": self._runs.newest_of(path),
+                "next_due": None if (at := due.get(path)) is None else times.text(at),
+            }
+            for path, schedule, off in found
+        ]
 
     def follow(self, run_id: str) -> dict[str, Any]:
         """One run as it is now: while it is under way with its `progress`. Raises NotFound."""
@@ -1035,6 +1089,11 @@ def pick(items: Sequence[Any], slug: str, kind: str) -> Any:
     hint = nearest(slug, slugs)
     listed = f"there are {', '.join(slugs)}" if slugs else f"the workspace has no {kind}"
     raise NotFound(f"no {kind} {slug!r}{hint}; {listed}")
+
+
+def _has_slug(to: str) -> bool:
+    """Whether a target is one of the workspace file; a folder beside is ./NAME."""
+    return "/" not in to and "." not in to
 
 
 def _recipe(shown: config.Workspace, destination: str, slug: str) -> dict[str, Any]:

@@ -91,6 +91,11 @@ STEPS: list[list[str]] = [
         "create table failing (mapping {integer} not null, key {text} not null, since {integer} not null,"
         " runs {integer} not null, primary key (mapping, key)) {clustered}",
     ],
+    [
+        # The last blocks that hold calls of a source, as JSON (heard.py); of those that are there none is known.
+        "alter table source add column blocks {text}",
+        "update source set blocks = '{{\"whole\": false}}'",
+    ],
 ]
 # The schema number of the first step.
 FIRST = 2

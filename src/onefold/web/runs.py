@@ -11,6 +11,7 @@ from typing import Any
 from nicegui import ui
 from nicegui.page_arguments import PageArguments
 
+from onefold.config import PROFILES
 from onefold.web import kit, words
 from onefold.web.kit import column, el, link, text
 from onefold.web.shell import ask, asked, crumbs, given, path
@@ -45,7 +46,7 @@ async def runs(args: PageArguments) -> None:
 
     found = await ask(read)
     with kit.page():
-        kit.simple_head("Runs", "One run is one sync of one mapping.")
+        kit.simple_head("Runs", "One run is one sync of one mapping, or of the tables in a warehouse.")
         table = listing(found, status, mapping, "/runs")
 
     async def look() -> None:
@@ -102,7 +103,7 @@ def row(run: Run) -> kit.Cell:
         "mapping": {"t": run["mapping"].partition("/")[2], "s": run["mapping"].partition("/")[0]},
         "started": {"t": words.ago(run["started_at"]), "title": words.exact(run["started_at"])},
         "by": started_by(run),
-        "read": words.number(run.get("extracted")),
+        "read": words.number(run.get("extracted", run.get("calls"))),
         "changed": words.number(changed(run)),
         "rejected": {"t": words.number(rejected), "tone": "bad" if rejected else "off"},
         "merges": words.number(run.get("merges")),
@@ -174,6 +175,9 @@ async def run(args: PageArguments) -> None:
 
 
 def _body(found: Run, rejected: list[Run], action: str, destination: str, mapping: str) -> None:
+    if found["mapping"].startswith(PROFILES):
+        _written(found, mapping)
+        return
     with kit.head(mapping) as (name, facts, actions):
         with name:
             kit.state_pill(found["status"])
@@ -184,16 +188,41 @@ def _body(found: Run, rejected: list[Run], action: str, destination: str, mappin
             text(f"by {started_by(found)} · {_elapsed(found)}")
         with actions:
             kit.button("View mapping", href=path("destinations", destination, "mappings", mapping))
-    if found.get("error"):
-        sentence = str(found["error"])
-        kit.alert(
-            sentence[:1].upper() + sentence[1:],
-            "What was committed stays; the next sync goes on from there.",
-            str(found.get("code") or ""),
-        )
+    _wrong(found, "What was committed stays; the next sync goes on from there.")
     _stages(found)
     _figures(found)
     _rejected(found, rejected)
+
+
+def _wrong(found: Run, now: str) -> None:
+    """Why a run failed, if it did; `now` says what that means."""
+    if found.get("error"):
+        sentence = str(found["error"])
+        kit.alert(sentence[:1].upper() + sentence[1:], now, str(found.get("code") or ""))
+
+
+def _written(found: Run, target: str) -> None:
+    """A run of Profiles Sync: the rows it wrote into each table."""
+    with kit.head(target) as (name, facts, _):
+        with name:
+            kit.state_pill(found["status"])
+        with facts:
+            text("Profiles of")
+            link(found["space"], path("spaces", found["space"]))
+            text(f"as tables · started {words.clock(found['started_at'])} on {words.day(found['started_at'])}")
+            text(f"by {started_by(found)} · {_elapsed(found)}")
+    _wrong(found, "The tables are as they were; the next run does it all.")
+    for said in [*["All tables were made anew."] * bool(found.get("full")), *(found.get("notes") or ())]:
+        kit.note(said)
+    rows = {table: count for table, count in (found.get("rows") or {}).items() if count}
+    with kit.strip():
+        kit.figure("Calls read", words.number(found.get("calls")), small=True)
+        kit.figure("Rows written", words.number(sum(rows.values()) if "rows" in found else None), small=True)
+    if rows:
+        columns = [column("table", "Table", name=True, mono=True), column("rows", "Rows written", num=True)]
+        cells = [{"id": table, "table": table, "rows": words.number(count)} for table, count in rows.items()]
+        with kit.panel("Tables", words.number(len(rows))):
+            kit.Table(columns, cells, "Tables", dense="30")
 
 
 def _elapsed(found: Run) -> str:
