@@ -242,7 +242,8 @@ def test_a_server_starts_what_is_due(tmp_path: Path) -> None:
     finally:
         assert server.end() == 0
     told = {(run["mapping"], run["started_by"], run["who"]) for run in workspace.runs()}
-    assert told == {("d/people", "schedule", "every 1s"), ("d/next", "schedule", "after d/people")}
+    after = {(mapping, "schedule", "after d/people") for mapping in ("d/next", "profiles sync/bi")}
+    assert told == {("d/people", "schedule", "every 1s"), *after}
     assert all(run["status"] != "running" for run in workspace.runs())
     assert len(shop.profiles()) == 1
     assert workspace.check_profiles("production", "bi") == []
