@@ -12,11 +12,10 @@ from itertools import groupby
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from onefold import identity
 from onefold.identity import NOBODY, Known, Numbers, Pieces, Resolution
-from onefold.rules import ACCOUNTS, Rules
+from onefold.rules import Rules
 
 # Below so many calls the sequential form is quicker than setting up columns.
 FEW = 64
@@ -76,7 +75,7 @@ def _settled(found: pa.Table, calls: int, known: Known) -> tuple[Numbers, Pieces
     order = np.argsort(segments)
     at = np.minimum(np.searchsorted(segments[order], segment), len(segments) - 1)
     profile = np.where(segment == NOBODY, NOBODY, profiles[order][at])
-    visit, starts = _visits(found)
+    visit, starts = identity.visits(found)
     least, most = np.minimum.reduceat(profile, starts), np.maximum.reduceat(profile, starts)
     settled = (least == most) & (least != NOBODY)
     for collection in (0, 1):
@@ -111,12 +110,6 @@ def _entangled(found: pa.Table, times: Numbers, known: Known, rules: Rules) -> P
 # --- calls that have their identifiers to themselves --------------------------------------------------
 
 
-def _visits(found: pa.Table) -> tuple[Numbers, Numbers]:
-    """The visit of each row (one call in one collection: 2 * call, + 1 for accounts), and each visit's first row."""
-    visit = 2 * found["call"].to_numpy() + pc.equal(found["collection"], ACCOUNTS).to_numpy()
-    return visit, np.flatnonzero(np.r_[True, visit[1:] != visit[:-1]]) if len(visit) else np.zeros(0, int)
-
-
 def _alone(found: pa.Table, known: Known, rules: Rules) -> Numbers:
     """Whether each row's visit has all its identifiers to itself, and at most one of a type.
 
@@ -131,7 +124,7 @@ def _alone(found: pa.Table, known: Known, rules: Rules) -> Numbers:
         shared |= known.identifiers.num_rows > 0
     elif len(known.hashes):
         shared |= np.isin(hashes, known.hashes)
-    visit, starts = _visits(found)
+    visit, starts = identity.visits(found)
     types = found["type"].combine_chunks().dictionary_encode()
     kind = types.indices.to_numpy()
     shared[1:] |= (kind[1:] == kind[:-1]) & (visit[1:] == visit[:-1])
@@ -144,7 +137,7 @@ def _alone(found: pa.Table, known: Known, rules: Rules) -> Numbers:
 
 def _creating(found: pa.Table, times: Numbers, known: Known, _: Rules) -> Pieces:
     """What visits come to that have their identifiers to themselves: each creates a profile."""
-    visit, starts = _visits(found)
+    visit, starts = identity.visits(found)
     segment = known.next_segment + visit
     filed = [np.full(len(times), NOBODY), np.full(len(times), NOBODY)]
     for collection in (0, 1):
@@ -190,7 +183,7 @@ class _Graph:
 
 def _graph(found: pa.Table, known: Known) -> _Graph:
     call = found["call"].to_numpy()
-    visit, starts = _visits(found)
+    visit, starts = identity.visits(found)
     codes, kinds, kind = _encode(found, known.identifiers)
     identifier, of_known = codes[: len(call)], codes[len(call) :]
     owner = np.full(len(kind), NOBODY)

@@ -140,6 +140,23 @@ def by_type(found: pa.Table) -> Iterator[tuple[tuple[str, str], Numbers]]:
             yield name, rows
 
 
+def among(found: pa.Table, others: pa.Table) -> Numbers:
+    """Whether each identifier of a table is among those of another."""
+    has = np.zeros(found.num_rows, bool)
+    values = dict(by_type(others))
+    for name, rows in by_type(found):
+        if name in values:
+            there = others["value"].take(values[name]).combine_chunks()
+            has[rows] = pc.is_in(found["value"].take(rows), value_set=there).to_numpy()
+    return has
+
+
+def visits(found: pa.Table) -> tuple[Numbers, Numbers]:
+    """The visit of each row (one call in one collection: 2 * call, + 1 for accounts), and each visit's first row."""
+    visit = 2 * found["call"].to_numpy() + pc.equal(found["collection"], ACCOUNTS).to_numpy()
+    return visit, np.flatnonzero(np.r_[True, visit[1:] != visit[:-1]]) if len(visit) else np.zeros(0, int)
+
+
 # --- the sequential reference -------------------------------------------------------------------------
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from onefold.identity import Numbers
+from onefold.identity import NOBODY, Numbers
 from onefold.stores import Store
 
 # From so many entries on, a tier of their own.
@@ -61,59 +61,34 @@ def _write(store: Store, tier: int, entries: Numbers) -> None:
 
 
 def lookup(store: Store, hashes: Numbers) -> tuple[Numbers, Numbers]:
-    """Entries with some hashes: (hash, segment), side by side. `hashes` are distinct. Raises StoreError."""
-    if not len(hashes):
-        return np.zeros(0, np.int64), np.zeros(0, np.int64)
-    rows = store.ask(hashes, _FOUND)
-    tiers, firsts = rows["tier"].to_numpy(), rows["first"].to_numpy()
-    order = np.lexsort((firsts, tiers, tiers == 0))
-    if np.any(order[1:] < order[:-1]):  # as SQLite never has them
-        rows = rows.take(order)
+    """Entries with some hashes: (hash, segment), side by side. Raises StoreError."""
     found = [(np.zeros(0, np.int64), np.zeros(0, np.int64))]
-    for start in range(0, rows.num_rows, _UNPACKED):
-        part = rows.slice(start, _UNPACKED)
-        tiers = np.unique(part["tier"].to_numpy()).tolist()
-        for tier in tiers:
-            mine = part if len(tiers) == 1 else part.filter(pc.equal(part["tier"], tier))
-            found.append(_of_tier(mine, tier, hashes))
+    for start in range(0, len(hashes), _ASKED):
+        rows = store.ask(hashes[start : start + _ASKED], _FOUND)
+        alone = rows.filter(pc.not_equal(rows["segment"], NOBODY))
+        found.append((alone["number"].to_numpy(), alone["segment"].to_numpy()))
+        held = rows.filter(pc.is_valid(rows["data"]))
+        if held.num_rows:
+            entries = _entries(held["data"])
+            sizes = pc.binary_length(held["data"]).to_numpy() // _ENTRY.itemsize
+            sought = np.repeat(held["number"].to_numpy(), sizes)
+            at = np.flatnonzero(entries["hash"] == sought)
+            found.append((sought[at], entries["segment"][at]))
     return np.concatenate([there for there, _ in found]), np.concatenate([at for _, at in found])
 
 
-# Pages are read in parts that fit a processor's cache: fresh memory costs more than what is done with it.
-_UNPACKED = 512
-
-
-def _of_tier(rows: pa.Table, tier: int, hashes: Numbers) -> tuple[Numbers, Numbers]:
-    """The entries with some hashes in rows of _FOUND: of tier 0 or consecutive pages of another."""
-    if not tier:
-        return rows["first"].to_numpy(), rows["segment"].to_numpy()
-    # Pages of a tier in order hold sorted entries.
-    entries = _entries(rows)
-    there = entries["hash"]
-    hashes = hashes[np.searchsorted(hashes, there[0]) : np.searchsorted(hashes, there[-1], "right")]
-    first, last = (np.searchsorted(there, hashes, side) for side in ("left", "right"))
-    at = np.repeat(first, last - first) + _within(last - first)
-    return there[at], entries["segment"][at]
-
-
-def _within(counts: Numbers) -> Numbers:
-    """0, 1, … for each count, one after another."""
-    places: Numbers = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-    return places
-
-
-# The pages that would hold some hashes, and entries in rows (tier 0): those last, as they have no data to type the
-# column by. `cross join`, here and elsewhere: SQLite takes the tables in this order and no other.
-_FOUND = """
-    select p.tier, p.first, 0 as segment, p.data
-    from (
-        select distinct t.tier, (
-            select q.first from page q where q.tier = t.tier and q.first <= a.number order by q.first desc limit 1
-        ) as first
-        from tier t cross join asked a
-    ) held cross join page p where p.tier = held.tier and p.first = held.first
+# So many hashes are looked up at a time: each brings a page of a kilobyte from each tier.
+_ASKED = 4096
+# For each hash the page of each tier that would hold it (no segment), and its entries in rows: those last, as they
+# have no data to type the column by. `cross join`, here and elsewhere: SQLite takes the tables in this order and no
+# other.
+_FOUND = f"""
+    select a.number, {NOBODY} as segment, (
+        select p.data from page p where p.tier = t.tier and p.first <= a.number order by p.first desc limit 1
+    ) as data
+    from tier t cross join asked a
     union all
-    select 0, i.hash, i.segment, null
+    select a.number, i.segment, null
     from asked a cross join identifier i where i.hash = a.number
 """
 
@@ -122,14 +97,14 @@ def hashes(store: Store) -> Numbers:
     """All hashes that the index has. Raises StoreError."""
     found = [store.query("select hash from identifier")["hash"].to_numpy()]
     for row in store.rows("select tier from tier"):
-        entries = _entries(store.query("select data from page where tier = $1", row["tier"]))
+        entries = _entries(store.query("select data from page where tier = $1", row["tier"])["data"])
         found.append(entries["hash"].copy())
     return np.concatenate(found)
 
 
-def _entries(pages: pa.Table) -> Numbers:
-    """The entries of some pages (a column `data`), one after another."""
-    return np.frombuffer(b"".join(page.as_buffer() for page in pages["data"]), _ENTRY)
+def _entries(pages: pa.ChunkedArray) -> Numbers:
+    """The entries of some pages, one after another."""
+    return np.frombuffer(b"".join(page.as_buffer() for page in pages), _ENTRY)
 
 
 def merge(store: Store) -> None:
@@ -162,5 +137,5 @@ def _between(store: Store, tier: int, start: int, last: int) -> Numbers:
         " where tier = $3 and first <= $4 order by first desc limit 1), $5) order by first",
         *(tier, last, tier, start, start),
     )
-    entries = _entries(pages)
+    entries = _entries(pages["data"])
     return entries[(entries["hash"] >= start) & (entries["hash"] <= last)]

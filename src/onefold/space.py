@@ -146,17 +146,36 @@ _FACTORS = [np.uint64(at) for at in (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0xD
 def lookup(store: Store, identifying: pa.Table, next_segment: int, indexed: Indexed | None = None) -> Found:
     """Every profile that owns one of the identifiers (identity.IDENTIFYING), whole. Raises StoreError."""
     hashes = identifying["hash"].to_numpy()
-    if indexed is not None:
-        hashes = hashes[indexed.may_hold(hashes)]
-    there, at = index.lookup(store, np.unique(hashes) if next_segment > 1 else hashes[:0])
-    segments, profile = whole(store, np.unique(at))
+    asked = np.full(len(hashes), next_segment > 1) if indexed is None else indexed.may_hold(hashes)
+    kinds, there = store.names("identifier_type"), np.zeros(0, np.int64)
+    segments: dict[int, Segment] = {}
+    profile: dict[int, int] = {}
+    known = KNOWN_IDENTIFIERS.empty_table()
+    # Most calls name a profile several times over: the first identifier of each call finds it, and what it has need
+    # not be looked up any more.
+    leading = np.zeros(len(hashes), bool)
+    leading[identity.visits(identifying)[1]] = True
+    for part in (asked & leading, asked & ~leading) if len(hashes) > FEW else (asked,):
+        rows = np.flatnonzero(part)
+        has = identity.among(identifying.take(rows), known)
+        there = np.r_[there, hashes[rows[has]]]
+        named, at = index.lookup(store, np.unique(hashes[rows[~has]]))
+        there = np.r_[there, named]
+        more, owners = whole(store, [number for number in np.unique(at).tolist() if number not in profile])
+        segments |= more
+        profile |= owners
+        known = pa.concat_tables([known, _identifiers(kinds, list(more.values()))])
     found = Known(
-        identifiers=_identifiers(store.names("identifier_type"), list(segments.values())),
+        identifiers=known,
         segments=table(KNOWN_SEGMENTS, sorted(profile.items())),
         next_segment=next_segment,
         hashes=there,
     )
     return Found(found, segments)
+
+
+# Fewer identifiers are looked up at once: what is found first would save less than asking twice costs.
+FEW = 64
 
 
 def _identifiers(kinds: Names, segments: Sequence[Segment]) -> pa.Table:

@@ -12,10 +12,11 @@ import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 
@@ -99,8 +100,6 @@ STEPS: list[list[str]] = [
 ]
 # The schema number of the first step.
 FIRST = 2
-# So many rows are bound to a query; more are staged in a table.
-FEW = 64
 # Queries that are kept prepared.
 PREPARED = 32
 _TYPES = {pa.int64(): "bigint", pa.string(): "text"}
@@ -127,9 +126,10 @@ class Dialect:
     exists: str  # one row if the tables are there
     sizes: str  # each table's name, and its bytes with its indexes
     bulk: tuple[str, ...]  # said before a long run of large chunks
+    numbers: str  # a query of the integers in a bound JSON list, as `number`
+    items: str  # what has the items of a bound JSON list, as `value`
     tuned: tuple[str, ...] = ()  # said after the tables were made
     settled: tuple[str, ...] = ()  # said after a long run of large chunks
-    staged: str = ""  # said when the table `asked` is filled
 
 
 class Engine(Protocol):
@@ -211,18 +211,18 @@ class Store:
         return found
 
     def ask(self, given: pa.Table | Numbers, sql: str) -> pa.Table:
-        """The rows of a query that reads `asked a`: a table, or numbers in a column `number`; not empty."""
-        if len(given) > FEW:
-            self.stage("asked", given if isinstance(given, pa.Table) else pa.table({"number": given}))
-            if self.engine.dialect.staged:
-                self.execute(self.engine.dialect.staged)
-            return self.query(sql)
+        """The rows of a query that reads `asked a`: a table, or numbers in a column `number`.
+
+        They are bound as one value, so that a query has one text, and is prepared once, for few rows and for many.
+        """
+        dialect = self.engine.dialect
         if isinstance(given, pa.Table):
-            columns = tuple(zip(given.column_names, map(_TYPES.get, given.schema.types), strict=True))
-            values = [value for row in given.to_pylist() for value in row.values()]
+            types = zip(given.column_names, map(_TYPES.__getitem__, given.schema.types), strict=True)
+            cells = ", ".join(f"cast(value ->> {at} as {word}) as {name}" for at, (name, word) in enumerate(types))
+            asked, rows = f"select {cells} from {dialect.items}", [list(row.values()) for row in given.to_pylist()]
         else:
-            columns, values = (("number", "bigint"),), given.tolist()
-        return self.query(_asking(columns, len(given)) + sql, *values)
+            asked, rows = dialect.numbers, given.tolist()
+        return self.query(f"with asked as ({asked}) {sql}", msgspec.json.encode(rows).decode())
 
     def asked(self, given: pa.Table | Sequence[int] | Numbers, sql: str) -> list[dict[str, Any]]:
         """The rows of `ask` one by one; none if nothing is asked for."""
@@ -367,15 +367,6 @@ class Store:
     def names(self, table: str) -> Names:
         """The integers of a table of names (NUMBERED)."""
         return self._names.setdefault(table, Names(self, table))
-
-
-@cache
-def _asking(columns: tuple[tuple[str, str], ...], rows: int) -> str:
-    """The words before a query that make so many bound rows of (name, type) columns the table `asked`."""
-    marks = iter(range(1, rows * len(columns) + 1))
-    values = (", ".join(f"cast(${next(marks)} as {word})" for _, word in columns) for _ in range(rows))
-    names = ", ".join(name for name, _ in columns)
-    return f"with asked({names}) as (values {', '.join(f'({row})' for row in values)}) "
 
 
 class Names:

@@ -25,11 +25,12 @@ DIALECT = Dialect(
     sizes="select relname as name, pg_total_relation_size(oid) as bytes from pg_class"
     " where relnamespace = current_schema()::regnamespace and relkind = 'r'",
     bulk=(),
+    numbers="select cast(value as bigint) as number from json_array_elements_text(cast($1 as json))",
+    items="json_array_elements(cast($1 as json))",
     # What lies in blobs is compressed already, or cannot be.
     tuned=tuple(f"alter table {table} alter column data set storage external" for table in ("block", "page", "state")),
     # Plans made before the first statistics would read large tables whole.
     settled=("analyze tier, page, block, identifier, segment, merged, link, event, subscription",),
-    staged="analyze asked",
 )
 
 # A host that dies without a word frees its turn and its leases after some two minutes.

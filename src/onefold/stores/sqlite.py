@@ -28,6 +28,8 @@ DIALECT = Dialect(
     " where d.aggregate = true group by m.tbl_name union all select '(free)', free.freelist_count * page.page_size"
     " from pragma_freelist_count free, pragma_page_size page",
     bulk=("pragma cache_size = -400000",),
+    numbers="select value as number from json_each($1)",
+    items="json_each($1)",
 )
 
 
