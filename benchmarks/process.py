@@ -18,6 +18,8 @@ from threading import Event, Thread
 from time import perf_counter
 from typing import Any
 
+from onefold import garbage
+
 ONEFOLD = str(Path(sys.executable).parent / "onefold")
 MODULE = "benchmarks.process"
 _MB = 1 << 20
@@ -99,6 +101,7 @@ def _resident(pid: int) -> int:
 
 
 if __name__ == "__main__":
+    garbage.seldom()  # as in the processes of the product
     module, name = sys.argv[1].split(".")
     function = getattr(importlib.import_module(f"benchmarks.{module}"), name)
     print(json.dumps(function(*json.loads(sys.argv[2]))))

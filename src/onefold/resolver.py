@@ -7,7 +7,6 @@ goes on from there. Rows are deleted from the inbox once every space is past the
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 import signal
@@ -23,7 +22,7 @@ from typing import Any
 
 import msgspec
 
-from onefold import calls, canonical, config, workspace
+from onefold import calls, canonical, config, garbage, workspace
 from onefold.apply import apply
 from onefold.calls import Arrival
 from onefold.errors import NotFound, OnefoldError, RowRejected, StoreError, ValueRefused
@@ -432,9 +431,7 @@ def main(folder: str) -> None:
 
     telemetry.configure()
     sys.setrecursionlimit(READ_DEPTH)
-    # A window makes hundreds of thousands of objects, hardly any in cycles: looking for those cost a fifth of the time.
-    gc.freeze()
-    gc.set_threshold(100_000, 20, 100)
+    garbage.seldom()
     sys.setswitchinterval(0.0005)  # seconds: who applies is not to wait for who prepares
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to all; the server says when to end
     woken, ended = Event(), Event()

@@ -7,6 +7,8 @@ import sys
 
 import typer
 
+from onefold import garbage
+
 # Commands are listed by `--help` in this order.
 from onefold.cli import setting_up, sync, runs, profiles, spaces, profiles_sync, tokens, users, live, alerts, keeping  # isort: skip  # noqa: F401
 from onefold.cli.apps import app
@@ -15,6 +17,7 @@ from onefold.errors import InvalidWorkspace, OnefoldError
 
 def main() -> None:
     """The `onefold` command: errors are one sentence on standard error, and exit 1."""
+    garbage.seldom()
     try:
         app()
     except OnefoldError as error:
