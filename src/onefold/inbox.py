@@ -17,6 +17,8 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from onefold.errors import OnefoldError
 
 FILE = "inbox.db"
@@ -50,6 +52,34 @@ DUPLICATE = "duplicate"
 Person = tuple[str, str, int, str, int]
 # What `usage` counts.
 RECEIVED, REPEATED, REFUSED = "received", DUPLICATE, "rejected"
+
+
+# Many rows are bound as one JSON list, and their digests as one blob: a statement for each row would give up Python's
+# lock, and wait for it, as often. In the order of the key: neighbours share a page.
+_OWNERS = """
+    select given.key, m.at, m.seq, m.place from json_each(?1) given
+    cross join message m on m.day = ?3 and m.digest = substr(?2, 16 * given.key + 1, 16)
+"""
+_CLAIM = """
+    insert or replace into message (day, digest, at, seq, place)
+    select value ->> 0, substr(?2, 16 * key + 1, 16), value ->> 1, value ->> 2, value ->> 3
+    from json_each(?1) order by 1, 2
+"""
+_SEEN = """
+    insert into person (month, source, is_user, digest, known)
+    select value ->> 0, value ->> 1, value ->> 2, substr(?2, 16 * key + 1, 16), value ->> 3
+    from json_each(?1) where true order by 1, 2, 3, 4
+    on conflict do update set known = 1 where excluded.known > known
+"""
+_SENT = """
+    insert or ignore into finding (seq, place, what)
+    select value ->> 0, value ->> 1, value ->> 2 from json_each(?1) order by 1, 2, 3
+"""
+
+
+def _bound(digests: Sequence[bytes], rows: Sequence[tuple[Any, ...]]) -> tuple[str, bytes]:
+    """Rows and their digests, side by side, as the statements above take them."""
+    return msgspec.json.encode(rows).decode(), b"".join(digests)
 
 
 class InboxFull(OnefoldError):
@@ -264,27 +294,21 @@ class Inbox:
         """
         times = [at for _, at, *_ in messages]
         days = range(min(times) // DAY - 1, max(times) // DAY + 1) if times else ()
+        names, places = [item[0] for item in messages], [item[1:] for item in messages]
         owners: dict[bytes, tuple[int, tuple[int, int]]] = {}
-        asked = [item[0] for item in messages]
-        for start in range(0, len(asked), 500):
-            part = asked[start : start + 500]
-            marks = ", ".join("?" * len(part))
-            for day in days:
-                found = self._rows(
-                    f"select digest, at, seq, place from message where day = ? and digest in ({marks})", day, *part
-                )
-                owners.update((name, (at, (seq, place))) for name, at, seq, place in found)
+        for day in days:
+            for key, at, seq, place in self._rows(_OWNERS, *_bound(names, places), day):
+                owners[names[key]] = (at, (seq, place))
         new, repeated = [], set()
         for name, at, seq, place in messages:
             owner = owners.get(name)
             if owner is None or at - owner[0] >= DAY:
                 owners[name] = (at, (seq, place))
-                new.append((at // DAY, name, at, seq, place))
+                new.append((name, at // DAY, at, seq, place))
             elif owner[1] != (seq, place):
                 repeated.add((seq, place))
         with self._turn() as db:
-            # In the order of the key: neighbours share a page.
-            db.executemany("insert or replace into message values (?, ?, ?, ?, ?)", sorted(new))
+            db.execute(_CLAIM, _bound([item[0] for item in new], [item[1:] for item in new]))
             db.executemany(
                 "insert or ignore into finding values (?, ?, ?)", sorted((*at, DUPLICATE) for at in repeated)
             )
@@ -302,16 +326,13 @@ class Inbox:
     ) -> None:
         """Keep what was found out of some calls: those rejected; the persons seen; those that a mapping made (seq,
         place, DEST/MAPPING)."""
+        new = list(persons - self._persons)
         with self._turn() as db:
             db.executemany(
                 f"insert or replace into rejected values ({', '.join('?' * 11)})", [astuple(item) for item in refused]
             )
-            db.executemany(
-                "insert into person values (?, ?, ?, ?, ?) on conflict do update set known = 1"
-                " where excluded.known > known",
-                sorted((*item[:3], digest(item[3]), item[4]) for item in persons - self._persons),
-            )
-            db.executemany("insert or ignore into finding values (?, ?, ?)", sorted(sent))
+            db.execute(_SEEN, _bound([digest(item[3]) for item in new], [(*item[:3], item[4]) for item in new]))
+            db.execute(_SENT, (msgspec.json.encode(list(sent)).decode(),))
         if len(self._persons) > REMEMBERED:
             self._persons.clear()
         self._persons.update(persons)
