@@ -510,28 +510,34 @@ def loading() -> Element:
 
 
 def toast(said: str, icon_: str = "check", more: str = "", act: Act | None = None, href: str = "") -> None:
-    """What happened, and the way back or on."""
+    """What happened, and the way back or on; for ten seconds."""
     from onefold.web.shell import here
 
     with here().toasts:
-        made = el("div", "of-toast", role="status")
-        with made:
-            icon(icon_)
-            text(said[:1].upper() + said[1:])
-            if href:
-                link(more, href)
-            elif act is not None:
-                on(el("button", "", more, type="button"), "click", act)
-            with el("button", "", type="button", aria_label="Dismiss") as gone:
-                icon("close", "of-i-14")
-        on(gone, "click", made.delete)
+        made = toast_box(said, icon_, more, act, href)
         ui.timer(10, lambda: None if made.is_deleted else made.delete(), once=True)
+
+
+def toast_box(said: str, icon_: str = "check", more: str = "", act: Act | None = None, href: str = "") -> Element:
+    """The box of a toast."""
+    with el("div", "of-toast", role="status") as made:
+        icon(icon_)
+        text(said[:1].upper() + said[1:])
+        if href:
+            link(more, href)
+        elif act is not None:
+            on(el("button", "", more, type="button"), "click", act)
+        with el("button", "", type="button", aria_label="Dismiss") as gone:
+            icon("close", "of-i-14")
+    on(gone, "click", made.delete)
+    return made
 
 
 @contextmanager
 def dialog(title: str, *, wide: bool = False) -> Iterator[ui.dialog]:
     """A dialog, open; what it holds stands within."""
     with ui.dialog(value=True) as box:
+        box.props["aria-label"] = title
         box.on("hide", box.delete)
         with el("div", "of-dialog of-wide" if wide else "of-dialog", role="document"):
             el("h2", "", title)
@@ -540,18 +546,23 @@ def dialog(title: str, *, wide: bool = False) -> Iterator[ui.dialog]:
 
 def confirm(title: str, said: str, act: str, do: Act, *, destroy: bool = True) -> None:
     """Ask first, saying what will happen; the button repeats the act."""
+
+    async def done() -> None:
+        found = do()
+        if isawaitable(found):
+            await found
+        box.close()
+
     with dialog(title) as box:
-        el("p", "of-text", said)
-        with el("div", "of-dialog-end"):
-            button("Cancel", box.close)
+        question(said, act, box.close, done, destroy=destroy)
 
-            async def done() -> None:
-                found = do()
-                if isawaitable(found):
-                    await found
-                box.close()
 
-            button(act, done, "destroy" if destroy else "primary")
+def question(said: str, act: str, cancel: Act, do: Act, *, destroy: bool = True) -> None:
+    """What will happen, and the buttons for it."""
+    el("p", "of-text", said)
+    with el("div", "of-dialog-end"):
+        button("Cancel", cancel)
+        button(act, do, "destroy" if destroy else "primary")
 
 
 def dump(value: Any) -> ui.html:
