@@ -235,7 +235,8 @@ SCREENS = (
     "/destinations/profiles/rejected", "/destinations/profiles/settings",
     "/destinations/profiles/mappings/new?model=customers&action=sendIdentify",
     "/destinations/profiles/mappings/customers", "/rejected", "/runs", "/spaces", "/spaces/new", "/spaces/production",
-    "/rules", "/profiles", "/spaces/production/find/user_id:1", "/debugger", "/usage", "/settings", "/help", "/components",
+    "/rules", "/profiles", "/spaces/production/find/user_id:1", "/debugger", "/usage", "/settings", "/help",
+    "/components",
 )  # fmt: skip
 
 
