@@ -240,11 +240,28 @@ SCREENS = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_no_screen_has_a_serious_fault_of_accessibility(walked: Browser, packages: Path, theme: str) -> None:
+# What stands beyond the right edge of a screen, and cannot be scrolled to in a part of its own.
+BEYOND = """() => {
+  const main = document.querySelector('.of-main');
+  const held = (found) => {
+    for (let at = found.parentElement; at && at !== main; at = at.parentElement)
+      if (getComputedStyle(at).overflowX !== 'visible') return true;
+  };
+  return [...main.querySelectorAll('*')]
+    .filter((found) => found.getBoundingClientRect().width && found.getBoundingClientRect().right > innerWidth + 1)
+    .filter((found) => !held(found)).map((found) => found.className).concat(
+      document.documentElement.scrollWidth > innerWidth ? ['the page'] : []);
+}"""
+
+
+# A phone; and a usual screen at 200 %.
+@pytest.mark.parametrize(("theme", "width", "height"), [("light", 360, 640), ("dark", 640, 400)])
+def test_no_screen_has_a_serious_fault_of_accessibility_or_is_too_wide(
+    walked: Browser, packages: Path, theme: str, width: int, height: int
+) -> None:
     page = walked.page
     page.context.add_cookies([{"name": "onefold_theme", "value": theme, "url": walked.server.url}])
-    faults = {}
+    faults: dict[str, Any] = {}
     for path in SCREENS:
         walked.go(path)
         page.add_script_tag(path=packages / "node_modules/axe-core/axe.min.js")
@@ -252,7 +269,83 @@ def test_no_screen_has_a_serious_fault_of_accessibility(walked: Browser, package
         grave = [fault for fault in found if fault["impact"] in ("serious", "critical")]
         if grave:
             faults[path] = [(fault["id"], [node["html"][:160] for node in fault["nodes"][:3]]) for fault in grave]
+        page.set_viewport_size({"width": width, "height": height})
+        if beyond := page.evaluate(BEYOND):
+            faults[f"{path} at {width}"] = beyond
+        page.set_viewport_size({"width": 1440, "height": 900})
     assert faults == {}
+
+
+def test_it_is_used_by_keyboard_alone(walked: Browser) -> None:
+    page, keys = walked.page, walked.page.keyboard
+    focused = page.locator(":focus")
+    items = page.locator("[role=menuitem]:visible")
+
+    # Past the navigation, and to a model by its name.
+    walked.go("/")
+    keys.press("Tab")
+    expect(focused).to_have_text("Skip to main content")
+    keys.press("Enter")
+    expect(focused).to_have_class("of-main")
+    keys.press("Control+k")
+    expect(focused).to_have_attribute("placeholder", "Search or jump to…")
+    keys.type("companies")
+    expect(page.locator(".of-jumpbox li").first).to_contain_text("companies")
+    keys.press("ArrowDown")
+    expect(focused).to_contain_text("companies")
+    keys.press("Enter")
+    walked.head("companies")
+    expect(page.locator(".of-jumpbox")).to_have_count(0)
+
+    # Out of the SQL editor.
+    page.locator(".cm-content").focus()
+    expect(page.locator(".cm-content")).to_be_focused()
+    keys.press("Escape")
+    keys.press("Tab")
+    expect(focused).to_have_attribute("aria-label", "Rows")
+
+    # Menus: of a page, and of a row.
+    walked.go("/destinations/profiles")
+    for opener in (page.get_by_role("button", name="Sync now"), page.get_by_role("button", name="Actions of orders")):
+        opener.focus()
+        keys.press("Enter")
+        expect(items.first).to_be_visible()
+        keys.press("ArrowDown")
+        expect(items.first).to_be_focused()
+        keys.press("Escape")
+        expect(items).to_have_count(0)
+        expect(opener).to_be_focused()
+
+    # A value of a mapping: opened, left, changed.
+    walked.go("/destinations/profiles/mappings/customers")
+    value = page.get_by_role("button", name="Anonymous ID: edit")
+    value.focus()
+    keys.press("Enter")
+    expect(focused).to_have_attribute("placeholder", "Filter columns")
+    keys.press("Escape")
+    expect(value).to_be_focused()
+    keys.press("Enter")
+    expect(focused).to_have_attribute("placeholder", "Filter columns")
+    keys.type("phone")
+    page.wait_for_timeout(200)  # what is typed goes to the server after a pause
+    keys.press("Enter")
+    expect(value).to_contain_text("phone")
+    expect(value).to_be_focused()
+    walked.press("Discard")
+
+    # Rows, a dialog, and back to where it was opened.
+    walked.go("/spaces/production/find/email:ada@example.com")
+    trait = page.get_by_role("group", name="Traits").locator("tr[tabindex='0']")
+    trait.focus()
+    keys.press("ArrowDown")
+    second = page.get_by_role("group", name="Traits").locator("tbody tr").nth(1)
+    expect(second).to_be_focused()
+    keys.press("Enter")
+    dialog = page.get_by_role("dialog", name=second.locator("td").first.inner_text())
+    expect(dialog).to_contain_text("Message id")
+    keys.press("Escape")
+    expect(dialog).to_have_count(0)
+    expect(second).to_be_focused()
 
 
 def test_a_profile_tells_which_call_made_it_one_by_which_identifiers(walked: Browser) -> None:

@@ -84,7 +84,8 @@ def button(
     cls = f"of-btn{' of-btn-' + kind if kind else ''}{' of-btn-small' if small else ''}"
     made = el("a" if href else "button", cls if said else f"{cls} of-btn-icon", href=href, aria_label=label)
     if not href:
-        made.props["type"] = "button"
+        # What closes gives the focus back to what has a tabindex: else to the pane around a button.
+        made.props.update({"type": "button", "tabindex": "0"})
     if off:
         made.props["disabled"] = True
     with made:
@@ -120,7 +121,7 @@ def on(made: Element, event: str, act: Callable[..., Any], *, args: bool = False
 
 def press(said: str, act: Act, label: str | None = None) -> Element:
     """A button within a sentence, that looks like a link."""
-    made = el("button", "of-link", said, type="button", aria_label=label)
+    made = el("button", "of-link", said, type="button", tabindex="0", aria_label=label)
     on(made, "click", act)
     return made
 

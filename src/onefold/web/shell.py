@@ -199,7 +199,7 @@ def build(shell: Shell, routes: dict[str, Build], jump: Callable[[], Any]) -> No
                     text("Search or jump to…")
                     el("kbd", "of-mod", "Ctrl K")
                 kit.on(opener, "click", jump)
-            main = el("main", "of-main", tabindex="-1", id="of-main")
+            main = el("main", "of-main", tabindex="-1")
     shell.toasts = el("div", "of-toasts", aria_live="polite")
     ui.skip_link(target=main)
     with main:

@@ -14,7 +14,7 @@ export default {
         :style="c.width ? {width: c.width} : null"><span :class="{'of-sr': c.hidden}">{{ c.label }}</span></th>
     </tr></thead>
     <tbody>
-      <tr v-for="(row, at) in rows" :key="row.id"
+      <tr v-for="(row, at) in rows" :key="row.id" :tabindex="stop(row, at)" @focus="here = row.id" @keydown.enter.self="open(row, $event)"
         :class="[row.tone ? 'of-' + row.tone : '', row.go ? 'of-go' : '', row.at ? 'of-at' : '', selected.includes(row.id) ? 'of-on' : '']"
         @click="open(row, $event)">
         <td v-if="selectable" class="of-tight"><input type="checkbox" class="of-box" :checked="selected.includes(row.id)"
@@ -37,7 +37,7 @@ export default {
               @click.stop="$emit('act', {id: row.id, act: row[c.key].act})">{{ row[c.key].act }}</button>
           </template>
           <template v-else-if="row[c.key].menu">
-            <button class="of-btn of-btn-ghost of-btn-icon of-btn-small" type="button" aria-haspopup="menu" :aria-label="row[c.key].label" @click.stop>
+            <button class="of-btn of-btn-ghost of-btn-icon of-btn-small" type="button" tabindex="0" aria-haspopup="menu" :aria-label="row[c.key].label" @click.stop>
               <i class="of-i of-i-menu" aria-hidden="true"></i>
               <q-menu anchor="bottom right" self="top right" auto-close><div role="menu">
                 <button v-for="m in row[c.key].menu" :key="m.key" role="menuitem" type="button" class="of-menu-item" :class="m.bad ? 'of-tone-bad' : ''"
@@ -58,10 +58,17 @@ export default {
   </table>
   </div>`,
   props: { columns: Array, rows: Array, caption: String, dense: String, selectable: Boolean, fixed: Boolean, selected: { type: Array, default: () => [] } },
+  data() { return { here: null }; }, // the row that had the focus last
   computed: {
     all() { return this.rows.length > 0 && this.rows.every((row) => this.selected.includes(row.id)); },
   },
   methods: {
+    // Of the rows that open without a link one is a stop of the Tab key; arrow keys lead to the others.
+    stop(row, at) {
+      if (row.go !== true) return null;
+      const there = this.rows.some((one) => one.id === this.here);
+      return (there ? row.id === this.here : at === 0) ? 0 : -1;
+    },
     cls(c, cell) {
       return { "of-mono": c.mono || cell.mono, "of-name": c.name || cell.name, "of-code": cell.code, "of-faint": c.faint || cell.faint };
     },
