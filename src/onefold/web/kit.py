@@ -6,7 +6,7 @@ import json
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from html import escape
-from inspect import isawaitable
+from inspect import iscoroutine
 from typing import Any
 
 from nicegui import ui
@@ -105,7 +105,7 @@ def on(made: Element, event: str, act: Callable[..., Any], *, args: bool = False
         made.props["aria-busy"] = "true"
         try:
             found = act(event_.args) if args else act()
-            if isawaitable(found):
+            if iscoroutine(found):
                 await found
         except OnefoldError as error:
             if not made.is_deleted:
@@ -248,7 +248,7 @@ class Switch(Element):
         self.set(value=wanted)
         try:
             found = act(wanted)
-            if isawaitable(found):
+            if iscoroutine(found):
                 await found
         except OnefoldError:
             self.set(value=not wanted)
@@ -278,7 +278,7 @@ def segments(options: Sequence[tuple[str, str]], now: str, act: Callable[[str], 
                 one.props["aria-checked"] = _flag(key == value)
                 one.update()
             found = act(value)
-            if isawaitable(found):
+            if iscoroutine(found):
                 await found
 
         for value, word in options:
@@ -550,7 +550,7 @@ def confirm(title: str, said: str, act: str, do: Act, *, destroy: bool = True) -
 
     async def done() -> None:
         found = do()
-        if isawaitable(found):
+        if iscoroutine(found):
             await found
         box.close()
 
