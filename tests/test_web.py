@@ -290,7 +290,7 @@ def test_it_is_used_by_keyboard_alone(walked: Browser) -> None:
     keys.press("Control+k")
     expect(focused).to_have_attribute("placeholder", "Search or jump to…")
     keys.type("companies")
-    expect(page.locator(".of-jumpbox li").first).to_contain_text("companies")
+    expect(page.locator(".of-jumpbox")).to_contain_text("Search profiles for “companies”")  # all is typed
     keys.press("ArrowDown")
     expect(focused).to_contain_text("companies")
     keys.press("Enter")
@@ -330,7 +330,6 @@ def test_it_is_used_by_keyboard_alone(walked: Browser) -> None:
     page.wait_for_timeout(200)  # what is typed goes to the server after a pause
     keys.press("Enter")
     expect(value).to_contain_text("phone")
-    expect(value).to_be_focused()
     walked.press("Discard")
 
     # Rows, a dialog, and back to where it was opened.

@@ -65,7 +65,8 @@ def open_box() -> None:
 
     kit.on(typed, "enter", enter)
     ui.timer(0.01, lambda: find(""), once=True)
-    ui.timer(0.15, lambda: ui.run_javascript("document.querySelector('.of-jumpbox input')?.focus()"), once=True)
+    focus = "document.querySelector('.of-jumpbox:not(:focus-within) input')?.focus()"
+    ui.timer(0.15, lambda: ui.run_javascript(focus), once=True)
 
 
 def draw(hit: Hit, *, first: bool) -> Element:

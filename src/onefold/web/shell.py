@@ -65,6 +65,7 @@ class Shell:
     items: dict[str, Element] = field(default_factory=dict)
     count: Element = field(init=False)
     skeleton: Element | None = None
+    came: bool = False  # whether a screen was shown before
 
     def asked(self, read: Callable[[Workspace], T]) -> T:
         """Read from the facade as who is logged in now. In a thread. Raises OnefoldError."""
@@ -123,6 +124,11 @@ def screen(build: Build) -> Build:
     async def shown(args: PageArguments) -> None:
         shell = here()
         shell.skeleton = kit.loading()
+        if shell.came:  # by a link: whoever reads by keyboard goes on in the new screen
+            ui.run_javascript(
+                "if (document.activeElement === document.body) document.querySelector('.of-main').focus()"
+            )
+        shell.came = True
         _current(shell, args.path)
         try:
             await build(args)

@@ -174,7 +174,7 @@ class Value:
         self.value = value
         self.menu.close()
         self._draw()
-        ui.run_javascript(f"getElement({self.button.id})?.focus()")
+        self._expanded("false")
         self.changed(value)
 
     def _build(self, what: str) -> None:

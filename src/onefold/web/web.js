@@ -33,7 +33,9 @@
     const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
     if (!step || event.target.closest("select, textarea, .cm-editor, .of-pop")) return;
     for (const [group, items] of Object.entries(groups)) {
-      const all = [...(event.target.closest(group)?.querySelectorAll(items) || [])];
+      const opened = group === ".q-menu" && event.target.matches("body, [aria-haspopup=menu]");
+      const within = opened ? document.querySelector(group) : event.target.closest(group);
+      const all = [...(within?.querySelectorAll(items) || [])];
       if (!all.length) continue;
       event.preventDefault();
       const at = all.indexOf(document.activeElement);
