@@ -181,6 +181,7 @@ class Runs:
         progress = {**record.view(), "stage": outcome.stage, "rate": None} if outcome.stage else None
         self._catalog.finish(
             run_id,
+            trail=record.trail(),
             status=outcome.status,
             finished_at=now(),
             seconds=outcome.seconds,
@@ -239,12 +240,19 @@ class Runs:
         return _view(self._catalog.run(run_id))
 
     def show(self, run_id: str) -> dict[str, Any]:
-        """One run, with what it ran and its rejected rows counted by code. Raises NotFound."""
+        """One run, with what it ran, where it was, and its rejected rows counted by code. Raises NotFound.
+
+        While it is under way, with the counts of what it has committed.
+        """
         run = self._catalog.run(run_id)
         found = _view(run)
         if run.recipe is not None:
             found["recipe"] = self._catalog.recipe(run.recipe)
+        found["trail"] = self._catalog.trail(run.run_id)
         with self._space(run.space) as store:
+            if run.counts is None:
+                committed = store.rows("select counts from run where run_id = $1", run.run_id)
+                found |= json.loads(committed[0]["counts"]) if committed else {}
             found["rejected_by_code"] = {
                 row["code"]: row["rows"]
                 for row in store.rows(
@@ -255,8 +263,11 @@ class Runs:
             }
         return found
 
-    def refused(self, run_id: str, code: str | None) -> tuple[dict[str, Any], list[str]]:
-        """A run, and the keys of its rejected rows (canonical JSON), of those with a code if given. Raises NotFound."""
+    def refused(self, run_id: str, code: str | None, chosen: Sequence[str] = ()) -> tuple[dict[str, Any], list[str]]:
+        """A run, and the keys of its rejected rows (canonical JSON): with a code, of the chosen, if these are given.
+
+        Raises NotFound.
+        """
         run = self._catalog.run(run_id)
         with self._space(run.space) as store:
             rows = store.rows(
@@ -264,10 +275,11 @@ class Runs:
                 f" and j.key is not null {'and j.code = $2' if code else ''} order by j.key",
                 *(run.run_id, *([code] if code else [])),
             )
-        if not rows:
-            of = f" with the code {code}" if code else ""
+        keys = [row["key"] for row in rows if not chosen or row["key"] in chosen]
+        if not keys:
+            of = (f" with the code {code}" if code else "") + (f" and the key {', '.join(chosen)}" if chosen else "")
             raise NotFound(f"run {run.run_id} has no rejected rows{of} that have a key; nothing was sent")
-        return _view(run), [row["key"] for row in rows]
+        return _view(run), keys
 
     def rejected(self, run_id: str, limit: int | None) -> Iterator[dict[str, Any]]:
         """The rejected rows of a run: key, event, code, fields, message and the row. Raises NotFound."""

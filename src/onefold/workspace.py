@@ -792,13 +792,19 @@ class Workspace:
 
     @needs(EDITOR)
     def resend(
-        self, run_id: str, code: str | None = None, *, started_by: str = "cli", new_id: str | None = None
+        self,
+        run_id: str,
+        code: str | None = None,
+        keys: Sequence[str] = (),
+        *,
+        started_by: str = "cli",
+        new_id: str | None = None,
     ) -> tuple[int, Outcome]:
         """Try the rejected rows of a run again at once, as they are now: how many there were, and how it went.
 
-        Only those with a code, if one is given. Raises NotFound.
+        Only those with a code, and those with some keys (canonical JSON), if these are given. Raises NotFound.
         """
-        run, keys = self._runs.refused(run_id, code)
+        run, keys = self._runs.refused(run_id, code, keys)
         (outcome,) = self._runs.sync(
             self._tasks(run["mapping"]),
             progress=None,
@@ -814,12 +820,16 @@ class Workspace:
         return len(keys), outcome
 
     @needs(EDITOR)
-    def start_resend(self, run_id: str, code: str | None = None, *, started_by: str) -> str:
+    def start_resend(self, run_id: str, code: str | None = None, keys: Sequence[str] = (), *, started_by: str) -> str:
         """Begin `resend` in a process of its own; the id of its run. Raises NotFound, Disabled."""
-        run, _ = self._runs.refused(run_id, code)
+        run, found = self._runs.refused(run_id, code, keys)
         (task,) = self._tasks(run["mapping"])
         words = ["runs", "resend", run["run_id"], *(["--code", code] if code else [])]
-        return self._runs.begin(task, words, self.folder, started_by)
+        for key in keys:
+            words += ["--key", key]
+        new = self._runs.begin(task, words, self.folder, started_by)
+        self.note("resend", run["mapping"], [f"run {new}", f"{len(found):,} rejected rows of run {run['run_id']}"])
+        return new
 
     def copy(self, space: str, to: str) -> dict[str, int]:
         """Copy a space, whole, into another `store`; its tables' numbers of rows. Raises NotFound, StoreError."""

@@ -12,7 +12,7 @@ from nicegui.page_arguments import PageArguments
 from onefold import config
 from onefold.errors import OnefoldError
 from onefold.roles import EDITOR
-from onefold.web import destinations, kit, rejected, runs, style, words
+from onefold.web import chart, destinations, kit, rejected, runs, words
 from onefold.web.kit import column, el, link, text
 from onefold.web.shell import ask, asked, crumbs, may, path
 from onefold.workspace import Workspace
@@ -186,48 +186,12 @@ def _chart(recent: list[runs.Run], span: timedelta, bars: int, word: str) -> Non
                 pass
             return
         total = ", ".join(f"{sum(sums[kind]):,} {kind}" for kind in KINDS)
-        with el("div", role="img", aria_label=f"Rows synced in the last {word}: {total}").style("padding: 0 10px 8px"):
-            made = ui.echart(_options(labels, sums, dark=False), renderer="svg").classes("of-chart")
-            dark = _options(labels, sums, dark=True)
-            ui.run_javascript(
-                "setTimeout(() => { if (document.body.classList.contains('body--dark'))"
-                f" getElement({made.id})?.chart?.setOption({_script(dark)}) }}, 60)"
-            )
+        chart.draw(f"Rows synced in the last {word}: {total}", _bars(labels, sums))
 
 
-def _script(value: Any) -> str:
-    import json
-
-    return json.dumps(value).replace("<", "\\u003c")
-
-
-def _options(labels: list[str], sums: dict[str, list[int]], *, dark: bool) -> dict[str, Any]:
-    def color(token: str) -> str:
-        return style.color(token, dark=dark)
-
-    plain = {
-        "axisLine": {"show": False},
-        "axisTick": {"show": False},
-        "axisLabel": {"color": color("t3"), "fontSize": 11, "fontFamily": "Inter"},
-    }
+def _bars(labels: list[str], sums: dict[str, list[int]]) -> chart.Options:
     return {
-        "animation": False,
-        "grid": {"left": 8, "right": 6, "top": 12, "bottom": 4, "containLabel": True},
-        "xAxis": {"type": "category", "data": labels, **plain},
-        "yAxis": {
-            "type": "value",
-            "splitNumber": 3,
-            "minInterval": 1,
-            **plain,
-            "splitLine": {"lineStyle": {"color": color("border")}},
-        },
-        "tooltip": {
-            "trigger": "axis",
-            "backgroundColor": color("bg"),
-            "borderColor": color("border"),
-            "padding": [6, 10],
-            "textStyle": {"color": color("t1"), "fontSize": 12, "fontFamily": "Inter"},
-        },
+        "xAxis": {"type": "category", "data": labels},
         "series": [
             {
                 "type": "bar",
@@ -235,7 +199,7 @@ def _options(labels: list[str], sums: dict[str, list[int]], *, dark: bool) -> di
                 "name": kind.capitalize(),
                 "data": sums[kind],
                 "barCategoryGap": "28%",
-                "itemStyle": {"color": color(kind)},
+                "itemStyle": {":color": chart.color(kind)},
             }
             for kind in KINDS
         ],

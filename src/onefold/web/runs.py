@@ -1,10 +1,7 @@
-"""Runs, and one run: its stages, figures, log and rejected rows; live while it is under way."""
+"""Runs: a list, as it is everywhere, and how one is said on a line."""
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -12,13 +9,11 @@ from nicegui import ui
 from nicegui.page_arguments import PageArguments
 
 from onefold.web import kit, words
-from onefold.web.kit import column, el, link, text
-from onefold.web.shell import ask, asked, crumbs, given, path
+from onefold.web.kit import column, el, link
+from onefold.web.shell import ask, asked, crumbs, path
 from onefold.workspace import Workspace
 
-NEWEST, ROWS = 200, 500  # runs listed; rejected rows shown of a run
-LIVE = 0.5  # seconds between two looks
-STAGES = {"read": "Read", "diff": "Diff", "map": "Map", "apply": "Resolve and commit", "index": "Index"}
+NEWEST = 200
 FILTERS = (("", "All"), ("running", "Running"), ("failed", "Failed"), ("partly", "Partly"))
 Run = dict[str, Any]
 
@@ -123,229 +118,5 @@ def changed(run: Run) -> int | None:
 
 
 def started_by(run: Run) -> str:
-    known = {"cli": "command line", "api": "API", "web": "web app"}
+    known = {"cli": "command line", "api": "API", "web": "web app", "schedule": "schedule"}
     return known.get(run["started_by"], str(run["started_by"]))
-
-
-# --- one run ------------------------------------------------------------------------------------------
-
-
-async def run(args: PageArguments) -> None:
-    """One run."""
-    run_id = given(args, "run")
-
-    def read(workspace: Workspace) -> tuple[Run, list[Run], str]:
-        found = workspace.run(run_id)
-        mappings = workspace.configuration().destinations
-        action = next(
-            (
-                mapping.action
-                for destination in mappings
-                for mapping in destination.mappings
-                if f"{destination.slug}/{mapping.slug}" == found["mapping"]
-            ),
-            "",
-        )
-        return found, list(workspace.rejected(run_id, ROWS)), action
-
-    found, rejected, action = await ask(read)
-    destination, _, mapping = found["mapping"].partition("/")
-    crumbs(("Runs", "/runs"), (mapping, f"/runs?mapping={found['mapping']}"), (found["run_id"], args.path))
-    with kit.page() as page:
-        _body(found, rejected, action, destination, mapping)
-
-    async def look() -> None:
-        nonlocal found
-        if found["status"] != "running":
-            timer.deactivate()
-            return
-        now, rows, _ = await ask(read)
-        if now == found:
-            return
-        found = now
-        page.clear()
-        with page:
-            _body(found, rows, action, destination, mapping)
-        if found["status"] != "running":
-            kit.toast(f"{mapping}: {words.STATES[found['status']][0].lower()}")
-
-    timer = ui.timer(LIVE, look, active=found["status"] == "running")
-
-
-def _body(found: Run, rejected: list[Run], action: str, destination: str, mapping: str) -> None:
-    with kit.head(mapping) as (name, facts, actions):
-        with name:
-            kit.state_pill(found["status"])
-        with facts:
-            text(f"{words.action(action)} to" if action else "To")
-            link(destination, path("destinations", destination))
-            text(f"· started {words.clock(found['started_at'])} on {words.day(found['started_at'])}")
-            text(f"by {started_by(found)} · {_elapsed(found)}")
-        with actions:
-            kit.button("View mapping", href=path("destinations", destination, "mappings", mapping))
-    if found.get("error"):
-        sentence = str(found["error"])
-        kit.alert(
-            sentence[:1].upper() + sentence[1:],
-            "What was committed stays; the next sync goes on from there.",
-            str(found.get("code") or ""),
-        )
-    _stages(found)
-    _figures(found)
-    _rejected(found, rejected)
-
-
-def _elapsed(found: Run) -> str:
-    if found["status"] != "running":
-        return f"took {words.lasted(found.get('seconds'))}"
-    gone = words.ago(found["started_at"]).removesuffix(" ago")
-    progress = found.get("progress") or {}
-    if progress.get("rate") and progress.get("total"):
-        left = (progress["total"] - progress["rows"]) / progress["rate"]
-        return f"{gone} so far, about {words.lasted(max(left, 1))} left in this stage"
-    return f"{gone} so far"
-
-
-def _stages(found: Run) -> None:
-    """Five stages: amount and rate while running, amount and time after."""
-    seconds, progress = found.get("stages") or {}, found.get("progress") or {}
-    amounts = {
-        "read": (found.get("extracted"), "rows"),
-        "diff": (changed(found), "changed"),
-        "map": (found.get("sent"), "calls"),
-        "apply": (found.get("sent"), "calls"),
-        "index": (found.get("profiles_created"), "new profiles"),
-    }
-    now = _stage(progress.get("stage", ""))
-    order = list(STAGES)
-    with kit.strip():
-        for stage, word in STAGES.items():
-            at = found["status"] == "running" and stage == now
-            done = stage in seconds or found["status"] in ("succeeded", "partly")
-            before = found["status"] == "running" and now in order and order.index(stage) < order.index(now)
-            with el("div", "of-running" if at else ""):
-                with kit.row():
-                    if at:
-                        el("i", "of-spin", aria_hidden="true")
-                    else:
-                        kit.icon(
-                            "succeeded" if done or before else "never",
-                            f"of-i-14 {'of-tone-ok' if done or before else 'of-tone-off'}",
-                        )
-                    el("span", "of-name", word)
-                _amount(at, progress, amounts[stage], seconds.get(stage))
-                rows, total = (progress["rows"], progress.get("total") or 0) if at else (1 if done or before else 0, 1)
-                kit.meter(rows, total, word, "" if at else "ok")
-
-
-def _amount(at: bool, progress: Run, amount: tuple[int | None, str], seconds: float | None) -> None:
-    with kit.row("of-note"):
-        if at:
-            of = f" of {progress['total']:,}" if progress.get("total") else " rows"
-            text(f"{progress['rows']:,}{of}")
-            rate = f"{words.short(progress['rate'])}/s" if progress.get("rate") else ""
-        else:
-            text("" if amount[0] is None else f"{amount[0]:,} {amount[1]}")
-            rate = words.lasted(seconds) if seconds is not None else ""
-        el("span", "of-right", rate)
-
-
-def _stage(name: str) -> str:
-    """The stage of the five that one of the engine's belongs to."""
-    return {"open": "read", "done": "index"}.get(name, name)
-
-
-def _figures(found: Run) -> None:
-    with kit.strip():
-        for key, label in (
-            ("added", "Added"),
-            ("updated", "Updated"),
-            ("deleted", "Deleted"),
-            ("unchanged", "Unchanged"),
-            ("rejected", "Rejected"),
-            ("profiles_created", "Profiles created"),
-            ("profiles_updated", "Profiles updated"),
-            ("merges", "Merges"),
-        ):
-            value = found.get(key)
-            tone = "bad" if key == "rejected" and value else ""
-            kit.figure(label, words.number(value), tone=tone, small=True)
-    said = [
-        f"{found[key]:,} {word}"
-        for key, word in (
-            ("filtered", "not selected by the trigger"),
-            ("unresolved", "calls that belong to no profile"),
-            ("identifiers_dropped", "identifiers left out by a limit"),
-        )
-        if found.get(key)
-    ]
-    if said:
-        kit.note(", ".join(said))
-
-
-def _rejected(found: Run, rows: list[Run]) -> None:
-    total = found.get("rejected") or len(rows)
-    if not total:
-        return
-    codes = found.get("rejected_by_code") or {}
-    shown = rows
-    with kit.panel("Rejected rows", words.number(total)) as (right, _):
-        with right:
-            options = [("", f"All {total:,}"), *((code, f"{code} {count:,}") for code, count in codes.items())]
-            kit.segments(options, "", lambda code: choose(code), "Code")
-            kit.button("Export CSV", lambda: _export(found, shown), "ghost", "download", small=True)
-        table = rejected_table(shown)
-        if total > len(rows):
-            el("div", "of-panel-foot of-note", f"The first {len(rows):,} of {total:,} are shown.")
-
-    def choose(code: str) -> None:
-        nonlocal shown
-        shown = [one for one in rows if code in ("", one["code"])]
-        table.show(rejected_rows(shown))
-
-
-def _export(found: Run, rows: list[Run]) -> None:
-    written = io.StringIO()
-    lines = csv.writer(written)
-    lines.writerow(["key", "code", "message", "row"])
-    for one in rows:
-        lines.writerow([one["key"], one["code"], one["message"], json.dumps(one["row"], ensure_ascii=False)])
-    ui.download.content(written.getvalue(), f"rejected-{found['run_id']}.csv", "text/csv")
-
-
-REJECTED = [
-    column("key", "Key", mono=True),
-    column("code", "Code"),
-    column("why", "Why"),
-    column("row", "Row", mono=True, faint=True),
-]
-
-
-def rejected_rows(rows: list[Run]) -> list[kit.Cell]:
-    return [
-        {
-            "id": str(at),
-            "go": True,
-            "key": "—" if one["key"] is None else words.flat(one["key"], 60),
-            "code": {"t": one["code"], "code": True},
-            "why": one["message"],
-            "row": "" if one["row"] is None else words.flat(one["row"], 160),
-        }
-        for at, one in enumerate(rows)
-    ]
-
-
-def rejected_table(rows: list[Run]) -> kit.Table:
-    """Rejected rows; each opens whole."""
-    table = kit.Table(REJECTED, rejected_rows(rows), "Rejected rows", dense="34")
-
-    def whole(at: str) -> None:
-        one = rows[int(at)]
-        with kit.dialog(f"Row {one['key'] if one['key'] is not None else 'without a key'}", wide=True):
-            kit.alert(one["message"], original=one["code"])
-            if one.get("remedy"):
-                el("p", "of-text", one["remedy"])
-            kit.dump(one["row"])
-
-    table.on_open(whole)
-    return table
