@@ -101,9 +101,25 @@ def test_each_trait_and_merge_names_the_call_behind_it(space: Any) -> None:
     with space() as store:
         put(store, said(1, anonymousId="a", traits={"x": 1}), said(2, userId="u", traits={"y": 2}))
         put(store, said(3, userId="u", anonymousId="a"))
-        why = profiles.why(store, 1)
+        why = profiles.why(store, 1, RULES)
         assert [(item["name"], item["message_id"]) for item in why["traits"]] == [("x", "m1"), ("y", "m2")]
         assert [item["message_id"] for item in why["merges"]] == ["m3"]
+
+
+def test_each_merge_names_the_identifiers_that_one_call_carried_of_both(space: Any) -> None:
+    with space() as store:
+        put(store, said(1, anonymousId="a"), said(2, anonymousId="b"), said(3, userId="u", traits={"email": "u@x"}))
+        put(store, said(4, anonymousId="b", traits={"email": "u@x"}))
+        put(store, said(5, userId="u", anonymousId="a"))
+        first, second, third = profiles.segment_ids(store, [1, 2, 3])
+        merges = profiles.why(store, 1, RULES)["merges"]
+        assert [(item["message_id"], item["merged"], item["into"]) for item in merges] == [
+            ("m4", third, second),
+            ("m5", second, first),
+        ]
+        assert [{item["id"] for item in merge["identifiers"]} for merge in merges] == [{"u@x", "b"}, {"u", "a"}]
+        assert {item["filed_under"] for item in merges[1]["identifiers"]} == {third, first}
+        assert merges[1]["message"]["userId"] == "u"
 
 
 def test_identifiers_are_told_apart_byte_for_byte(space: Any) -> None:

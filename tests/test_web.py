@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
 import onefold
-from live import Server
+from live import Server, eventually
 from onefold import starter
 
 NAME, PASSWORD = "Ada", "correct horse battery"
@@ -46,6 +47,20 @@ class Browser:
 
     def follow(self, name: str) -> None:
         self.page.locator("main").get_by_role("link", name=name, exact=True).first.click()
+
+    def send(self, *calls: dict[str, Any]) -> None:
+        """Send live calls to the first profile source."""
+        workspace = onefold.open(self.folder)
+        key = workspace.write_keys()[0]["write_key"]
+        workspace.close()
+        self.page.request.post(f"{self.server.url}/v1/batch", data={"writeKey": key, "batch": list(calls)})
+
+    def find(self, identifier: str) -> None:
+        """Open the profile of an identifier, once it is there."""
+        workspace = onefold.open(self.folder)
+        eventually(lambda: any(workspace.search("production", identifier.partition(":")[2], 1)))
+        workspace.close()
+        self.go(f"/spaces/production/find/{quote(identifier, safe='')}")
 
     def head(self, name: str) -> None:
         """The screen with this name is there."""
@@ -239,17 +254,34 @@ def test_no_screen_has_a_serious_fault_of_accessibility(walked: Browser, package
     assert faults == {}
 
 
+def test_a_profile_tells_which_call_made_it_one_by_which_identifiers(walked: Browser) -> None:
+    page = walked.page
+    walked.send(
+        {"type": "page", "anonymousId": "zoe-web", "name": "Boots"},
+        {"type": "identify", "userId": "zoe", "traits": {"name": "Zoe"}},
+        {"type": "identify", "userId": "zoe", "anonymousId": "zoe-web"},
+    )
+    walked.find("user_id:zoe")
+    expect(page.locator(".of-graph")).to_contain_text("carried user_id zoe and anonymous_id zoe-web")
+    walked.press("Show the identify call")
+    expect(page.get_by_role("dialog")).to_contain_text('"userId": "zoe"')
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    calls = page.get_by_role("group", name="Calls, newest first").locator("tbody tr")
+    expect(calls).to_have_count(3)
+    page.get_by_role("radio", name="Page").click()
+    expect(calls).to_have_count(1)
+    expect(calls).to_contain_text("Today")
+    expect(calls).to_contain_text("Boots")
+
+
 def test_hostile_names_and_values_are_shown_as_text(walked: Browser) -> None:
-    workspace = onefold.open(walked.folder)
-    key = workspace.write_keys()[0]["write_key"]
-    workspace.close()
     traits = {"first_name": HOSTILE, HOSTILE: HOSTILE}
-    sent = [
+    walked.send(
         {"type": "identify", "userId": HOSTILE, "traits": traits},
         {"type": "track", "userId": HOSTILE, "event": HOSTILE, "properties": {HOSTILE: HOSTILE}},
         {"type": "track", "userId": HOSTILE, "event": ""},
-    ]
-    walked.page.request.post(f"{walked.server.url}/v1/batch", data={"writeKey": key, "batch": sent})
+    )
     for path in ("/debugger", f"/spaces/production/find/user_id:{quote(HOSTILE, safe='')}", "/profiles", "/"):
         walked.go(path)
         walked.page.wait_for_timeout(1000)

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import astuple, dataclass
 from typing import Any
 
-from onefold import profiles, space, times
+from onefold import log, profiles, space, times
 from onefold.inbox import Inbox
 from onefold.log import Block, Logged
 from onefold.stores import Store
@@ -121,10 +121,6 @@ def _runs(store: Store, numbers: list[int]) -> dict[int, dict[str, Any]]:
 
 
 def _call(call: Logged, source: str, ids: dict[int, str], runs: dict[int, dict[str, Any]]) -> dict[str, Any]:
-    message = {**json.loads(call.body), "type": call.type, "messageId": call.message_id}
-    message["timestamp"] = times.text(call.time)
-    if call.traits is not None:
-        message["traits"] = json.loads(call.traits)
     run = runs.get(call.run or 0, {})
     return {
         **_line(source, call.received_at, "accepted", call.type, call.event, call.message_id),
@@ -132,7 +128,7 @@ def _call(call: Logged, source: str, ids: dict[int, str], runs: dict[int, dict[s
         "account": ids.get(call.account or 0),
         "mapping": run.get("path"),
         "run_id": run.get("run_id"),
-        "call": message,
+        "call": log.message(call),
     }
 
 

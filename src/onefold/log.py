@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from onefold import canonical
+from onefold import canonical, times
 from onefold.identity import Numbers
 from onefold.stores import Store
 
@@ -263,6 +263,15 @@ def logged(seq: int, line: str) -> Logged:
         if cells[at] is not None:
             cells[at] = int(cells[at])
     return Logged(seq, *cells)
+
+
+def message(call: Logged) -> dict[str, Any]:
+    """A call as it was sent, as far as it is kept."""
+    found = {**json.loads(call.body), "type": call.type, "messageId": call.message_id}
+    found["timestamp"] = times.text(call.time)
+    if call.traits is not None:
+        found["traits"] = json.loads(call.traits)
+    return found
 
 
 _NUMBERS = [COLUMNS.index(name) for name in ("born", "user", "account", "run", "source", "time", "received_at")]

@@ -10,7 +10,9 @@ import numpy as np
 import pyarrow as pa
 
 from onefold import digest, identity, index, log, space, subscriptions, times, traits
+from onefold.log import Logged
 from onefold.rules import ACCOUNTS, USERS, Identifier, Rules
+from onefold.rules import identifiers as carried_by
 from onefold.space import Segment
 from onefold.stores import Names, Store
 
@@ -184,11 +186,12 @@ def _linked(store: Store, links: Sequence[tuple[int, int]], kinds: Names) -> dic
 # --- why ----------------------------------------------------------------------------------------------
 
 
-def why(store: Store, profile: int) -> dict[str, Any]:
+def why(store: Store, profile: int, rules: Rules) -> dict[str, Any]:
     """Where everything in a profile came from.
 
-    `identifiers` and `traits` name the call that set each one; `merges` tells which segment_ids were joined,
-    by which call and identifier, newest last.
+    `identifiers` and `traits` name the call that set each one. `merges`, newest last, tells which segment_ids were
+    `joined` by a call, the `identifiers` that it carried of both, its `message`, and which of the profiles that there
+    were before became part of (`merged`) which (`into`).
     """
     segments, _ = space.whole(store, [profile])
     members = [segments[at] for at in sorted(segments)]
@@ -201,7 +204,8 @@ def why(store: Store, profile: int) -> dict[str, Any]:
     )
     seqs = {stamp.seq for _, stamp in kept.values()} | {edge["seq"] for edge in edges}
     seqs |= {seq for segment in members for *_, seq in segment.identifiers}
-    calls = _calls(store, seqs)
+    logged = log.calls(store, seqs)
+    calls = told(store, logged)
     return {
         "identifiers": [
             {"type": kinds[kind][1], "id": value, "filed_under": segment.segment_id, **calls[seq]}
@@ -209,18 +213,55 @@ def why(store: Store, profile: int) -> dict[str, Any]:
             for kind, value, _, seq in segment.identifiers
         ],
         "traits": [{"name": name, "value": value, **calls[stamp.seq]} for name, (value, stamp) in kept.items()],
-        "merges": [
-            {"joined": [segments[edge["a"]].segment_id, segments[edge["b"]].segment_id], **calls[edge["seq"]]}
-            for edge in edges
-            if edge["a"] in segments and edge["b"] in segments
-        ],
+        "merges": [{**merge, **calls[edge["seq"]]} for edge, merge in _merges(segments, edges, logged, kinds, rules)],
     }
 
 
+def _merges(
+    segments: Mapping[int, Segment],
+    edges: Sequence[dict[str, Any]],
+    logged: Mapping[int, Logged],
+    kinds: Names,
+    rules: Rules,
+) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """What each edge joined, and by what, in order."""
+    belongs = {at: at for at in segments}
+    for edge in edges:
+        pair = [segments[edge[end]] for end in "ab" if edge[end] in segments]
+        if len(pair) < 2:
+            continue
+        message = log.message(logged[edge["seq"]])
+        carried = sorted(carried_by(message, rules), key=lambda item: rules.rank(item["type"]))
+        filed = (
+            {(*kinds[kind], value) for kind, value, _, seq in segment.identifiers if seq < edge["seq"]}
+            for segment in pair
+        )
+        both = [[item for item in carried if tuple(item.values()) in mine][:1] for mine in filed]
+        into, merged = sorted(belongs[segment.segment] for segment in pair)
+        belongs |= {at: into for at, oldest in belongs.items() if oldest == merged}
+        yield (
+            edge,
+            {
+                "joined": [segment.segment_id for segment in pair],
+                "into": segments[into].segment_id,
+                "merged": segments[merged].segment_id,
+                "identifiers": [
+                    {"type": item["type"], "id": item["value"], "filed_under": segment.segment_id}
+                    for segment, found in zip(pair, both, strict=True)
+                    for item in found
+                ],
+                "message": message,
+            },
+        )
+
+
 def _calls(store: Store, seqs: set[int]) -> dict[int, dict[str, Any]]:
+    return told(store, log.calls(store, seqs))
+
+
+def told(store: Store, logged: Mapping[int, Logged]) -> dict[int, dict[str, Any]]:
     """seq -> where a call came from: type, message_id, source, mapping, run, timestamp, its user."""
     sources = store.names("source")
-    logged = log.calls(store, seqs)
     runs = {
         row["run"]: row
         for row in store.asked(

@@ -328,8 +328,21 @@ class Workspace:
             if view is None:
                 raise NotFound(f"no profile in space {space} has the identifier {identifier}")
             if why and (profile := profiles.find(store, collection, kind, value)) is not None:
-                view["why"] = profiles.why(store, profile)
+                view["why"] = profiles.why(store, profile, self.rules(space))
             return view
+
+    def history(
+        self, space: str, segment_id: str, limit: int = 100, before: tuple[int, int] | None = None
+    ) -> dict[str, Any]:
+        """The newest calls of a profile, as history.read. Raises NotFound."""
+        from onefold import history, profiles, rules
+
+        collection = rules.ACCOUNTS if segment_id.startswith("grp_") else rules.USERS
+        with self.space(space) as store:
+            profile = profiles.find(store, collection, "segment_id", segment_id)
+            if profile is None:
+                raise NotFound(f"no profile in space {space} has the segment_id {segment_id}")
+            return history.read(store, profile, limit, before)
 
     def profiles(self, space: str, *, accounts: bool = False, limit: int | None = None) -> Iterator[dict[str, Any]]:
         """All profiles of a space, oldest first."""

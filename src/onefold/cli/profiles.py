@@ -91,7 +91,8 @@ def _profile(view: dict[str, Any], *, why: bool) -> list[str]:
     if view["why"]["merges"]:
         lines.append("Merges")
     for item in view["why"]["merges"]:
-        lines.append(f"  {item['joined'][1]} and {item['joined'][0]}   {_from(item)}")
+        carried = " and ".join(f"{found['type']}:{found['id']}" for found in item["identifiers"])
+        lines.append(f"  {item['merged']} into {item['into']}: {carried or 'both'} in one call   {_from(item)}")
     return lines
 
 

@@ -118,6 +118,13 @@ def on(made: Element, event: str, act: Callable[..., Any], *, args: bool = False
     made.on(event, called, None if args else [])
 
 
+def press(said: str, act: Act, label: str | None = None) -> Element:
+    """A button within a sentence, that looks like a link."""
+    made = el("button", "of-link", said, type="button", aria_label=label)
+    on(made, "click", act)
+    return made
+
+
 @contextmanager
 def menu(said: str = "", icon_: str = "menu", label: str | None = None, kind: str = "") -> Iterator[Element]:
     """A button that opens a menu; `menu_item`s stand within."""

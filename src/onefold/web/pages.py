@@ -41,7 +41,7 @@ ROUTES = {
     "/settings": "settings.settings",
     "/settings/{tab}": "settings.tab",
     "/profiles": "profiles.profiles",
-    "/spaces/{space}/profiles/{profile}": "profiles.profile",
+    "/spaces/{space}/profiles/{profile}": "profile.profile",
     "/spaces/{space}/find/{identifier}": "profiles.found",
     "/debugger": "debugger.debugger",
     "/usage": "usage.usage",

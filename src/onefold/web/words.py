@@ -106,6 +106,12 @@ def day(text: str) -> str:
     return f"{then.day} {then:%b}" if then.year == datetime.now(UTC).year else f"{then.day} {then:%b %Y}"
 
 
+def near(text: str) -> str:
+    """The day: `Today`, `Yesterday`, else as `day`."""
+    gone = (datetime.now(UTC).date() - moment(text).date()).days
+    return {0: "Today", 1: "Yesterday"}.get(gone) or day(text)
+
+
 def exact(text: str | None) -> str:
     """`4 Mar 2024 14:02:11 UTC`, for a hover."""
     if not text:
