@@ -460,11 +460,29 @@ class Catalog:
         with self.transaction() as connection:
             connection.execute(RUN.update().where(mine).values(status="failed", finished_at=at, **why))
 
-    def runs(self, limit: int = 50) -> Sequence[Run]:
-        """The newest runs first."""
+    def runs(self, limit: int = 50, within: str = "", statuses: Sequence[str] = ()) -> Sequence[Run]:
+        """The newest runs first: of a destination, DEST/, or a mapping, DEST/MAPPING, with some statuses, if given."""
+        wanted = sa.select(RUN)
+        if within:
+            mine = (
+                RUN.c.mapping.startswith(within, autoescape=True) if within.endswith("/") else RUN.c.mapping == within
+            )
+            wanted = wanted.where(mine)
+        if statuses:
+            wanted = wanted.where(RUN.c.status.in_(statuses))
         with self.transaction() as connection:
-            newest = sa.select(RUN).order_by(RUN.c.started_at.desc(), RUN.c.run_id.desc()).limit(limit)
+            newest = wanted.order_by(RUN.c.started_at.desc(), RUN.c.run_id.desc()).limit(limit)
             return [Run(**row._mapping) for row in connection.execute(newest)]
+
+    def tally(self, since: int, width: int, figures: Sequence[str]) -> list[dict[str, Any]]:
+        """What runs that began since then counted, in spans of so many µs: `span`, its number, and each figure."""
+        span = ((RUN.c.started_at - since) // width).label("span")
+        sums = [sa.func.coalesce(sa.func.sum(RUN.c.counts[name].as_integer()), 0).label(name) for name in figures]
+        with self.transaction() as connection:
+            rows = connection.execute(
+                sa.select(span, *sums).where((RUN.c.started_at >= since) & RUN.c.counts.is_not(None)).group_by(span)
+            )
+            return [{name: int(value) for name, value in row._mapping.items()} for row in rows]
 
     def sent(self) -> list[tuple[str, int, int]]:
         """(mapping, started_at, calls sent) of every run that has ended."""

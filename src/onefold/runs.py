@@ -6,7 +6,7 @@ import json
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -31,6 +31,8 @@ LISTENS = "takes live calls as they come: send one, and look at `onefold debug`"
 REMOTE = "destinations/"
 # How many profiles of each kind of effect a dry run names.
 NAMED = 10
+# Among so many of its newest runs the last that read all rows of a mapping is sought.
+WHOLE = 20
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,11 @@ class Task:
     space: str
     job: Callable[[Store], Job]
     recipe: dict[str, Any]
+
+    def resending(self, run_id: str, code: str | None, rows: int) -> Task:
+        """The same, for some rejected rows of a run."""
+        again = {"run": run_id, **({"code": code} if code else {}), "rows": rows}
+        return replace(self, recipe={**self.recipe, "resend": again})
 
 
 @dataclass(frozen=True)
@@ -227,9 +234,33 @@ class Runs:
 
     # --- show -----------------------------------------------------------------------------------------
 
-    def newest(self, limit: int) -> list[dict[str, Any]]:
-        """The newest runs first."""
-        return [_view(run) for run in self._catalog.runs(limit)]
+    def newest(self, limit: int, within: str = "", status: str = "") -> list[dict[str, Any]]:
+        """The newest runs first, as Workspace.runs."""
+        # One whose process died says that it is running.
+        statuses = ("failed", "running") if status == "failed" else (status,) if status else ()
+        found = map(_view, self._catalog.runs(limit, within, statuses))
+        return [run for run in found if status in ("", run["status"])]
+
+    def latest(self, path: str, limit: int) -> tuple[dict[str, Any] | None, list[str]]:
+        """The last run of a mapping, and the status of its newest ones, newest first."""
+        found = self._catalog.runs_of(path, limit)
+        return _view(found[0]) if found else None, ["failed" if run.abandoned else run.status for run in found]
+
+    def open(self, path: str, space: str) -> list[dict[str, Any]]:
+        """The rejected rows of a mapping that are open, as rejected.groups, each with `mapping` and its run's `at`."""
+        from onefold import rejected
+
+        newest = self._catalog.runs_of(path, WHOLE)
+        if not newest:
+            return []
+        well = (run for run in newest if run.status in ("succeeded", "partly"))
+        whole = next((run.run_id for run in well if "resend" not in (self._recipe(run) or {})), None)
+        with self._space(space) as store:
+            found = rejected.groups(store, path, whole)
+        return [{**group, "mapping": path, "at": times.text(group["at"])} for group in found]
+
+    def _recipe(self, run: Run) -> dict[str, Any] | None:
+        return None if run.recipe is None else self._catalog.recipe(run.recipe)
 
     def newest_of(self, path: str) -> dict[str, Any] | None:
         """The newest run of a mapping."""
@@ -246,8 +277,8 @@ class Runs:
         """
         run = self._catalog.run(run_id)
         found = _view(run)
-        if run.recipe is not None:
-            found["recipe"] = self._catalog.recipe(run.recipe)
+        if (recipe := self._recipe(run)) is not None:
+            found["recipe"] = recipe
         found["trail"] = self._catalog.trail(run.run_id)
         with self._space(run.space) as store:
             if run.counts is None:

@@ -11,6 +11,7 @@ from typing import Any
 from nicegui import ui
 
 from onefold import canonical
+from onefold.rejected import KEYLESS
 from onefold.roles import EDITOR
 from onefold.web import kit, words
 from onefold.web.kit import column, el, text
@@ -19,8 +20,8 @@ from onefold.web.shell import ask, may, path
 ROWS = 500  # shown of a run
 Run = dict[str, Any]
 COLUMNS = [
-    column("key", "Key", mono=True, width="14%"),
-    column("code", "Code", width="230px"),
+    column("key", "Key", mono=True, width="12%"),
+    column("code", "Code", width="262px"),
     column("why", "Why"),
     column("row", "Row", mono=True, faint=True, width="26%"),
 ]
@@ -35,9 +36,9 @@ async def resend(run_id: str, code: str | None = None, keys: Sequence[str] = ())
 class Rows:
     """The panel of a run's rejected rows; nothing while there are none."""
 
-    def __init__(self, found: Run, rows: list[Run]) -> None:
+    def __init__(self, found: Run, rows: list[Run], code: str) -> None:
         self._place = el("div")
-        self._code = ""
+        self._code = code if code in found["rejected_by_code"] else ""
         self._rows: list[Run] = []
         self._table: kit.Table | None = None
         self.show(found, rows)
@@ -115,12 +116,12 @@ class Rows:
                 "id": str(at),
                 "label": words.flat(one["key"], 60) if one["key"] is not None else "without a key",
                 "go": True,
-                "off": one["key"] is None,  # nothing says which row of the warehouse it is
+                "off": one["key"] is None or one["code"] in KEYLESS,  # nothing says which row of the warehouse it is
                 "key": "—" if one["key"] is None else words.flat(one["key"], 60),
                 "code": {"t": one["code"], "code": True},
                 "why": one["message"],
                 "row": "" if one["row"] is None else words.flat(one["row"], 160),
-                "act": None if one["key"] is None else {"act": "Resend", "ghost": True},
+                "act": None if one["key"] is None or one["code"] in KEYLESS else {"act": "Resend", "ghost": True},
             }
             for at, one in enumerate(self._rows)
             if self._code in ("", one["code"])

@@ -14,7 +14,7 @@ from onefold.runs import REMOTE
 from onefold.web import chart, kit, refused, runs, words
 from onefold.web.kit import column, el, link, text
 from onefold.web.runs import Run
-from onefold.web.shell import ask, crumbs, given, may, path
+from onefold.web.shell import ask, asked, crumbs, given, may, path
 from onefold.workspace import Workspace
 
 LIVE = 0.5  # seconds between two looks
@@ -49,7 +49,7 @@ async def run(args: PageArguments) -> None:
     with kit.page():
         page = _Page()
         page.show(found)
-        rows = refused.Rows(found, rejected)
+        rows = refused.Rows(found, rejected, asked(args, "code"))
 
     async def look() -> None:
         nonlocal found
@@ -108,9 +108,13 @@ def _head(found: Run) -> None:
         with actions:
             kit.button("View mapping", href=path("destinations", destination, "mappings", mapping))
             if found["status"] == "running" and may(EDITOR):
-                asked = "cancelled_by" in found
+                stopping = "cancelled_by" in found
                 kit.button(
-                    "Stopping…" if asked else "Stop run", lambda: _stop(found["run_id"]), "danger", "stop", off=asked
+                    "Stopping…" if stopping else "Stop run",
+                    lambda: _stop(found["run_id"]),
+                    "danger",
+                    "stop",
+                    off=stopping,
                 )
     if found.get("error"):
         sentence = str(found["error"])
@@ -286,7 +290,12 @@ def _options(found: Run, lines: list[tuple[str, list[list[float]]]]) -> chart.Op
     start = int(words.moment(found["started_at"]).timestamp() * 1000)
     clock = f"v => new Date({start} + v * 1000).toISOString().slice(11, 19)"
     return {
-        "xAxis": {"type": "value", "min": 0, "splitNumber": 4, "axisLabel": {":formatter": clock, "showMaxLabel": False}},
+        "xAxis": {
+            "type": "value",
+            "min": 0,
+            "splitNumber": 4,
+            "axisLabel": {":formatter": clock, "showMaxLabel": False},
+        },
         "series": [
             {
                 "type": "line",
@@ -305,11 +314,12 @@ def _options(found: Run, lines: list[tuple[str, list[list[float]]]]) -> chart.Op
 
 
 def _log(found: Run) -> None:
-    with el("ol", "of-log", tabindex="0", aria_label="Log of the run"):
+    with el("ol", "of-log", tabindex="0", aria_label="Log of the run") as log:
         for at, said, tone in _lines(found):
             with el("li"):
                 kit.mono(at)
                 text(said, f"of-tone-{tone}" if tone else "")
+    ui.run_javascript(f"getHtmlElement({log.id})?.scrollTo(0, 1e6)")
 
 
 def _lines(found: Run) -> list[tuple[str, str, str]]:

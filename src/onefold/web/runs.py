@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from nicegui import ui
@@ -14,6 +13,7 @@ from onefold.web.shell import ask, asked, crumbs, path
 from onefold.workspace import Workspace
 
 NEWEST = 200
+LIVE = 1.0  # seconds between two looks
 FILTERS = (("", "All"), ("running", "Running"), ("failed", "Failed"), ("partly", "Partly"))
 Run = dict[str, Any]
 
@@ -32,59 +32,50 @@ COLUMNS = [
 
 async def runs(args: PageArguments) -> None:
     """The newest runs of all mappings."""
-    status, mapping = asked(args, "status"), asked(args, "mapping")
     crumbs(("Runs", "/runs"))
-
-    def read(workspace: Workspace) -> list[Run]:
-        return workspace.runs(NEWEST)
-
-    found = await ask(read)
     with kit.page():
         kit.simple_head("Runs", "One run is one sync of one mapping.")
-        table = listing(found, status, mapping, "/runs")
-
-    async def look() -> None:
-        table(await ask(read))
-
-    ui.timer(2, look)
+        await listing(args, "/runs")
 
 
-def listing(found: list[Run], status: str, mapping: str, address: str) -> Callable[[list[Run]], None]:
-    """Runs with a filter by status; gives what shows others in their place."""
+async def listing(args: PageArguments, address: str, within: str = "") -> None:
+    """The newest runs, of a destination (DEST/) or all, with filters by status and mapping; kept up to date."""
+    status, mapping = asked(args, "status"), asked(args, "mapping")
+
+    def read(workspace: Workspace) -> list[Run]:
+        return workspace.runs(NEWEST, mapping or within, status)
 
     def href(wanted: str) -> str:
         query = "&".join(f"{name}={value}" for name, value in (("status", wanted), ("mapping", mapping)) if value)
         return f"{address}?{query}" if query else address
 
+    found = await ask(read)
     with kit.row():
         kit.segment_links([(href(value), word) for value, word in FILTERS], href(status), "Status")
         if mapping:
             kit.pill(mapping)
             link("All mappings", address)
-
-    def rows(runs: list[Run]) -> list[kit.Cell]:
-        wanted = (run for run in runs if status in ("", run["status"]) and mapping in ("", run["mapping"]))
-        return [row(run) for run in wanted]
-
-    shown = rows(found)
     with el("section", "of-panel"):
-        if not shown and (status or mapping):
-            said = f"No runs match “{', '.join(filter(None, (mapping, status)))}”"
-            with kit.empty(said, f"{words.many(len(found), 'run')} in all."):
-                kit.button("Clear filter", href=address)
-        elif not shown:
-            with kit.empty("No runs yet", "A run is one sync of one mapping. Sync one, and see here how it goes."):
-                kit.button("Open destinations", href="/destinations")
-        table = kit.Table(COLUMNS, shown, "Runs")
-        table.set_visibility(bool(shown))
+        with el("div") as none:
+            if status or mapping:
+                with kit.empty(f"No runs match “{', '.join(filter(None, (mapping, status)))}”", "There are others."):
+                    kit.button("Clear filter", href=address)
+            else:
+                said = "A run is one sync of one mapping. Sync one, and see here how it goes."
+                with kit.empty("No runs yet", said):
+                    kit.button("Open destinations", href="/destinations")
+        table = kit.Table(COLUMNS, [], "Runs")
 
-    def show(runs: list[Run]) -> None:
-        now = rows(runs)
-        table.show(now)
-        if now:
-            table.set_visibility(True)
+    def show(found: list[Run]) -> None:
+        table.show([row(run) for run in found])
+        table.set_visibility(bool(found))
+        none.set_visibility(not found)
 
-    return show
+    async def look() -> None:
+        show(await ask(read))
+
+    show(found)
+    ui.timer(LIVE, look)
 
 
 def row(run: Run) -> kit.Cell:

@@ -45,12 +45,12 @@ export default {
               </div></q-menu>
             </button>
           </template>
+          <div v-else-if="row[c.key].c" class="of-said"><span>{{ row[c.key].t }}</span><span class="of-code">{{ row[c.key].c }}</span></div>
           <template v-else>
             <span :class="[row[c.key].icon || row[c.key].spin ? 'of-state' : '', row[c.key].tone ? 'of-tone-' + row[c.key].tone : '']"><i v-if="row[c.key].icon" class="of-i of-i-14" :class="'of-i-' + row[c.key].icon" aria-hidden="true"></i><i
               v-if="row[c.key].spin" class="of-spin" aria-hidden="true"></i><a v-if="row[c.key].href"
               :href="row[c.key].href" :class="cls(c, row[c.key])">{{ row[c.key].t }}</a><span v-else :class="cls(c, row[c.key])">{{ row[c.key].t }}</span></span>
             <span v-if="row[c.key].s" class="of-sub" :class="{'of-mono': row[c.key].smono}"> {{ row[c.key].s }}</span>
-            <span v-if="row[c.key].c" class="of-code"> {{ row[c.key].c }}</span>
           </template>
         </td>
       </tr>
