@@ -16,7 +16,7 @@ from shop import Shop, command, mapping
 PASSWORD = "a long enough one"
 # What viewers may call: it reads. Whatever is not here says by `needs` who may.
 READS = {
-    "again", "alerts", "copy", "draft", "examine_model", "size", "test_rows",
+    "again", "alerts", "draft", "history", "replayable", "examine_model", "size", "test_rows",
     "applied", "begin", "catalog", "change_password", "close", "closing", "configuration", "debug",
     "differs", "document", "editable", "env", "explain", "export", "folder", "follow", "home", "job", "login", "logout",
     "mappings", "note", "plan", "preview_model", "profile", "profiles", "rejected", "rules", "run", "runs", "search",

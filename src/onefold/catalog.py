@@ -28,7 +28,7 @@ from onefold.processes import alive, birth
 HEARTBEAT, SILENCE = 10, 120
 
 # The newest step in migrations/versions.
-HEAD = "0007"
+HEAD = "0008"
 
 METADATA = sa.MetaData()
 CONFIGURATION = sa.Table(
@@ -66,6 +66,9 @@ RUN = sa.Table(
     sa.Column("seen_at", sa.BigInteger),  # when it last wrote its progress
     sa.Column("cancelled_by", sa.String),  # who asked it to stop
     sa.Column("recipe", sa.String),  # the digest of what was run
+    sa.Column("who", sa.String),  # began it: a user of this host or of the web app, a token, a schedule
+    sa.Column("kind", sa.String, nullable=False, server_default="sync"),  # sync, resend, replay
+    sa.Column("about", sa.String),  # the run whose rows or calls it sends again
     sa.Index("ix_run_mapping", "mapping", "started_at"),
 )
 SCHEDULE = sa.Table(
@@ -155,6 +158,9 @@ class Run:
     seen_at: int | None
     cancelled_by: str | None
     recipe: str | None
+    who: str | None
+    kind: str
+    about: str | None
 
     @property
     def here(self) -> bool:
@@ -375,6 +381,10 @@ class Catalog:
         started_at: int,
         started_by: str,
         recipe: dict[str, Any] | None = None,
+        *,
+        who: str | None = None,
+        kind: str = "sync",
+        about: str | None = None,
     ) -> None:
         """Record that a run is under way in this process; one that another process announced is taken over."""
         pid = os.getpid()
@@ -391,6 +401,9 @@ class Catalog:
                         started_at=started_at,
                         status="running",
                         started_by=started_by,
+                        who=who,
+                        kind=kind,
+                        about=about,
                         **here,
                     )
                 )
@@ -526,10 +539,12 @@ class Catalog:
             raise NotFound(f"run {run_id!r}: {many}; `onefold runs` lists them")
         return (exact or found)[0]
 
-    def runs_of(self, mapping: str, limit: int) -> list[Run]:
-        """The newest runs of a mapping, newest first."""
+    def runs_of(self, mapping: str, limit: int, kind: str | None = None) -> list[Run]:
+        """The newest runs of a mapping, newest first; of one kind, if given."""
         with self.transaction() as connection:
             mine = sa.select(RUN).where(RUN.c.mapping == mapping)
+            if kind is not None:
+                mine = mine.where(RUN.c.kind == kind)
             newest = mine.order_by(RUN.c.started_at.desc(), RUN.c.run_id.desc()).limit(limit)
             return [Run(**row._mapping) for row in connection.execute(newest)]
 

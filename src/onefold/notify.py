@@ -27,7 +27,7 @@ from onefold import alerts, times
 from onefold.alerts import FIRST, RECOVERED, RUNS, STILL, TEST, Alert, Email, Ended, Judged, Open, Slack, Webhook
 from onefold.catalog import Message, Rule, Run
 from onefold.errors import OnefoldError
-from onefold.runs import now
+from onefold.runs import SYNC, now
 
 if TYPE_CHECKING:
     from onefold.workspace import Workspace
@@ -89,7 +89,7 @@ def judge_run(workspace: Workspace, run: Run) -> None:
     if watching:
         before = [
             _ended(past)
-            for past in workspace.catalog.runs_of(run.mapping, 2 * RUNS)
+            for past in workspace.catalog.runs_of(run.mapping, 2 * RUNS, SYNC)
             if past.started_at < run.started_at and past.status != "running"
         ]
         judged = {alert.slug: alerts.judge(alert.when, _ended(run), before) for alert in watching}

@@ -6,7 +6,7 @@ import json
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -22,16 +22,19 @@ if TYPE_CHECKING:
     from onefold.catalog import Catalog, Run
     from onefold.config import Destination, Mapping
     from onefold.record import Record
+    from onefold.replay import Recorded
     from onefold.rows import Rejected
     from onefold.stores import Store
     from onefold.sync import Job, Progress, Stages
 
+# The kinds of runs: all that changed is sent; rows that a run rejected, or calls that it sent, are sent again.
+SYNC, RESEND, REPLAY = "sync", "resend", "replay"
 LISTENS = "takes live calls as they come: send one, and look at `onefold debug`"
 # Where the stores of remote destinations are, below `.onefold`; no slug of a space begins so.
 REMOTE = "destinations/"
 # How many profiles of each kind of effect a dry run names.
 NAMED = 10
-# Among so many of its newest runs the last that read all rows of a mapping is sought.
+# Among so many of its newest syncs the last that ended well is sought.
 WHOLE = 20
 
 
@@ -48,10 +51,18 @@ class Task:
     job: Callable[[Store], Job]
     recipe: dict[str, Any]
 
-    def resending(self, run_id: str, code: str | None, rows: int) -> Task:
-        """The same, for some rejected rows of a run."""
-        again = {"run": run_id, **({"code": code} if code else {}), "rows": rows}
-        return replace(self, recipe={**self.recipe, "resend": again})
+
+@dataclass(frozen=True)
+class Began:
+    """How a run came to be: `how` is cli, api, web or schedule; `who` a user, a token, or the schedule in words.
+
+    One of another `kind` than a sync sends again what another run, `about`, rejected or sent.
+    """
+
+    how: str
+    who: str
+    kind: str = SYNC
+    about: str | None = None
 
 
 @dataclass(frozen=True)
@@ -107,12 +118,13 @@ class Runs:
         *,
         progress: Callable[[str], Progress] | None,
         effect: Callable[[dict[str, Any]], None] | None,
-        started_by: str,
+        began: Began,
         run_id: str | None,
         cancel: Cancel | None,
+        work: Callable[..., None] | None = None,
         **options: Any,
     ) -> Iterator[Outcome]:
-        """Sync mappings, as Workspace.sync does."""
+        """Sync mappings, as Workspace.sync does; or let other `work` than sync.sync be done for each."""
         cancel = cancel or Cancel()
         with ExitStack() as stack:
             stores: dict[str, Store] = {}
@@ -120,7 +132,7 @@ class Runs:
             def opened(slug: str) -> Store:
                 if slug not in stores:
                     stores[slug] = stack.enter_context(self._space(slug))
-                    if options["dry_run"]:
+                    if options.get("dry_run"):
                         stack.enter_context(stores[slug].turn(keep=False))
                 return stores[slug]
 
@@ -129,7 +141,7 @@ class Runs:
                     yield Outcome(None, task.path, "skipped", asdict(_no_counts()), 0.0, "disabled", task.off)
                     continue
                 said = progress(task.path) if progress else lambda *_: None
-                yield self._sync(task, opened, started_by, said, effect, options, run_id, cancel)
+                yield self._sync(task, opened, began, said, effect, work, options, run_id, cancel)
                 if cancel.ending:
                     return
                 cancel.again()
@@ -138,9 +150,10 @@ class Runs:
         self,
         task: Task,
         opened: Callable[[str], Store],
-        started_by: str,
+        by: Began,
         said: Progress,
         effect: Callable[[dict[str, Any]], None] | None,
+        work: Callable[..., None] | None,
         options: dict[str, Any],
         run_id: str | None,
         cancel: Cancel,
@@ -151,9 +164,9 @@ class Runs:
 
         start, began = now(), perf_counter()
         run_id = run_id or _run_id(start)
-        recorded = not options["dry_run"]
+        recorded = not options.get("dry_run")
         if recorded:
-            self._catalog.start(run_id, task.path, task.space, start, started_by, task.recipe)
+            self._record(run_id, task, start, by)
         record, stages, counts = Record(self._catalog, run_id, cancel), Stages(), _no_counts()
 
         def progress(stage: str, done: int, total: int | None) -> None:
@@ -173,7 +186,7 @@ class Runs:
             with record.kept() if recorded else nullcontext():
                 job = task.job(opened(task.space))
                 told = _told(job, effect) if effect else {}
-                sync(job, run_id, counts, stages=stages, progress=progress, cancel=cancel, **told, **options)
+                (work or sync)(job, run_id, counts, stages=stages, progress=progress, cancel=cancel, **told, **options)
         except OnefoldError as error:
             return ended("cancelled" if isinstance(error, Cancelled) else "failed", error.code, str(error))
         except KeyboardInterrupt:
@@ -199,12 +212,15 @@ class Runs:
             error=outcome.error,
         )
 
-    def start(self, task: Task, folder: Path, *, full: bool, allow_deletes: bool, started_by: str) -> str:
-        """Start a run in a process of its own, as Workspace.start does; its run_id. Raises Disabled."""
-        words = ["sync", task.path, *["--full"] * full, *["--allow-deletes"] * allow_deletes]
-        return self.begin(task, words, folder, started_by)
+    def _record(self, run_id: str, task: Task, start: int, by: Began) -> None:
+        self._catalog.start(
+            *(run_id, task.path, task.space, start, by.how, task.recipe),
+            who=by.who,
+            kind=by.kind,
+            about=by.about,
+        )
 
-    def begin(self, task: Task, words: Sequence[str], folder: Path, started_by: str) -> str:
+    def begin(self, task: Task, words: Sequence[str], folder: Path, by: Began) -> str:
         """Announce a run, and start the command that takes it over; its run_id. Raises Disabled."""
         from onefold import child
 
@@ -212,7 +228,7 @@ class Runs:
             raise Disabled(task.off)
         start = now()
         run_id = _run_id(start)
-        self._catalog.start(run_id, task.path, task.space, start, started_by, task.recipe)
+        self._record(run_id, task, start, by)
         child_words = [*words, "--json", "-C", str(folder), "--run-id", run_id]
         missed = partial(self._missed, run_id)
         try:
@@ -250,17 +266,11 @@ class Runs:
         """The rejected rows of a mapping that are open, as rejected.groups, each with `mapping` and its run's `at`."""
         from onefold import rejected
 
-        newest = self._catalog.runs_of(path, WHOLE)
-        if not newest:
-            return []
-        well = (run for run in newest if run.status in ("succeeded", "partly"))
-        whole = next((run.run_id for run in well if "resend" not in (self._recipe(run) or {})), None)
+        newest = self._catalog.runs_of(path, WHOLE, SYNC)
+        whole = next((run.run_id for run in newest if run.status in ("succeeded", "partly")), None)
         with self._space(space) as store:
             found = rejected.groups(store, path, whole)
         return [{**group, "mapping": path, "at": times.text(group["at"])} for group in found]
-
-    def _recipe(self, run: Run) -> dict[str, Any] | None:
-        return None if run.recipe is None else self._catalog.recipe(run.recipe)
 
     def newest_of(self, path: str) -> dict[str, Any] | None:
         """The newest run of a mapping."""
@@ -277,8 +287,8 @@ class Runs:
         """
         run = self._catalog.run(run_id)
         found = _view(run)
-        if (recipe := self._recipe(run)) is not None:
-            found["recipe"] = recipe
+        if run.recipe is not None:
+            found["recipe"] = self._catalog.recipe(run.recipe)
         found["trail"] = self._catalog.trail(run.run_id)
         with self._space(run.space) as store:
             if run.counts is None:
@@ -311,6 +321,22 @@ class Runs:
             of = (f" with the code {code}" if code else "") + (f" and the key {', '.join(chosen)}" if chosen else "")
             raise NotFound(f"run {run.run_id} has no rejected rows{of} that have a key; nothing was sent")
         return _view(run), keys
+
+    def recorded(self, run_id: str, task: Task) -> tuple[dict[str, Any], Recorded]:
+        """A run of the task's mapping, and what is recorded of the calls that it sent. Raises NotFound, Disabled."""
+        from onefold import replay
+
+        run = self._catalog.run(run_id)
+        if task.off:
+            raise Disabled(task.off)
+        if task.space != run.space:
+            raise Disabled(
+                f"run {run.run_id} sent its calls elsewhere, and its mapping has not seen any row where it sends them"
+                f" now: the next `onefold sync {run.mapping}` sends all of them",
+                code="moved",
+            )
+        with self._space(run.space) as store:
+            return _view(run), replay.find(store, run.run_id, run.mapping, remote=run.space.startswith(REMOTE))
 
     def rejected(self, run_id: str, limit: int | None) -> Iterator[dict[str, Any]]:
         """The rejected rows of a run: key, event, code, fields, message and the row. Raises NotFound."""
@@ -362,6 +388,9 @@ def _view(run: Run) -> dict[str, Any]:
         "started_at": times.text(run.started_at),
         "finished_at": times.text(run.finished_at) if run.finished_at else None,
         "started_by": run.started_by,
+        "who": run.who,
+        "kind": run.kind,
+        **({"about": run.about} if run.about else {}),
         **(run.counts or {}),
         "seconds": round(run.seconds, 3) if run.seconds is not None else None,
         **({"stages": run.stages} if run.stages else {}),

@@ -83,7 +83,7 @@ def entries(workspace: Workspace, at: int) -> list[Entry]:
     }
     since = catalog.schedules({path: str(schedule) for path, schedule in scheduled.items()}, at)
     for path, schedule in scheduled.items():
-        newest = catalog.runs_of(path, 2)
+        newest = catalog.runs_of(path, 2, runs.SYNC)
         awaited = catalog.ended_well(schedule.mapping) if isinstance(schedule, After) else None
         found.append(Entry(path, schedule, newest, due(schedule, since[path], counted(newest), awaited)))
     return found

@@ -102,7 +102,7 @@ def sync(
     with ExitStack() as stack:
         with clock.timed("wait"):
             progress("wait", 0, None)
-            stack.enter_context(_leased(job, cancel))
+            stack.enter_context(leased(job, cancel))
         turn = nullcontext if dry_run else job.store.turn
         header = Header.of(job.store, job.path, job.mapping, job.model.key, full=full)
         ledger = Ledger(job.store, header, run_id, counts, turn, refused)
@@ -124,7 +124,7 @@ def sync(
         if only is None and known[1].num_rows * state.LATER > known[0].num_rows:
             ledger.compact(staging.seen())
         if found.changed:
-            step: _Apply | Deliver = _Apply(job, ledger, applied)
+            step: Apply | Deliver = Apply(job, ledger, applied)
             if job.remote is not None:
                 step = Deliver(job.remote, ledger, job.source, staging.rows, dry_run=dry_run)
             # A delivery that waits for its endpoint is broken off; a chunk that is applied commits first.
@@ -134,7 +134,7 @@ def sync(
 
 
 @contextmanager
-def _leased(job: Job, cancel: Cancel) -> Iterator[None]:
+def leased(job: Job, cancel: Cancel) -> Iterator[None]:
     """Hold the mapping's lease; another run of it is waited for. Raises Cancelled."""
     while True:
         with job.store.lease(job.path, wait=False) as held:
@@ -146,7 +146,7 @@ def _leased(job: Job, cancel: Cancel) -> Iterator[None]:
 
 def _chunks(
     job: Job,
-    step: _Apply | Deliver,
+    step: Apply | Deliver,
     staging: diff.Staging,
     changed: int,
     clock: Stages,
@@ -208,7 +208,7 @@ def check_columns(job: Job, columns: Sequence[str]) -> None:
             )
 
 
-class _Apply:
+class Apply:
     """The last step of a run: its calls are applied to the space, chunk by chunk."""
 
     doing = "apply"
@@ -222,7 +222,7 @@ class _Apply:
         self._created: list[tuple[int, int]] = []  # segments that this run created: from, to before
         self._updated: set[int] = set()  # profiles, by oldest segment, that were there before it
 
-    def __enter__(self) -> _Apply:
+    def __enter__(self) -> Apply:
         return self
 
     def __exit__(self, *_: object) -> None:

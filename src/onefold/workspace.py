@@ -26,7 +26,7 @@ from onefold.errors import (
 )
 from onefold.nearest import nearest
 from onefold.roles import ADMIN, EDITOR, VIEWER, Who, here, needs
-from onefold.runs import LISTENS, REMOTE, Outcome, Runs, Task, now
+from onefold.runs import LISTENS, REMOTE, REPLAY, RESEND, Began, Outcome, Runs, Task, now
 
 if TYPE_CHECKING:
     from onefold.calls import Arrival
@@ -689,7 +689,7 @@ class Workspace:
             self._tasks(selector),
             progress=progress,
             effect=effect,
-            started_by=started_by,
+            began=Began(started_by, self.who.name),
             run_id=run_id,
             cancel=cancel,
             full=full,
@@ -712,8 +712,11 @@ class Workspace:
     def start(self, selector: str, *, full: bool = False, allow_deletes: bool = False, started_by: str) -> str:
         """Start a sync of one mapping, DEST/MAPPING, in a process of its own; its run_id. Raises NotFound, Disabled."""
         (task,) = self._tasks(selector)
-        run_id = self._runs.start(task, self.folder, full=full, allow_deletes=allow_deletes, started_by=started_by)
-        if started_by != "schedule":
+        scheduled = started_by == "schedule"
+        who = str(task.recipe["mapping"]["schedule"]) if scheduled and task.recipe else self.who.name
+        words = ["sync", task.path, *["--full"] * full, *["--allow-deletes"] * allow_deletes]
+        run_id = self._runs.begin(task, words, self.folder, Began(started_by, who))
+        if not scheduled:
             self.note("sync", selector, [f"run {run_id}", *(["full"] * full), *(["deletes allowed"] * allow_deletes)])
         return run_id
 
@@ -783,7 +786,6 @@ class Workspace:
             return targets.open(found.type, found.to, self.folder, found.schema or schema), selection
         return targets.open(targets.kind_of(to), to, self.folder, schema), Selection()
 
-    @needs(ADMIN)
     @needs(EDITOR)
     def reset(self, selector: str, *, dry_run: bool = False) -> dict[str, Any]:
         """Forget what a mapping has seen: the next sync sends every row as new, under new message ids, and no deletes.
@@ -818,20 +820,29 @@ class Workspace:
         Only those with a code, and those with some keys (canonical JSON), if these are given. Raises NotFound.
         """
         run, keys = self._runs.refused(run_id, code, keys)
-        (task,) = self._tasks(run["mapping"])
+        began = Began(started_by, self.who.name, RESEND, run["run_id"])
+        return len(keys), self._again(run["mapping"], began, new_id, None, None, only=keys)
+
+    def _again(
+        self,
+        mapping: str,
+        began: Began,
+        run_id: str | None,
+        cancel: Cancel | None,
+        progress: Callable[[str], Progress] | None,
+        **options: Any,
+    ) -> Outcome:
+        """A run that sends again what another one of a mapping rejected or sent. Raises NotFound."""
         (outcome,) = self._runs.sync(
-            [task.resending(run["run_id"], code, len(keys))],
-            progress=None,
+            self._tasks(mapping),
+            progress=progress,
             effect=None,
-            started_by=started_by,
-            run_id=new_id,
-            cancel=None,
-            full=False,
-            dry_run=False,
-            allow_deletes=False,
-            only=keys,
+            began=began,
+            run_id=run_id,
+            cancel=cancel,
+            **options,
         )
-        return len(keys), outcome
+        return outcome
 
     @needs(EDITOR)
     def start_resend(self, run_id: str, code: str | None = None, keys: Sequence[str] = (), *, started_by: str) -> str:
@@ -841,11 +852,71 @@ class Workspace:
         words = ["runs", "resend", run["run_id"], *(["--code", code] if code else [])]
         for key in keys:
             words += ["--key", key]
-        again = task.resending(run["run_id"], code, len(found))
-        new = self._runs.begin(again, words, self.folder, started_by)
+        new = self._runs.begin(task, words, self.folder, Began(started_by, self.who.name, RESEND, run["run_id"]))
         self.note("resend", run["mapping"], [f"run {new}", f"{len(found):,} rejected rows of run {run['run_id']}"])
         return new
 
+    def replayable(self, run_id: str) -> dict[str, Any]:
+        """What `replay` would do, in calls: those the run sent, and of these `to_send` and what the others are.
+
+        With `to`, where they would go, `already_there` (in a profile of the space), `superseded` (the row was sent
+        again since, is gone, or its mapping was reset) and `forgotten` (by `retention`). Raises NotFound, Disabled.
+        """
+        from onefold import endpoints, secret
+
+        mapping = self._runs.follow(run_id)["mapping"]
+        ((destination, found),) = self.mappings(mapping)
+        if "message_id" in found.fields and found.fields["message_id"] != {"@path": "$.messageId"}:
+            raise Disabled(
+                f"mapping {mapping} makes message ids of its own, so that calls of older versions of a row cannot be"
+                f" told from the newest; `onefold sync {mapping} --full` sends every row again",
+                code="own_message_ids",
+            )
+        run, recorded = self._runs.recorded(run_id, self._task(destination, found, self.configuration()))
+        remote = run["space"].startswith(REMOTE)
+        return {
+            "run_id": run["run_id"],
+            "mapping": mapping,
+            "to": secret.mask(endpoints.address(destination.endpoint)) if remote else f"space {run['space']}",
+            "sent": recorded.sent,
+            "already_there": recorded.there,
+            "superseded": recorded.superseded,
+            "forgotten": recorded.forgotten,
+            "to_send": len(recorded.places),
+        }
+
+    @needs(EDITOR)
+    def replay(
+        self,
+        run_id: str,
+        *,
+        started_by: str = "cli",
+        new_id: str | None = None,
+        cancel: Cancel | None = None,
+        progress: Callable[[str], Progress] | None = None,
+    ) -> Outcome:
+        """Send again what a run sent, out of the log, under the same message ids: `replayable` says what that is.
+
+        Raises NotFound, Disabled.
+        """
+        from onefold.replay import replay
+
+        found = self.replayable(run_id)
+        began = Began(started_by, self.who.name, REPLAY, found["run_id"])
+        return self._again(found["mapping"], began, new_id, cancel, progress, work=replay, of=found["run_id"])
+
+    @needs(EDITOR)
+    def start_replay(self, run_id: str, *, started_by: str) -> str:
+        """Begin `replay` in a process of its own; the id of its run. Raises NotFound, Disabled."""
+        found = self.replayable(run_id)
+        if not found["to_send"]:
+            raise Disabled(f"run {found['run_id']} sent nothing that is to be sent again", code="nothing_to_send")
+        (task,) = self._tasks(found["mapping"])
+        began = Began(started_by, self.who.name, REPLAY, found["run_id"])
+        self.note("replay", found["mapping"], [f"run {found['run_id']}", f"{found['to_send']:,} calls"])
+        return self._runs.begin(task, ["runs", "replay", found["run_id"], "--yes"], self.folder, began)
+
+    @needs(ADMIN)
     def copy(self, space: str, to: str) -> dict[str, int]:
         """Copy a space, whole, into another `store`; its tables' numbers of rows. Raises NotFound, StoreError."""
         from onefold import stores

@@ -53,7 +53,8 @@ def limit(default: int, most: int) -> Schema:
 
 
 PROFILE = thing("segment_id created_at updated_at", external_ids=LIST, traits=OBJECT)
-RUN = thing("run_id mapping space status started_at started_by")
+RUN = thing("run_id mapping space status started_at started_by kind")
+_REPLAY = thing("run_id mapping to", sent=COUNT, already_there=COUNT, superseded=COUNT, forgotten=COUNT, to_send=COUNT)
 CHANGE = thing("action kind slug", changes=LIST, notes=LIST)
 PLAN = several(CHANGE, warnings={"type": "array", "items": TEXT})
 SPACE, SOURCE, MODEL = thing("slug name store region"), thing("slug name type"), thing("slug name source key sql")
@@ -156,13 +157,11 @@ def _changes(read: Callable[[Workspace], list[Change]]) -> Run:
 
 def _sync(workspace: Workspace, given: Given) -> Any:
     options = {"full": given["full"], "allow_deletes": given["allow_deletes"]}
-    by = workspace.who.name if workspace.who.kind == "user" else "api"
-    return workspace.run(workspace.start(_path(given), **options, started_by=by))
+    return workspace.run(workspace.start(_path(given), **options, started_by="api"))
 
 
 def _resend_run(workspace: Workspace, given: Given) -> Any:
-    by = workspace.who.name if workspace.who.kind == "user" else "api"
-    return workspace.run(workspace.start_resend(given["run"], given["code"], started_by=by))
+    return workspace.run(workspace.start_resend(given["run"], given["code"], started_by="api"))
 
 
 def _profiles(workspace: Workspace, given: Given) -> Any:
@@ -343,6 +342,12 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("resendRun", "POST", "/api/runs/{run}/resend",
               "Try the rejected rows of a run again, as they are now; Location has the address of the new run",
               _resend_run, RUN, body={"code": TEXT}, status=202, role=EDITOR, fails=(409,)),
+    Operation("showReplay", "GET", "/api/runs/{run}/replay", "What replaying a run would do, in calls",
+              lambda workspace, given: workspace.replayable(given["run"]), _REPLAY, fails=(409,)),
+    Operation("replayRun", "POST", "/api/runs/{run}/replay",
+              "Send again what a run sent, under the same message ids; Location has the address of the new run",
+              lambda workspace, given: workspace.run(workspace.start_replay(given["run"], started_by="api")), RUN,
+              status=202, role=EDITOR, fails=(409,)),
     Operation("listRejected", "GET", "/api/runs/{run}/rejected", "The rejected rows of a run",
               lambda workspace, given: {"data": list(workspace.rejected(given["run"], given["limit"]))},
               several(thing("code message", fields=LIST)), {"limit": limit(100, 10_000)}),

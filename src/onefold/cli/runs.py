@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from time import sleep
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from onefold.cli.apps import runs_app
-from onefold.cli.output import HERE, Folder, Json, cell, dump, grid, show, workspace
-from onefold.errors import NotFound
+from onefold.cli.output import HERE, Folder, Json, bars, cell, dump, grid, progress, show, workspace
+from onefold.errors import NotFound, OnefoldError
 
 if TYPE_CHECKING:
+    from onefold.runs import Outcome
     from onefold.workspace import Workspace
 
 
@@ -95,6 +97,66 @@ def runs_resend(
             f" {line['filtered']:,} filtered, {line['rejected']:,} rejected; others were accepted since, or are gone"
         )
     sys.exit(1 if outcome.status in ("failed", "cancelled") else 0)
+
+
+@runs_app.command("replay")
+def runs_replay(
+    run_id: str,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    new_id: Annotated[str | None, typer.Option("--run-id", hidden=True, help="Of a run that was announced.")] = None,
+    folder: Folder = HERE,
+    as_json: Json = False,
+) -> None:
+    """Send again what a run sent, as it is recorded, under the same message ids: nothing is doubled."""
+    from onefold.cancel import Cancel
+
+    space, cancel = workspace(folder), Cancel()
+    found = space.replayable(run_id)
+    if not as_json:
+        show(_replayable(found))
+    if not found["to_send"]:
+        if as_json:
+            dump(found)
+        return
+    asked = f"{found['to_send']:,} calls of run {found['run_id']} again to {found['to']}"
+    if not yes:
+        if not sys.stdin.isatty():
+            raise OnefoldError(f"this sends {asked}; add --yes to do it", code="not_confirmed")
+        typer.confirm(f"Send {asked}?", abort=True)
+    with ExitStack() as stack:
+        stack.enter_context(cancel.signals())
+        shown = None if as_json else bars(stack)
+        outcome = space.replay(run_id, new_id=new_id, cancel=cancel, progress=progress(shown) if shown else None)
+    line = {"about": found["run_id"], **outcome.line()}
+    if as_json:
+        dump(line)
+    else:
+        show(_replayed(outcome))
+    sys.exit(1 if outcome.status in ("failed", "cancelled") else 0)
+
+
+def _replayable(found: dict[str, Any]) -> Iterator[str]:
+    """What a replay would do, for people."""
+    yield f"Run {found['run_id']} of {found['mapping']} sent {found['sent']:,} calls"
+    others = {
+        "already_there": "are in profiles already",
+        "superseded": "are not sent: their row was sent again since, is gone, or the mapping was reset",
+        "forgotten": "are not sent: they are no longer kept whole (retention)",
+    }
+    yield from (f"  {found[name]:>9,}  {why}" for name, why in others.items() if found[name])
+    yield f"  {found['to_send']:>9,}  would be sent again to {found['to']}"
+
+
+def _replayed(outcome: Outcome) -> Iterator[str]:
+    counts = outcome.counts
+    yield f"{outcome.mapping}: {outcome.status}" + (f": {outcome.error}" if outcome.error else "")
+    yield f"  calls     {counts['sent']:,} sent again, {counts['rejected']:,} rejected"
+    if counts["unresolved"]:
+        yield f"  identity  {counts['unresolved']:,} calls still belong to no profile, and were not kept again"
+    if counts["profiles_created"] or counts["profiles_updated"]:
+        yield f"  profiles  {counts['profiles_created']:,} created, {counts['profiles_updated']:,} updated"
+    if counts["rejected"]:
+        yield f"  see       onefold runs rejected {outcome.run_id}"
 
 
 @runs_app.command("watch")

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from onefold.cli.apps import app
-from onefold.cli.output import HERE, Folder, Json, dump, show, workspace
+from onefold.cli.output import HERE, Folder, Json, bars, dump, progress, show, workspace
 
 if TYPE_CHECKING:
-    from rich.progress import Progress as Bars
-
     from onefold.runs import Outcome
 
 
@@ -40,13 +38,13 @@ def sync(
     failed = False
     with ExitStack() as stack:
         stack.enter_context(cancel.signals())
-        bars = None if as_json else _bars(stack)
+        shown = None if as_json else bars(stack)
         outcomes = space.sync(
             selector,
             dry_run=dry_run,
             full=full,
             allow_deletes=allow_deletes,
-            progress=_progress(bars) if bars else None,
+            progress=progress(shown) if shown else None,
             effect=named.append if dry_run and not as_json else None,
             run_id=run_id,
             cancel=cancel,
@@ -104,40 +102,3 @@ def _named(effects: list[dict[str, Any]], outcome: Outcome) -> Iterator[str]:
         more = outcome.counts[_KINDS[kind]] - len(found) if kind in _KINDS else 0
         if more > 0:
             yield f"            … {more:,} more"
-
-
-def _bars(stack: ExitStack) -> Bars | None:
-    """Progress bars on a terminal; nothing elsewhere."""
-    if not sys.stderr.isatty():
-        return None
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(),
-    )
-    # Where standard output is the terminal too, lines are printed above the bars; else they go where they should.
-    bars = Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=sys.stdout.isatty())
-    return stack.enter_context(bars)
-
-
-def _progress(bars: Bars) -> Callable[[str], Callable[[str, int, int | None], None]]:
-    from time import perf_counter
-
-    def of(path: str) -> Callable[[str, int, int | None], None]:
-        task = bars.add_task(path, total=None, rate="")
-        began = perf_counter()
-
-        def said(stage: str, done: int, total: int | None) -> None:
-            rate = f"{done / (perf_counter() - began):,.0f} rows/s" if done else ""
-            description = f"{path}: {stage}"
-            # What is done has its lines; its bar makes room.
-            bars.update(task, description=description, completed=done, total=total, rate=rate, visible=stage != "done")
-
-        return said
-
-    return of

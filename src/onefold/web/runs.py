@@ -109,5 +109,6 @@ def changed(run: Run) -> int | None:
 
 
 def started_by(run: Run) -> str:
-    known = {"cli": "command line", "api": "API", "web": "web app", "schedule": "schedule"}
-    return known.get(run["started_by"], str(run["started_by"]))
+    known = {"cli": "command line", "api": "API", "web": "web app"}
+    how = known.get(run["started_by"], str(run["started_by"]))
+    return f"{run['who']}, {how}" if run.get("who") else how
