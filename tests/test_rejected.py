@@ -78,6 +78,5 @@ def test_chosen_rows_are_sent_again_and_no_others(shop: Shop) -> None:
     line = resend(shop, first["run_id"], "1")
     assert (line["extracted"], line["sent"]) == (1, 1)
     assert open_rows(shop) == [("invalid_field", 1)]
-    with opened(shop) as workspace:
-        with pytest.raises(onefold.errors.NotFound, match="and the key 3 that have a key"):
-            workspace.resend(first["run_id"], keys=["3"])
+    with opened(shop) as workspace, pytest.raises(onefold.errors.NotFound, match="and the key 3 that have a key"):
+        workspace.resend(first["run_id"], keys=["3"])

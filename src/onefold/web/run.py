@@ -101,10 +101,10 @@ def _head(found: Run) -> None:
             text(f"{words.action(recipe['action'])} to" if recipe else "To")
             link(destination, path("destinations", destination))
             text(f"· started {words.clock(found['started_at'])} on {words.day(found['started_at'])}")
-            schedule = (
-                f" ({recipe['schedule']})" if found["started_by"] == "schedule" and recipe.get("schedule") else ""
-            )
-            text(f"by {runs.started_by(found)}{schedule} · {_elapsed(found)}")
+            text(f"by {runs.started_by(found)} · {_elapsed(found)}")
+            if found.get("about"):
+                text(f"· {found['kind']} of")
+                link(found["about"], path("runs", found["about"]), "of-mono")
         with actions:
             kit.button("View mapping", href=path("destinations", destination, "mappings", mapping))
             if found["status"] == "running" and may(EDITOR):
