@@ -1,4 +1,4 @@
-"""What tests share: a real PostgreSQL, packages of npm."""
+"""What tests share: a real PostgreSQL, packages of npm, dbt."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,11 +14,13 @@ from typing import NoReturn
 from urllib.parse import urlsplit
 
 import adbc_driver_postgresql.dbapi
+import duckdb
 import pytest
 from filelock import FileLock
 from hypothesis import HealthCheck, settings
 
 PACKAGES = {"@segment/analytics-node": "3.1.0", "@segment/analytics-next": "1.84.3", "axe-core": "4.10.3"}
+DBT = ("dbt-core==1.10.23", "dbt-duckdb==1.11.1")
 
 # How long anything takes is measured in `make bench`, never in a test.
 settings.register_profile(
@@ -95,6 +98,26 @@ def packages() -> Path:
             subprocess.run(words, cwd=folder, check=True, capture_output=True, timeout=300)
             manifest.write_text(wanted)
     return folder
+
+
+@pytest.fixture(scope="session")
+def dbt() -> Path:
+    """The command of dbt, in an environment of its own that is kept: it needs older packages than we do.
+
+    Its DuckDB is the one that we write with.
+    """
+    folder = Path.home() / ".cache" / "onefold-tests" / "dbt"
+    folder.mkdir(parents=True, exist_ok=True)
+    wanted = [*DBT, f"duckdb=={duckdb.__version__}"]
+    with FileLock(folder / ".lock"):
+        made = folder / "made.txt"
+        if not made.exists() or made.read_text() != " ".join(wanted):
+            environment = folder / "venv"
+            subprocess.run([sys.executable, "-m", "venv", "--clear", environment], check=True, timeout=120)
+            install = [environment / "bin" / "python", "-m", "pip", "install", "--quiet", *wanted]
+            subprocess.run(install, check=True, capture_output=True, timeout=600)
+            made.write_text(" ".join(wanted))
+    return folder / "venv" / "bin" / "dbt"
 
 
 def _execute(url: str, statement: str) -> None:

@@ -51,7 +51,7 @@ class Speaker:
             apply.apply(store, calls.table(rows), rules)
 
     def sync(self, to: str, **options: Any) -> Any:
-        return self.workspace.sync_profiles("production", to, **options)
+        return self.workspace.sync_profiles("production", to, **options)[1]
 
     def differences(self, to: str) -> list[Any]:
         return self.workspace.check_profiles("production", to)

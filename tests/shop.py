@@ -35,6 +35,7 @@ class Shop:
         self.mappings: list[dict[str, Any]] = [mapping()]
         self.space: dict[str, Any] = {}
         self.settings: dict[str, Any] = {}
+        self.targets: list[dict[str, Any]] = []
         folder.mkdir(parents=True, exist_ok=True)
         self.sql("create table people (id integer, email varchar, plan varchar, seen timestamp)")
 
@@ -72,6 +73,7 @@ class Shop:
                     "mappings": self.mappings,
                 }
             ],
+            "profiles_syncs": self.targets,
         }
         # JSON is YAML.
         (self.folder / "onefold.yaml").write_text(json.dumps(data, indent=1))

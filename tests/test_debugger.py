@@ -11,7 +11,7 @@ from starlette.testclient import TestClient
 
 import onefold
 from live import KEY, Live, client
-from onefold import debugger
+from onefold import debugger, stores
 from onefold.debugger import Cursor
 from shop import Shop
 
@@ -98,9 +98,40 @@ def test_calls_of_a_quiet_source_are_found_behind_those_of_a_loud_one(
     for _ in range(3):
         send(web, *"abcdefgh")
         live.resolve()
+    monkeypatch.setattr(debugger, "SCANNED", 0)
     assert [call["event"] for call in live.debug("app")] == ["rare"]
+
+
+def test_what_an_older_version_wrote_is_sought_among_the_last_calls_of_all(
+    live: Live, web: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    web.post("/v1/track", json={"event": "rare", "userId": "eve", "writeKey": "app-write-key"})
+    live.resolve()
+    with live.workspace() as workspace, workspace.space("production") as store, store.turn():
+        for statement in stores.STEPS[-1][1:]:
+            store.execute(statement.format(**store.engine.dialect.words))
+    for _ in range(3):
+        send(web, *"abcdefgh")
+        live.resolve()
+    web.post("/v1/track", json={"event": "later", "userId": "eve", "writeKey": "app-write-key"})
+    assert [call["event"] for call in live.debug("app")] == ["rare", "later"]
+    with live.workspace() as workspace:
+        _, cursor = workspace.debug("app")
+        assert workspace.debug("app", cursor) == ([], cursor)
+    monkeypatch.setattr(debugger, "_BLOCKS", 1)
     monkeypatch.setattr(debugger, "SCANNED", 10)
-    assert live.debug("app") == []
+    assert [call["event"] for call in live.debug("app")] == ["later"]
+
+
+def test_cursors_tell_how_many_calls_came_between_them(live: Live, web: TestClient) -> None:
+    live.resolve()
+    with live.workspace() as workspace:
+        _, before = workspace.debug("web")
+        for _ in range(6):
+            send(web, *"abcdefghij" * 20)
+        live.resolve()
+        calls, after = workspace.debug("web", before)
+    assert (after.calls - before.calls, len(calls)) == (1200, 500)
 
 
 # --- over HTTP ----------------------------------------------------------------------------------------

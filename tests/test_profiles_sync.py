@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import re
 import shutil
@@ -17,7 +18,8 @@ import pytest
 
 import onefold
 from onefold import log
-from onefold.errors import InvalidWorkspace, NotFound, TargetError
+from onefold.cancel import Cancel
+from onefold.errors import Cancelled, InvalidWorkspace, NotFound, TargetError
 from onefold.profiles_sync import columns
 from onefold.profiles_sync.columns import Family
 from profiles_sync import WORKED, Speaker
@@ -434,6 +436,20 @@ def test_a_target_is_planned_masked_and_exported_without_its_password(tmp_path: 
     said = str(refused.value)
     assert "a parquet target takes no url; it has a path" in said
     assert "'No!' is no schema" in said
+    wrong = {"slug": "bi", "type": "duckdb", "path": "x", "schedule": {"after": "customers"}}
+    with pytest.raises(InvalidWorkspace) as refused:
+        configure(speaker, wrong)
+    assert "whose profiles? name their `space` beside it" in str(refused.value)
+    with pytest.raises(InvalidWorkspace) as refused:
+        configure(speaker, wrong | {"space": "prodction"})
+    assert "did you mean 'production'?" in str(refused.value)
+    assert "no mapping has the slug 'customers'" in str(refused.value)
+    configure(
+        speaker, {"slug": "bi", "type": "duckdb", "path": "x", "space": "production", "schedule": {"every": "1h"}}
+    )
+    assert "schedule: {every: 1h}" in speaker.workspace.export()
+    with pytest.raises(TargetError, match="is for the profiles of space production, not of staging"):
+        speaker.workspace.sync_profiles("staging", "bi")
     speaker.close()
 
 
@@ -480,6 +496,38 @@ def test_a_file_that_another_process_has_open_is_a_clear_error(speaker: Speaker)
     (speaker.folder / FILE).write_text("no database")
     with pytest.raises(TargetError, match=r"target target\.duckdb: "):
         speaker.sync(FILE)
+
+
+def test_a_check_makes_and_changes_nothing(speaker: Speaker, target: str) -> None:
+    speaker.say(*WORKED)
+    with pytest.raises(TargetError, match="has no tables yet") as failed:
+        speaker.differences(target)
+    assert failed.value.code == "no_tables"
+    if target not in (FILE, FOLDER):
+        with adbc_driver_postgresql.dbapi.connect(target) as connection, connection.cursor() as cursor:
+            cursor.execute("select count(*) from pg_namespace where nspname = 'production'")
+            assert cursor.fetchall() == [(0,)]
+    assert not (speaker.folder / target).exists()
+    speaker.sync(target)
+    speaker.say(*WORKED)
+    assert "4 calls came since the last run" in speaker.differences(target)[0].sentence()
+
+
+def test_a_run_that_is_cancelled_is_recorded_and_changes_nothing(tmp_path: Path) -> None:
+    speaker = Speaker(tmp_path / "w")
+    configure(speaker, {"slug": "out", "type": "duckdb", "path": FILE})
+    speaker.say(*WORKED)
+    speaker.sync("out")
+    speaker.say(*WORKED)
+    cancel = Cancel()
+    cancel.ask("ada")
+    with pytest.raises(Cancelled, match="cancelled by ada"):
+        speaker.sync("out", cancel=cancel)
+    newest, before = speaker.workspace.runs()
+    assert (newest["mapping"], newest["status"], newest["code"]) == ("profiles sync/out", "cancelled", "cancelled")
+    assert (before["status"], before["calls"], before["rows"]["pages"]) == ("succeeded", 4, 2)
+    assert speaker.sync("out").rows["pages"] == 2
+    speaker.close()
 
 
 def test_what_differs_is_named(speaker: Speaker) -> None:
@@ -540,16 +588,35 @@ def test_the_ten_questions_of_the_docs_have_answers(speaker: Speaker, url: str) 
     assert answers[9] == [("Acme", 1)]
 
 
-# dbt itself needs older packages than we do, so it is not among them; docs/profiles-sync.md tells how to run it.
-def test_the_models_of_the_dbt_project_are_sql_over_the_tables(speaker: Speaker) -> None:
+def test_dbt_builds_tests_and_finds_fresh_what_is_synced(speaker: Speaker, dbt: Path, tmp_path: Path) -> None:
     speaker.say(*SHOWN)
     speaker.sync(FILE)
-    with duckdb.connect(str(speaker.folder / FILE)) as connection:
-        for model in ("segments", "identifiers", "profiles"):
-            text = (ROOT / "examples" / "dbt" / "models" / f"{model}.sql").read_text()
-            sql = re.sub(r"\{\{ source\('profiles', '(\w+)'\) \}\}", r"production.\1", text)
-            connection.execute(f"create view {model} as " + re.sub(r"\{\{ ref\('(\w+)'\) \}\}", r"\1", sql))
-        assert connection.sql("select count(*), sum(identifiers) from profiles").fetchall() == [(3, 6)]
+    project = tmp_path / "dbt"
+    shutil.copytree(ROOT / "examples" / "dbt", project, ignore=shutil.ignore_patterns("target", "logs"))
+    env = {**os.environ, "ONEFOLD_TARGET": str(speaker.folder / FILE), "DO_NOT_TRACK": "1"}
+
+    def run(*words: str) -> dict[str, str]:
+        """What a command says of each node."""
+        done = subprocess.run(
+            [dbt, *words, "--profiles-dir", "."], cwd=project, env=env, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        found = json.loads(
+            (project / "target" / {"build": "run_results", "source": "sources"}[words[0]])
+            .with_suffix(".json")
+            .read_text()
+        )
+        return {result["unique_id"].removesuffix(".onefold_profiles"): result["status"] for result in found["results"]}
+
+    built = run("build")
+    assert [name for name in built if name.startswith("model.")] == [
+        f"model.onefold_profiles.{name}" for name in ("segments", "identifiers", "profiles")
+    ]
+    assert len(built) > 12
+    assert set(built.values()) == {"success", "pass"}
+    assert set(run("source", "freshness").values()) == {"pass"}
+    with duckdb.connect(str(speaker.folder / FILE), read_only=True) as connection:
+        assert connection.sql("select count(*), sum(identifiers) from marts.profiles").fetchall() == [(3, 6)]
 
 
 ROOT = Path(__file__).parents[1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ import pytest
 import onefold
 from faulty import Fault, Proxy, faulty
 from live import KEY, Live, Server, eventually, serving
-from onefold import deliver, endpoints, log
+from onefold import deliver, endpoints, log, remote
 from onefold.cancel import Cancel
 from onefold.endpoints import tracking
 from shop import IDENTIFY, Shop, command, mapping
@@ -414,3 +415,83 @@ def test_a_server_that_restarts_meanwhile_loses_and_doubles_nothing(
     found = sender.reaches(300)
     assert (len(found), found.total()) == (300, 300)
     assert deliver.MISSED > 1  # one missed batch does not end a run
+
+
+# --- what is kept of it -------------------------------------------------------------------------------
+
+
+def test_what_a_destination_keeps_is_counted_and_forgotten_in_its_time(sender: Sender, proxy: Proxy) -> None:
+    sender.add(3)
+    proxy.fault = lambda _, calls: Fault(400) if len(calls) > 1 or calls[0]["userId"] == str(sender.first) else None
+    run = sender.sync()["run_id"]
+    with closing(onefold.open(sender.folder)) as workspace:
+        lines = {line["what"]: line for line in workspace.storage() if line["where"] == "destination d"}
+        rows = {what: line["rows"] for what, line in lines.items()}
+        assert (rows["call log"], rows["runs"], rows["rejected rows"], rows["failed deliveries"]) == (2, 1, 1, 0)
+        with workspace.space("destinations/d") as store:
+            assert sum(line["bytes"] for line in lines.values()) >= sum(
+                row["bytes"] for row in store.rows(store.engine.dialect.sizes) if row["name"] != "(free)"
+            )
+            swept = [line for line in workspace.sweep() if line["where"] == "destination d"]
+            assert [(line["what"], line["deleted"]) for line in swept] == [("delivered calls", 0), ("rejected rows", 0)]
+            day = 86_400_000_000
+            store.execute(f"update run set started_at = started_at - {500 * day}")
+            texts = {
+                block.seq: "\n".join(_aged(line, 500 * day) for line in block.lines) for block in log.stream(store)
+            }
+            with store.turn():
+                log.rewrite(store, texts)
+        swept = [line for line in workspace.sweep() if line["where"] == "destination d"]
+        assert [(line["what"], line["deleted"]) for line in swept] == [("delivered calls", 2), ("rejected rows", 1)]
+        assert workspace.replayable(run)["forgotten"] == 2
+    proxy.fault = lambda *_: None
+    assert sender.sync()["sent"] == 0, "what was delivered is still known"
+
+
+def _aged(line: str, age: int) -> str:
+    cells = line.split("\t")
+    at = log.COLUMNS.index("received_at")
+    cells[at] = str(int(cells[at]) - age)
+    return "\t".join(cells)
+
+
+def test_with_a_catalog_in_postgresql_every_host_knows_what_was_delivered(
+    sender: Sender, tmp_path: Path, postgres_url: str
+) -> None:
+    sender.add(3)
+    sender.sync()
+    file, there = tmp_path / "shop.backup", tmp_path / "there"
+    assert command("backup", str(file), cwd=sender.folder).returncode == 0
+    env = {"ONEFOLD_CATALOG": f"{postgres_url}{'&' if '?' in postgres_url else '?'}schema=hosts{sender.first}"}
+    assert command("restore", str(file), str(there), cwd=tmp_path, env=env).returncode == 0
+    assert not list((there / ".onefold/destinations").glob("*.db*"))
+    hosts = [there, tmp_path / "another"]
+    shutil.copytree(there, hosts[1], ignore=shutil.ignore_patterns(".onefold"))
+    sent = []
+    for host in hosts:
+        (host / "w.duckdb").write_bytes((sender.folder / "w.duckdb").read_bytes())
+        sent.append(json.loads(command("sync", "--json", cwd=host, env=env).stdout))
+    assert [(line["status"], line["unchanged"], line["sent"]) for line in sent] == [("succeeded", 3, 0)] * 2
+    listed = command("usage", "--storage", "--json", cwd=hosts[1], env=env).stdout.splitlines()
+    (calls,) = [
+        line for line in map(json.loads, listed) if (line["where"], line["what"]) == ("destination d", "call log")
+    ]
+    assert (calls["rows"], calls["bytes"] > 0) == (3, True)
+    again = tmp_path / "again.backup"
+    assert command("backup", str(again), cwd=hosts[1], env=env).returncode == 0
+    assert command("restore", str(again), str(tmp_path / "back"), cwd=tmp_path).returncode == 0
+    (tmp_path / "back/w.duckdb").write_bytes((sender.folder / "w.duckdb").read_bytes())
+    back = json.loads(command("sync", "--json", cwd=tmp_path / "back").stdout)
+    assert (back["unchanged"], back["sent"]) == (3, 0)
+
+
+def test_what_lay_in_a_file_goes_to_the_database_of_the_catalog(sender: Sender, postgres_url: str) -> None:
+    sender.add(3)
+    sender.sync()
+    home = sender.folder / ".onefold"
+    catalog = f"{postgres_url}{'&' if '?' in postgres_url else '?'}schema=moved{sender.first}"
+    for _ in range(2):
+        with remote.store("destinations/d", home, catalog) as store:
+            assert store.counters()["seq"] == 4
+    assert not list((home / "destinations").glob("d.db*"))
+    assert (home / "destinations/d.moved").exists(), "for whoever wants it back"

@@ -14,7 +14,7 @@ import pytest
 import onefold
 from live import Server
 from onefold import scheduler, times
-from onefold.schedule import At, Cron, Every, Schedule, following
+from onefold.schedule import At, Cron, Every, following
 from shop import Shop, mapping
 
 YEAR = datetime(2026, 1, 1, tzinfo=UTC)
@@ -26,10 +26,10 @@ def micros(moment: datetime) -> int:
     return (moment - times.EPOCH) // timedelta(microseconds=1)
 
 
-def year(schedule: Schedule, late: int = 7) -> list[datetime]:
+def year(schedule: Every | At | Cron, late: int = 7) -> list[datetime]:
     """When a mapping is due in a year and a day; each run begins `late` seconds after that."""
     since, last, found = micros(YEAR), None, []
-    while (at := scheduler.due(schedule, since, last, None)) is not None and at < since + 366 * 86_400 * SECOND:
+    while (at := scheduler.due(schedule, since, last)) is not None and at < since + 366 * 86_400 * SECOND:
         found.append(times.EPOCH + timedelta(microseconds=at))
         last = at + late * SECOND
     return found
@@ -117,7 +117,7 @@ class Clock:
 
     def start(self, slug: str, by: str = "schedule") -> str:
         run_id = f"{slug}-{self.at}"
-        self.catalog.start(run_id, f"d/{slug}", "production", self.at, by)
+        self.catalog.start(run_id, slug if "/" in slug else f"d/{slug}", "production", self.at, by)
         return run_id
 
     def finish(self, run_id: str, status: str = "succeeded", code: str | None = None) -> None:
@@ -163,6 +163,35 @@ def test_after_another_mapping_waits_until_that_ended_well(tmp_path: Path) -> No
     assert clock.ready() == []
 
 
+def test_what_comes_after_another_waits_since_that_ended_first(tmp_path: Path) -> None:
+    clock = Clock(tmp_path / "shop", first={"every": "1h"}, second={"after": "first"})
+    clock.at += SECOND
+    ended = clock.at
+    for _ in range(3):  # faster than the other's turn comes
+        clock.finish(clock.start("first"))
+        clock.at += HOUR
+    assert {entry.path: entry.due for entry in scheduler.entries(clock.workspace, clock.at)}["d/second"] == ended
+
+
+def test_a_profiles_sync_has_a_schedule_like_a_mapping(tmp_path: Path) -> None:
+    clock = Clock(tmp_path / "shop", first={"every": "1h"})
+    target = {"slug": "bi", "type": "duckdb", "path": "bi.duckdb", "space": "production"}
+    after = {**target, "slug": "later", "path": "later.duckdb", "schedule": {"after": "d/first"}}
+    clock.shop.targets = [{**target, "schedule": {"every": "2h"}}, after]
+    clock.shop.apply()
+    clock.at = scheduler.runs.now() + 5 * HOUR
+    assert clock.ready() == ["first", "profiles sync/bi"]
+    clock.finish(clock.start("first"))
+    run = clock.start("profiles sync/bi")
+    assert clock.ready() == ["profiles sync/later"]  # what is under way is not started again
+    clock.finish(run)
+    clock.at += SECOND
+    assert clock.ready() == ["profiles sync/later"]  # once for all the times that were missed
+    lines = {line["mapping"]: line for line in clock.workspace.again().timetable()}
+    assert lines["profiles sync/bi"]["schedule"] == "every 2h"
+    assert lines["profiles sync/later"]["next_due"] is not None
+
+
 def test_a_run_that_was_lost_is_made_up_for_once(tmp_path: Path) -> None:
     clock = Clock(tmp_path / "shop", often={"every": "1h"})
     clock.at += HOUR + SECOND
@@ -199,12 +228,14 @@ def test_a_server_starts_what_is_due(tmp_path: Path) -> None:
     shop = Shop(tmp_path / "shop")
     shop.people((1, "a@x", "free"))
     shop.mappings = [mapping(schedule={"every": "1s"}), mapping("next", model="people", schedule={"after": "people"})]
+    target = {"slug": "bi", "type": "duckdb", "path": "bi.duckdb", "space": "production"}
+    shop.targets = [{**target, "schedule": {"after": "d/people"}}]
     shop.apply()
     server = Server(shop.folder)
     workspace = onefold.open(shop.folder)
     try:
         ran: Counter[str] = Counter()
-        while ran["d/people"] < 2 or ran["d/next"] < 1:
+        while ran["d/people"] < 2 or ran["d/next"] < 1 or ran["profiles sync/bi"] < 1:
             ran = Counter(run["mapping"] for run in workspace.runs() if run["status"] == "succeeded")
             assert server.process.poll() is None
             sleep(0.1)
@@ -213,4 +244,5 @@ def test_a_server_starts_what_is_due(tmp_path: Path) -> None:
     assert {run["started_by"] for run in workspace.runs()} == {"schedule"}
     assert all(run["status"] != "running" for run in workspace.runs())
     assert len(shop.profiles()) == 1
+    assert workspace.check_profiles("production", "bi") == []
     workspace.close()

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from onefold import apply, calls, components, digest, index, profiles, stores
+from onefold import apply, calls, components, digest, index, log, profiles, stores
 from onefold.errors import StoreError
 from onefold.rules import Identifier, Rules
 from onefold.space import load
@@ -120,6 +120,33 @@ def test_each_merge_names_the_identifiers_that_one_call_carried_of_both(space: A
         assert [{item["id"] for item in merge["identifiers"]} for merge in merges] == [{"u@x", "b"}, {"u", "a"}]
         assert {item["filed_under"] for item in merges[1]["identifiers"]} == {third, first}
         assert merges[1]["message"]["userId"] == "u"
+
+
+def test_a_whole_identifier_is_found_without_looking_through_the_log(space: Any) -> None:
+    with space() as store:
+        put(store, said(1, userId="ada", traits={"email": "Ada@X"}), said(2, userId="ada2", groupId="ada"))
+        ids = profiles.segment_ids(store, [1, 2, 3])
+
+        def found(text: str, **options: Any) -> tuple[set[str], int]:
+            search = profiles.search(store, text, RULES, **options)
+            return {profile["segment_id"] for profile in search.profiles}, search.looked
+
+        assert found("ada") == ({ids[0], ids[2]}, 0)
+        assert found(ids[1]) == ({ids[1]}, 0)
+        assert found("ada", parts=True) == (set(ids), 2)
+        assert found("ADA@") == ({ids[0]}, 2)
+        assert found("ADA@", seconds=0) == (set(), 0)
+        assert found("nobody") == (set(), 2)
+
+
+def test_a_part_of_an_identifier_is_sought_for_a_bounded_time(space: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log, "SOUGHT", 1)
+    with space() as store:
+        for at in range(3):
+            put(store, said(at, userId=f"ödipus {at}"))
+        search = profiles.search(store, "ÖDIPUS", RULES, seconds=1e-9)
+        assert (len(search.profiles), search.looked, search.calls) == (1, 1, 3)
+        assert len(profiles.search(store, "ÖDIPUS", RULES).profiles) == 3
 
 
 def test_identifiers_are_told_apart_byte_for_byte(space: Any) -> None:

@@ -60,7 +60,7 @@ class Browser:
     def find(self, identifier: str) -> None:
         """Open the profile of an identifier, once it is there."""
         workspace = onefold.open(self.folder)
-        eventually(lambda: any(workspace.search("production", identifier.partition(":")[2], 1)))
+        eventually(lambda: workspace.search("production", identifier.partition(":")[2]).profiles)
         workspace.close()
         self.go(f"/spaces/production/find/{quote(identifier, safe='')}")
 
@@ -344,6 +344,25 @@ def test_a_profile_tells_which_call_made_it_one_by_which_identifiers(walked: Bro
     expect(calls).to_have_count(1)
     expect(calls).to_contain_text("Today")
     expect(calls).to_contain_text("Boots")
+
+
+def test_the_debugger_shows_calls_raw_sends_them_again_and_says_when_it_shows_some_of_many(walked: Browser) -> None:
+    page = walked.page
+    walked.send({"type": "group", "userId": "dumper", "groupId": "", "traits": {}})
+    walked.go("/debugger")
+    page.get_by_role("radio", name="Rejected").click()
+    page.get_by_role("row").filter(has_text="dumper").first.click()
+    expect(page.locator("aside").get_by_role("alert")).to_contain_text("missing_group_id")
+    page.get_by_role("radio", name="Raw").click()
+    expect(page.locator("aside pre")).to_contain_text('"userId": "dumper"')
+    page.get_by_role("radio", name="Pretty").click()
+    walked.press("Resend")
+    expect(page.get_by_text("The call was sent again")).to_be_visible()
+    walked.send(*({"type": "track", "userId": f"many-{at}", "event": "Many"} for at in range(600)))
+    expect(page.get_by_text("showing 1 in 15")).to_be_visible()
+    walked.press("Pause")
+    walked.send({"type": "track", "userId": "many-1", "event": "Later"})
+    expect(page.get_by_text("1 new call wait")).to_be_visible()
 
 
 def test_hostile_names_and_values_are_shown_as_text(walked: Browser) -> None:

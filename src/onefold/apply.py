@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from onefold import canonical, components, digest, identity, log, space, traits
+from onefold import canonical, components, digest, heard, identity, log, space, traits
 from onefold.identity import NOBODY, Numbers, Resolution
 from onefold.rules import USERS, Identifier, Rules
 from onefold.space import Found, Indexed, Segment
@@ -79,7 +79,9 @@ def apply(
     found = space.lookup(store, identifying, counters["segment"], indexed)
     resolution = components.resolve(calls, found.known, rules, identifying)
     batch = _Batch(store, calls, resolution, found, counters["seq"])
-    log.append(store, counters["seq"], counters["segment"], batch.log(run))
+    logged = batch.log(run)
+    log.append(store, counters["seq"], counters["segment"], logged)
+    heard.note(store, counters["seq"], logged["source"].to_numpy())
     store.append("event", batch.events())
     space.merge_in(store, "segment", batch.segments())
     space.write(store, resolution, counters["seq"])

@@ -32,7 +32,7 @@ from onefold.catalog import HEAD, Catalog
 from onefold.errors import InvalidWorkspace, OnefoldError, StoreError
 from onefold.inbox import FILE as INBOX
 from onefold.inbox import Inbox
-from onefold.runs import REMOTE
+from onefold.remote import REMOTE
 from onefold.stores import STEPS, Store
 from onefold.stores.copy import copy, demand_empty
 from onefold.workspace import FILE, Workspace
@@ -75,14 +75,12 @@ def write(found: Workspace, file: Path, said: Said = lambda *_: None) -> dict[st
 
 def _stores(found: Workspace) -> Iterator[tuple[str, Store]]:
     """The spaces that are configured, those detached whose file is still there, and what remote destinations keep."""
-    configured = [space.slug for space in found.applied.spaces]
+    configured = found.kept()
     for slug in configured:
         yield slug, found.space(slug)
     for file in sorted((found.home / "spaces").glob("*.db")):
         if file.stem not in configured:
             yield file.stem, stores.open("sqlite", file)
-    for file in sorted((found.home / REMOTE).glob("*.db")):
-        yield f"{REMOTE}{file.stem}", stores.open("sqlite", file)
 
 
 def _file(slug: str) -> str:
@@ -321,6 +319,11 @@ def _settle(folder: Path, env: Mapping[str, str], manifest: Mapping[str, Any], s
                 copy(source, target)
             for left in files[slug].parent.glob(f"{files[slug].name}*"):
                 left.unlink()
+        if env.get("ONEFOLD_CATALOG"):
+            for slug in files:
+                if slug.startswith(REMOTE):
+                    found.space(slug).close()  # brings it to the catalog's database
+                    files[slug].with_suffix(".moved").unlink()
 
 
 def _target(found: Workspace, slug: str, where: str) -> Store:

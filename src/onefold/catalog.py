@@ -225,13 +225,20 @@ def _file(file: Path) -> sa.Engine:
 SCHEMA = "onefold"
 
 
-def _server(url: str) -> sa.Engine:
+def placed(url: str) -> tuple[str, str]:
+    """The url of the database that holds a catalog, and its schema there. Raises StoreError."""
     if postgres.name(url) is None:
         raise StoreError(f"the catalog's PostgreSQL url {postgres.UNREADABLE}", code="invalid_url")
-    given = sa.make_url(postgres.patient(url)).set(drivername="postgresql+psycopg")
-    schema = given.query.get("schema", SCHEMA)
+    given = sa.make_url(url)
+    database = given.difference_update_query(["schema"]).render_as_string(hide_password=False)
+    return database, str(given.query.get("schema", SCHEMA))
+
+
+def _server(url: str) -> sa.Engine:
+    database, schema = placed(url)
+    given = sa.make_url(postgres.patient(database)).set(drivername="postgresql+psycopg")
     try:
-        engine = sa.create_engine(given.difference_update_query(["schema"]), pool_pre_ping=True, pool_size=2)
+        engine = sa.create_engine(given, pool_pre_ping=True, pool_size=2)
     except ImportError as error:
         raise StoreError(
             "a catalog in PostgreSQL needs a driver; install it with: pip install 'onefold[postgres]'",
@@ -242,8 +249,8 @@ def _server(url: str) -> sa.Engine:
     def prepare(connection: Any, _: Any) -> None:
         with connection.cursor() as cursor:
             if not cursor.execute("select 1 from pg_namespace where nspname = %s", (schema,)).fetchall():
-                cursor.execute(f"create schema if not exists {values.quote(str(schema))}")
-            cursor.execute(f"set search_path to {values.quote(str(schema))}")
+                cursor.execute(f"create schema if not exists {values.quote(schema)}")
+            cursor.execute(f"set search_path to {values.quote(schema)}")
         connection.commit()
 
     return engine
@@ -553,11 +560,11 @@ class Catalog:
         with self.transaction() as connection:
             return [Run(**row._mapping) for row in connection.execute(sa.select(RUN).where(RUN.c.status == "running"))]
 
-    def ended_well(self, mapping: str) -> int | None:
-        """When a mapping was last synced well; None if it never was."""
-        well = (RUN.c.mapping == mapping) & RUN.c.status.in_(("succeeded", "partly"))
+    def ended_well(self, mapping: str, after: int) -> int | None:
+        """When a mapping was first synced well after a moment; None if it was not."""
+        well = (RUN.c.mapping == mapping) & RUN.c.status.in_(("succeeded", "partly")) & (RUN.c.finished_at > after)
         with self.transaction() as connection:
-            at: int | None = connection.execute(sa.select(sa.func.max(RUN.c.finished_at)).where(well)).scalar()
+            at: int | None = connection.execute(sa.select(sa.func.min(RUN.c.finished_at)).where(well)).scalar()
             return at
 
     def moved(self) -> tuple[int | None, int | None]:

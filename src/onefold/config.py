@@ -32,6 +32,8 @@ SOURCE_TYPES = {
     "files": ("path",),
     "postgres": ("url", "statement_timeout"),
 }
+# What the path of a profiles sync begins with; no slug of a destination does.
+PROFILES = "profiles sync/"
 # Type of a profiles sync -> its option.
 TARGET_TYPES = {"duckdb": "path", "parquet": "path", "postgres": "url"}
 DESTINATION_TYPES = ("segment_profiles",)
@@ -45,6 +47,7 @@ def _keys(words: str, **below: document.Shape) -> document.Shape:
     return {**{key: {} for key in words.split()}, **below}
 
 
+_SCHEDULE = _keys("every at days timezone cron after")
 SHAPE = _keys(
     "workspace",
     spaces=_keys(
@@ -60,7 +63,7 @@ SHAPE = _keys(
         settings=_keys("endpoint rate", retry=_keys("days runs")),
         mappings=_keys(
             "slug name model action enabled trigger",
-            schedule=_keys("every at days timezone cron after"),
+            schedule=_SCHEDULE,
             fields={},
         ),
     ),
@@ -72,7 +75,9 @@ SHAPE = _keys(
         webhook=_keys("url secret"),
         slack=_keys("url"),
     ),
-    profiles_syncs=_keys("slug name type path url schema", select=_keys("tables traits events")),
+    profiles_syncs=_keys(
+        "slug name space type path url schema", schedule=_SCHEDULE, select=_keys("tables traits events")
+    ),
 )
 
 
@@ -183,16 +188,26 @@ class Destination:
 
 @dataclass(frozen=True)
 class ProfilesSync:
-    """A target of Profiles Sync: `to` is its path or URL, as typed; a pattern list of None selects all."""
+    """A target of Profiles Sync: `to` is its path or URL, as typed; a pattern list of None selects all.
+
+    `space` is the only one that goes there, if one is named. `schedule` None: it is synced by hand only.
+    """
 
     slug: str
     name: str
     type: str
     to: str
     schema: str | None = None
+    space: str | None = None
+    schedule: Schedule | None = None
     tables: tuple[str, ...] | None = None
     traits: tuple[str, ...] | None = None
     events: tuple[str, ...] | None = None
+
+    @property
+    def path(self) -> str:
+        """What its runs are listed under."""
+        return f"{PROFILES}{self.slug}"
 
 
 @dataclass(frozen=True)
@@ -448,11 +463,19 @@ def _profiles_sync(part: Part) -> ProfilesSync:
     schema = part.optional("schema")
     if schema is not None and part.open("schema") and not re.fullmatch(r"[a-z_][a-z0-9_]{0,62}", schema):
         part.refuse("schema", f"{part.typed('schema')} is no schema; use a-z, 0-9 and _, beginning with a letter")
+    said = _schedule(part, "")
+    if said is not None and "space" not in part:
+        part.refuse("schedule", "whose profiles? name their `space` beside it")
     select = part.part("select")
     return ProfilesSync(
-        *(part.slug(), part.name(), kind, to, schema),
+        *(part.slug(), part.name(), kind, to, schema, part.optional("space"), said),
         *(select.texts(key) for key in ("tables", "traits", "events")),
     )
+
+
+def _schedule(part: Part, destination: str) -> Schedule | None:
+    manual = part.value.get("schedule") in schedule.MANUAL
+    return None if manual else schedule.read(part.part("schedule"), destination)
 
 
 def _model(part: Part) -> Model:
@@ -501,7 +524,6 @@ def _destination(part: Part, live: Collection[Any]) -> Destination:
 def _mapping(part: Part, destination: str) -> Mapping:
     from onefold.segment_profiles import RECORDS_TRIGGER
 
-    manual = part.value.get("schedule") in schedule.MANUAL
     return Mapping(
         slug=part.slug(),
         name=part.name(),
@@ -509,7 +531,7 @@ def _mapping(part: Part, destination: str) -> Mapping:
         action=part.word("action", ACTIONS),
         enabled=part.flag("enabled", default=True),
         trigger=part.text("trigger", RECORDS_TRIGGER),
-        schedule=None if manual else schedule.read(part.part("schedule"), destination),
+        schedule=_schedule(part, destination),
         fields=part.part("fields").value,
     )
 

@@ -1,7 +1,8 @@
 """The source debugger: the last calls of a profile source, whatever brought them, accepted and rejected.
 
-Accepted calls come from the space's log, rejected rows of syncs from its `rejected`, rejected live calls from the
-inbox. A cursor tells how far each was read, so that the next look finds only what is new.
+Accepted calls come from the space's log, where `heard` says that they lie; rejected rows of syncs from its
+`rejected`, rejected live calls from the inbox. A cursor tells how far each was read, so that the next look finds only
+what is new.
 """
 
 from __future__ import annotations
@@ -11,24 +12,29 @@ from collections.abc import Collection, Iterator
 from dataclasses import astuple, dataclass
 from typing import Any
 
-from onefold import log, profiles, space, times
+from onefold import heard, log, profiles, space, times
+from onefold.heard import Heard
 from onefold.inbox import Inbox
 from onefold.log import Block, Logged
 from onefold.stores import Store
 
 LIMIT = 500  # calls that are shown of each source
-SCANNED = 200_000  # calls of all sources of a space among which those of one are sought
+SCANNED = 200_000  # calls of all sources of a space among which those that an older version wrote are sought
 _BLOCKS = 64  # read at once
 Found = tuple[int, dict[str, Any]]  # received at, in µs, and the call
 
 
 @dataclass(frozen=True)
 class Cursor:
-    """How far was read: the last block of the log, the last request, the last rejected row."""
+    """How far was read: the last block of the log, the last request, the last rejected row.
+
+    `calls`: how many the source had been counted to send until then, so that two tell how many came between them.
+    """
 
     block: int = 0
     request: int = 0
     row: int = 0
+    calls: int = 0
 
     def __str__(self) -> str:
         return ".".join(map(str, astuple(self)))
@@ -37,7 +43,7 @@ class Cursor:
 def cursor(text: str) -> Cursor | None:
     """The cursor that a text stands for, None if it is none."""
     parts = text.split(".")
-    if len(parts) != 3 or not all(part.isascii() and part.isdigit() and len(part) < 19 for part in parts):
+    if len(parts) not in (3, 4) or not all(part.isascii() and part.isdigit() and len(part) < 19 for part in parts):
         return None
     return Cursor(*map(int, parts))
 
@@ -55,7 +61,7 @@ def read(
     `mappings` are those, DEST/MAPPING, that send through the source: their rejected rows belong to it.
     """
     start = after or Cursor()
-    accepted, block = _accepted(store, source, start.block, limit)
+    accepted, block, calls = _accepted(store, source, start, limit)
     refused = inbox.rejected(source, start.request, limit)
     rows = _rows(store, mappings, start.row, limit)
     found: list[Found] = [*accepted, *((item.at, _refused(item)) for item in refused)]
@@ -65,6 +71,7 @@ def read(
         block,
         max((item.seq for item in refused), default=start.request),
         max((row["id"] for row in rows), default=start.row),
+        calls,
     )
     return [call for _, call in found[-limit:]], following
 
@@ -72,33 +79,46 @@ def read(
 # --- accepted -----------------------------------------------------------------------------------------
 
 
-def _accepted(store: Store, source: str, after: int, limit: int) -> tuple[list[Found], int]:
-    """The newest calls of a source in the log, and the last block there is."""
+def _accepted(store: Store, source: str, after: Cursor, limit: int) -> tuple[list[Found], int, int]:
+    """The newest calls of a source in the log, how far it was read, and how many of it were ever counted."""
+    known = heard.read(store, source)
     # A number that the source does not have yet is none that a call can have.
     number = store.names("source").get(source) or 0
-    newest, calls = after, list[Logged]()
-    for block in _backwards(store, after):
+    newest = max([after.block, *(block for block, _ in known.blocks)])
+    calls: list[Logged] = []
+    for block in _blocks(store, known, after.block):
         newest = max(newest, block.seq)
         for at in reversed(range(len(block.lines))):
             call = block.call(at)
             if call.source == number and len(calls) < limit:
                 calls.append(call)
-        if len(calls) >= limit or newest - block.seq > SCANNED:
+        if len(calls) >= limit:
             break
     ids = _profiles(store, calls)
     runs = _runs(store, sorted({call.run for call in calls if call.run is not None}))
     # In order of arrival, which many calls of one request share a time in.
-    return [(call.received_at, _call(call, source, ids, runs)) for call in reversed(calls)], newest
+    found = [(call.received_at, _call(call, source, ids, runs)) for call in reversed(calls)]
+    return found, newest, known.calls
 
 
-def _backwards(store: Store, after: int) -> Iterator[Block]:
-    """The blocks behind a place, the newest first."""
-    before = 1 << 62
+def _blocks(store: Store, known: Heard, after: int) -> Iterator[Block]:
+    """The blocks behind a place that may hold calls of a source, the newest first."""
+    listed = [block for block, _ in reversed(known.blocks) if block > after]
+    for start in range(0, len(listed), _BLOCKS):
+        wanted = listed[start : start + _BLOCKS]
+        rows = store.asked(wanted, "select b.* from asked a cross join block b where b.seq = a.number")
+        yield from map(Block, sorted(rows, key=lambda row: -row["seq"]))
+    if known.whole or len(listed) < len(known.blocks):
+        return
+    # The source wrote before this was noted: what is older is sought among the calls of all.
+    before, newest = known.blocks[0][0] if known.blocks else 1 << 62, 0
     while rows := store.rows(
         f"select * from block where seq > $1 and seq < $2 order by seq desc limit {_BLOCKS}", after, before
     ):
         yield from map(Block, rows)
-        before = rows[-1]["seq"]
+        before, newest = rows[-1]["seq"], newest or rows[0]["seq"]
+        if newest - before > SCANNED:
+            return
 
 
 def _profiles(store: Store, calls: list[Logged]) -> dict[int, str]:

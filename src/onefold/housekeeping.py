@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from onefold import canonical, log
 from onefold.inbox import FILE, Inbox
+from onefold.remote import REMOTE, label
 from onefold.runs import now
 from onefold.stores import Store
 
@@ -38,12 +39,19 @@ def sweep(workspace: Workspace) -> Iterator[dict[str, Any]]:
         for space in workspace.applied.spaces:
             with workspace.space(space.slug) as store:
                 done = _all(partial(_calls, store, before))
-                yield _line(f"space {space.slug}", "context and properties of calls", done)
+                yield _line(label(space.slug), "context and properties of calls", done)
+    # What was delivered is kept to be replayed: as long as its run is listed, and as long as calls are whole.
+    if (lasts := min(filter(None, (kept.runs, kept.calls)), default=None)) is not None:
+        before = at - lasts * 1_000_000
+        for name in workspace.kept():
+            if name.startswith(REMOTE):
+                with workspace.space(name) as store:
+                    yield _line(label(name), "delivered calls", _all(partial(_delivered, store, before)))
     if kept.rejected is not None:
         before = at - kept.rejected * 1_000_000
-        for space in workspace.applied.spaces:
-            with workspace.space(space.slug) as store:
-                yield _line(f"space {space.slug}", "rejected rows", _all(partial(_rejected, store, before)))
+        for name in workspace.kept():
+            with workspace.space(name) as store:
+                yield _line(label(name), "rejected rows", _all(partial(_rejected, store, before)))
         with closing(Inbox(workspace.home / FILE)) as inbox:
             yield _line("inbox", "rejected calls", _all(lambda: inbox.forget(before, TURN)))
 
@@ -68,6 +76,20 @@ def _rejected(store: Store, before: int) -> int:
             before,
         )
     return len(gone)
+
+
+def _delivered(store: Store, before: int) -> int:
+    """Delete the next calls of a remote destination that are old; how many those were."""
+    with store.turn():
+        last, calls = 0, 0
+        for row in store.rows(f"select * from block order by seq limit {BLOCKS}"):
+            block = log.Block(row)
+            if block.call(len(block.lines) - 1).received_at >= before:
+                break
+            last, calls = block.seq, calls + len(block.lines)
+        if calls:
+            store.execute("delete from block where seq <= $1", last)
+    return calls
 
 
 def _calls(store: Store, before: int) -> int:

@@ -23,6 +23,7 @@ from onefold.stores import Store
 # 256: 137 bytes, 28 µs.
 LINES = 32
 CODEC = "lz4_raw"
+SOUGHT = 1000  # blocks that are looked through before it is told how far a search came
 
 # A line: these cells, with tabs between them. \N is NULL; texts that are not JSON are escaped as in PostgreSQL's COPY.
 COLUMNS = (
@@ -130,16 +131,34 @@ def births(store: Store, segments: Iterable[int]) -> dict[int, Logged]:
     return found
 
 
-def search(store: Store, text: str) -> Iterator[int]:
-    """The segments under which an identifier was filed that contains a text, in any case, oldest first."""
+def search(store: Store, text: str) -> Iterator[tuple[int, list[int]]]:
+    """The segments under which an identifier was filed that contains a text, in any case, the oldest calls first.
+
+    Yields, part by part of the log, how many calls were looked through until then, and what was found in that part.
+    """
     told, sought = canonical.encode(text)[1:-1].lower(), text.lower()
-    for block in stream(store):
-        if told not in block.text.lower():
-            continue
-        for call in (logged(block.seq + at, line) for at, line in enumerate(block.lines) if told in line.lower()):
-            for segment, filed in ((call.user, call.user_identifiers), (call.account, call.account_identifiers)):
-                if segment and filed and any(sought in value.lower() for _, value in json.loads(filed)):
-                    yield segment
+    after = 0
+    while rows := store.rows(f"select * from block where seq > $1 order by seq limit {SOUGHT}", after):
+        found: list[int] = []
+        for row in rows:
+            if _may_hold(row, told):
+                block = Block(row)
+                lines = (at for at, line in enumerate(block.lines) if told in line.lower())
+                found += [segment for at in lines for segment in _filing(block.call(at), sought)]
+        after = rows[-1]["seq"]
+        yield after - 1 + len(Block(rows[-1]).lines), found
+
+
+def _may_hold(row: dict[str, Any], told: str) -> bool:
+    """Whether a block has a text in it. Bytes know no letters but ASCII's."""
+    data: bytes = _codec.decompress(row["data"], decompressed_size=row["size"], asbytes=True)
+    return told.encode() in data.lower() if told.isascii() else told in data.decode().lower()
+
+
+def _filing(call: Logged, sought: str) -> Iterator[int]:
+    for segment, filed in ((call.user, call.user_identifiers), (call.account, call.account_identifiers)):
+        if segment and filed and any(sought in value.lower() for _, value in json.loads(filed)):
+            yield segment
 
 
 def stream(store: Store, after: int = 0) -> Iterator[Block]:

@@ -39,9 +39,16 @@ def check(report: Report, workspace: Workspace) -> None:
             report.add((*place, "settings", "endpoint"), message)
     _after(report, workspace)
     mappings = [f"{found.slug}/{mapping.slug}" for found in workspace.destinations for mapping in found.mappings]
+    spaces = [space.slug for space in workspace.spaces]
+    for index, target in enumerate(workspace.profiles_syncs):
+        if target.space is not None:
+            _refer(report, ("profiles_syncs", index, "space"), "space", target.space, spaces)
+        if isinstance(target.schedule, After):
+            _refer(report, ("profiles_syncs", index, "schedule", "after"), "mapping", target.schedule.mapping, mappings)
     for index, alert in enumerate(workspace.alerts):
         for number, path in enumerate(alert.mappings):
-            _refer(report, ("alerts", index, "mappings", number), "mapping", path, mappings)
+            watched = [*mappings, *(target.path for target in workspace.profiles_syncs)]
+            _refer(report, ("alerts", index, "mappings", number), "mapping", path, watched)
 
 
 def _refer(report: Report, path: Path, kind: str, slug: str, slugs: Iterable[str]) -> bool:

@@ -24,6 +24,7 @@ _STORE = (
     "data is not moved: it stays in the old store, and the new one begins empty; `onefold space copy` copies it first"
 )
 _SELECTED = "the next `onefold profiles-sync` makes all tables anew"
+_OTHERS = "the tables there are those of another space: the next run stops, and asks for --full to replace them"
 _DETACHED = "detached: its data stays until `onefold space delete`"
 _RENAMED = "a renamed slug is a new object: {0} ends and {1} begins anew"
 
@@ -153,6 +154,8 @@ def _profiles_syncs(workspace: Workspace) -> dict[str, Facts]:
             "type": target.type,
             TARGET_TYPES.get(target.type, "path"): target.to,
             "schema": target.schema,
+            "space": target.space,
+            "schedule": "manual" if target.schedule is None else str(target.schedule),
             **{f"select.{what}": getattr(target, what) for what in ("tables", "traits", "events")},
         }
         for target in workspace.profiles_syncs
@@ -253,6 +256,9 @@ def _notes(kind: str, slug: str, differs: set[str], before: Workspace, after: Wo
     elif kind == "profiles sync":
         if any(name.startswith("select.") for name in differs):
             notes.append(_SELECTED)
+        was = next(target.space for target in before.profiles_syncs if target.slug == slug)
+        if "space" in differs and was is not None:
+            notes.append(_OTHERS)
     elif kind == "mapping":
         keys = [{model.slug: model.key for model in workspace.models} for workspace in (before, after)]
         models = [_mapping(workspace, slug).model for workspace in (before, after)]

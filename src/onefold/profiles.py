@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from time import monotonic
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +18,7 @@ from onefold.space import Segment
 from onefold.stores import Names, Store
 
 PAGE = 1000
+SECONDS = 1.0  # that are spent on looking for a part of an identifier
 
 
 def find(store: Store, collection: str, kind: str, value: str) -> int | None:
@@ -69,15 +71,33 @@ def segment_ids(store: Store, segments: Sequence[int]) -> list[str]:
     return [found[segment].segment_id for segment in segments]
 
 
-def search(store: Store, text: str, rules: Rules, limit: int = 20) -> list[dict[str, Any]]:
-    """Profiles one of whose identifiers contains the text, in any case; whole matches first, then the oldest."""
-    whole = [find(store, collection, kind, text) for collection, kind in store.names("identifier_type")]
+class Search(NamedTuple):
+    """Profiles that were found; and for a part of an identifier how many of the log's calls were looked through."""
+
+    profiles: list[dict[str, Any]]
+    looked: int
+    calls: int
+
+
+def search(
+    store: Store, text: str, rules: Rules, limit: int = 20, seconds: float = SECONDS, *, parts: bool = False
+) -> Search:
+    """Profiles that have an identifier, of any type, or a segment_id; the oldest first.
+
+    Only where there is none, or with `parts`, also those of which one contains the text, in any case: the index knows
+    whole ones only, so the log is looked through for them, for at most so many seconds.
+    """
+    kinds = [*store.names("identifier_type"), *((collection, "segment_id") for collection in (USERS, ACCOUNTS))]
+    whole = (find(store, collection, kind, text) for collection, kind in kinds)
     found = dict.fromkeys(sorted({profile for profile in whole if profile is not None}))
-    for segment in log.search(store, text):
-        if len(found) >= limit:
-            break
-        found[space.oldest(store, [segment])[segment]] = None
-    return views(store, list(found)[:limit], rules)
+    looked, calls = 0, store.counters()["seq"] - 1
+    until = monotonic() + seconds
+    if (parts or not found) and seconds > 0:
+        for looked, segments in log.search(store, text):  # noqa: B007 - how far it came is what is told
+            found |= dict.fromkeys(dict.fromkeys(space.oldest(store, segments).values()))
+            if len(found) >= limit or monotonic() > until:
+                break
+    return Search(views(store, list(found)[:limit], rules), looked, calls)
 
 
 def views(store: Store, profiles: Sequence[int], rules: Rules) -> list[dict[str, Any]]:

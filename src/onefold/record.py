@@ -9,11 +9,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Event, Lock, Thread
 from time import perf_counter, time_ns
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from onefold.cancel import Cancel
 from onefold.catalog import HEARTBEAT, Catalog
 from onefold.errors import StoreError
+
+if TYPE_CHECKING:
+    from onefold.sync import Progress
 
 PAUSE = 0.5  # seconds
 POINTS = 240  # of a trail; then every second one is left out
@@ -24,7 +27,9 @@ Point = tuple[float, str, int, int | None]
 class Record:
     """Where one run is. `progress` may be called as often as anybody likes: it costs nothing."""
 
-    def __init__(self, catalog: Catalog, run_id: str, cancel: Cancel) -> None:
+    def __init__(self, catalog: Catalog, run_id: str, cancel: Cancel, said: Progress = lambda *_: None) -> None:
+        """`said` is told of the same progress."""
+        self._said = said
         self._catalog = catalog
         self._run_id = run_id
         self._cancel = cancel
@@ -37,13 +42,14 @@ class Record:
 
     def progress(self, stage: str, done: int, total: int | None) -> None:
         """sync.Progress."""
-        if stage == self._at[0]:
-            self._at = (stage, done, total)
-            return
-        self._mark()  # where the stage before ended
-        self._began = perf_counter()
+        fresh = stage != self._at[0]
+        if fresh:
+            self._mark()  # where the stage before ended
+            self._began = perf_counter()
         self._at = (stage, done, total)
-        self._mark()
+        if fresh:
+            self._mark()
+        self._said(stage, done, total)
 
     def view(self) -> dict[str, Any]:
         """Stage, rows done, rows in all if known, and rows a second since the stage began."""

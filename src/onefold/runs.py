@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING, Any
 from onefold import times
 from onefold.cancel import Cancel
 from onefold.errors import REMEDIES, Cancelled, Disabled, NotFound, NotRunning, OnefoldError
+from onefold.remote import REMOTE
 
 if TYPE_CHECKING:
     from onefold.apply import Applied
     from onefold.catalog import Catalog, Run
     from onefold.config import Destination, Mapping
+    from onefold.profiles_sync import Synced
     from onefold.record import Record
     from onefold.replay import Recorded
     from onefold.rows import Rejected
@@ -30,26 +32,30 @@ if TYPE_CHECKING:
 # The kinds of runs: all that changed is sent; rows that a run rejected, or calls that it sent, are sent again.
 SYNC, RESEND, REPLAY = "sync", "resend", "replay"
 LISTENS = "takes live calls as they come: send one, and look at `onefold debug`"
-# Where the stores of remote destinations are, below `.onefold`; no slug of a space begins so.
-REMOTE = "destinations/"
 # How many profiles of each kind of effect a dry run names.
 NAMED = 10
 # Among so many of its newest syncs the last that ended well is sought.
 WHOLE = 20
 
 
-@dataclass(frozen=True)
-class Task:
-    """A mapping that may be synced: DEST/MAPPING, its space, and what makes its job; `off` says why it may not.
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """What a run may do: the path of a mapping or a profiles sync, and its space; `off` says why it may not.
 
-    `recipe` is what runs, to be kept with the run: the model and the mapping, secrets left out.
+    `recipe` is what runs, to be kept with the run, secrets left out: the model and the mapping, or the target.
     """
 
     path: str
-    off: str | None
+    off: str | None = None
     space: str
-    job: Callable[[Store], Job]
     recipe: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task(Work):
+    """A mapping that may be synced, and what makes its job."""
+
+    job: Callable[[Store], Job]
 
 
 @dataclass(frozen=True)
@@ -163,15 +169,11 @@ class Runs:
         from onefold.sync import Stages, sync
 
         start, began = now(), perf_counter()
-        run_id = run_id or _run_id(start)
+        run_id = run_id or new_id(start)
         recorded = not options.get("dry_run")
         if recorded:
-            self._record(run_id, task, start, by)
-        record, stages, counts = Record(self._catalog, run_id, cancel), Stages(), _no_counts()
-
-        def progress(stage: str, done: int, total: int | None) -> None:
-            record.progress(stage, done, total)
-            said(stage, done, total)
+            self._announce(run_id, task, start, by)
+        record, stages, counts = Record(self._catalog, run_id, cancel, said), Stages(), _no_counts()
 
         def ended(status: str, code: str | None = None, error: str | None = None) -> Outcome:
             stage = stages.failed or record.view()["stage"] if code else None
@@ -186,16 +188,51 @@ class Runs:
             with record.kept() if recorded else nullcontext():
                 job = task.job(opened(task.space))
                 told = _told(job, effect) if effect else {}
-                (work or sync)(job, run_id, counts, stages=stages, progress=progress, cancel=cancel, **told, **options)
+                options = {"progress": record.progress, "cancel": cancel, **told, **options}
+                (work or sync)(job, run_id, counts, stages=stages, **options)
         except OnefoldError as error:
-            return ended("cancelled" if isinstance(error, Cancelled) else "failed", error.code, str(error))
-        except KeyboardInterrupt:
-            ended("cancelled", "stopped", Cancelled.STAYS)
-            raise
-        except Exception as error:
-            ended("failed", "internal_error", f"Onefold failed: {type(error).__name__}: {error}")
+            return ended(*_stopped(error))
+        except (KeyboardInterrupt, Exception) as error:
+            ended(*_stopped(error))
             raise
         return ended("partly" if counts.rejected else "succeeded")
+
+    def record(
+        self,
+        work: Work,
+        do: Callable[[Progress], Synced],
+        *,
+        by: Began,
+        run_id: str,
+        progress: Progress,
+        cancel: Cancel,
+    ) -> Synced:
+        """Do something as a run. Raises what that raises."""
+        from onefold.record import Record
+
+        began = perf_counter()
+        self._announce(run_id, work, now(), by)
+        record = Record(self._catalog, run_id, cancel, progress)
+
+        def ended(status: str, code: str | None, error: str | None, synced: Synced | None = None) -> None:
+            outcome: dict[str, Any] = {
+                "status": status,
+                "code": code,
+                "error": error,
+                "counts": asdict(synced) if synced else {},
+            }
+            at = {**record.view(), "rate": None} if code else None
+            outcome |= {"finished_at": now(), "seconds": perf_counter() - began, "progress": at}
+            self._catalog.finish(run_id, trail=record.trail(), **outcome)
+
+        try:
+            with record.kept():
+                synced = do(record.progress)
+        except (KeyboardInterrupt, Exception) as error:
+            ended(*_stopped(error))
+            raise
+        ended("succeeded", None, None, synced)
+        return synced
 
     def _finish(self, run_id: str, outcome: Outcome, stages: Stages, record: Record) -> None:
         progress = {**record.view(), "stage": outcome.stage, "rate": None} if outcome.stage else None
@@ -212,7 +249,7 @@ class Runs:
             error=outcome.error,
         )
 
-    def _record(self, run_id: str, task: Task, start: int, by: Began) -> None:
+    def _announce(self, run_id: str, task: Work, start: int, by: Began) -> None:
         self._catalog.start(
             *(run_id, task.path, task.space, start, by.how, task.recipe),
             who=by.who,
@@ -220,15 +257,15 @@ class Runs:
             about=by.about,
         )
 
-    def begin(self, task: Task, words: Sequence[str], folder: Path, by: Began) -> str:
+    def begin(self, task: Work, words: Sequence[str], folder: Path, by: Began) -> str:
         """Announce a run, and start the command that takes it over; its run_id. Raises Disabled."""
         from onefold import child
 
         if task.off:
             raise Disabled(task.off)
         start = now()
-        run_id = _run_id(start)
-        self._record(run_id, task, start, by)
+        run_id = new_id(start)
+        self._announce(run_id, task, start, by)
         child_words = [*words, "--json", "-C", str(folder), "--run-id", run_id]
         missed = partial(self._missed, run_id)
         try:
@@ -411,6 +448,15 @@ def _view(run: Run) -> dict[str, Any]:
     return found
 
 
+def _stopped(error: BaseException) -> tuple[str, str, str]:
+    """The status, code and sentence of a run that ended so."""
+    if isinstance(error, OnefoldError):
+        return "cancelled" if isinstance(error, Cancelled) else "failed", error.code, str(error)
+    if isinstance(error, KeyboardInterrupt):
+        return "cancelled", "stopped", Cancelled.STAYS
+    return "failed", "internal_error", f"Onefold failed: {type(error).__name__}: {error}"
+
+
 def _told(job: Job, effect: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
     """The callbacks of a sync that tell `effect`, by name, what it does."""
     from onefold import preview
@@ -437,7 +483,7 @@ def now() -> int:
     return time_ns() // 1000
 
 
-def _run_id(start: int) -> str:
-    """Sorts by time, and can be typed."""
+def new_id(start: int) -> str:
+    """The id of a run: sorts by time, and can be typed."""
     moment = datetime.fromtimestamp(start / 1e6, UTC)
     return f"{moment:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"

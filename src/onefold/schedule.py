@@ -1,4 +1,4 @@
-"""When a mapping is synced: every so often, at times of the day, by cron, or after another mapping."""
+"""When a mapping, or a target, is synced: every so often, at times of the day, by cron, or after another mapping."""
 
 from __future__ import annotations
 
@@ -69,7 +69,8 @@ def told(seconds: int) -> str:
 def read(part: Part, destination: str) -> Schedule | None:
     """The schedule of an object; None, which is manual, if it is wrong or has none.
 
-    `after` may name a mapping of the same destination without it; that it exists is for the caller to check.
+    `after` may name a mapping of the same destination, if there is one, without it; that it exists is for the caller to
+    check.
     """
     kinds = [key for key in ("every", "at", "cron", "after") if key in part]
     if len(kinds) != 1:
@@ -87,7 +88,7 @@ def read(part: Part, destination: str) -> Schedule | None:
     if kind == "cron":
         return _cron(part)
     after = part.text("after")
-    return After(after if "/" in after else f"{destination}/{after}")
+    return After(f"{destination}/{after}" if destination and "/" not in after else after)
 
 
 def _every(part: Part) -> Every | None:

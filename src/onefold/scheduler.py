@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from onefold import runs, telemetry, times
 from onefold.errors import OnefoldError
-from onefold.schedule import After, Schedule, following
+from onefold.schedule import After, At, Cron, Every, Schedule, following
 
 if TYPE_CHECKING:
     from onefold.catalog import Run
@@ -30,15 +30,12 @@ AT_ONCE = max(2, (os.cpu_count() or 2) // 2)  # syncs; one alone would hold up a
 LOST = ("interrupted", "not_started", "stopped")
 
 
-def due(schedule: Schedule, since: int, last: int | None, awaited: int | None) -> int | None:
+def due(schedule: Every | At | Cron, since: int, last: int | None) -> int | None:
     """When a mapping is to be synced next; a time that is over has not been made up for. All times in µs.
 
-    `since` is when its schedule was applied, `last` when it was synced last, `awaited` when the mapping that it
-    comes after was last synced well. None: not before that is.
+    `since` is when its schedule was applied, `last` when it was synced last.
     """
     after = max(since, last or 0)
-    if isinstance(schedule, After):
-        return awaited if awaited is not None and awaited > after else None
     moment = following(schedule, _when(after), _when(since))
     return None if moment is None else (moment - times.EPOCH) // timedelta(microseconds=1)
 
@@ -61,7 +58,7 @@ def _lost(run: Run) -> bool:
 
 @dataclass(frozen=True)
 class Entry:
-    """A mapping with a schedule: its newest runs, newest first, and when it is due (µs)."""
+    """A mapping or a profiles sync with a schedule: its newest runs, newest first, and when it is due (µs)."""
 
     path: str
     schedule: Schedule
@@ -74,18 +71,23 @@ class Entry:
 
 
 def entries(workspace: Workspace, at: int) -> list[Entry]:
-    """The mappings that are synced by a schedule. Raises OnefoldError."""
+    """What is synced by a schedule. Raises OnefoldError."""
     catalog, found = workspace.catalog, []
     scheduled = {
         f"{destination.slug}/{mapping.slug}": mapping.schedule
         for destination, mapping in workspace.mappings()
         if mapping.schedule is not None and runs.off(destination, mapping) is None
-    }
+    } | {target.path: target.schedule for target in workspace.applied.profiles_syncs if target.schedule is not None}
     since = catalog.schedules({path: str(schedule) for path, schedule in scheduled.items()}, at)
     for path, schedule in scheduled.items():
         newest = catalog.runs_of(path, 2, runs.SYNC)
-        awaited = catalog.ended_well(schedule.mapping) if isinstance(schedule, After) else None
-        found.append(Entry(path, schedule, newest, due(schedule, since[path], counted(newest), awaited)))
+        last = counted(newest)
+        if isinstance(schedule, After):
+            # The first time, not the last: what goes on ending would put it off for ever.
+            then = catalog.ended_well(schedule.mapping, max(since[path], last or 0))
+        else:
+            then = due(schedule, since[path], last)
+        found.append(Entry(path, schedule, newest, then))
     return found
 
 

@@ -1,16 +1,17 @@
-"""What takes how much: the spaces by what they keep, the catalog, the inbox, and what runs put down meanwhile.
+"""What takes how much: spaces and remote destinations by what they keep, the catalog, the inbox, runs under way.
 
 The debugger keeps nothing of its own: it shows calls of the log, and rejected ones.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from onefold.inbox import FILE, Inbox
+from onefold.remote import REMOTE, label
 from onefold.stores import Store
 
 if TYPE_CHECKING:
@@ -30,6 +31,14 @@ PARTS = {
     "runs": ("run",),
     "rejected rows": ("rejected",),
 }
+# And a remote destination; its calls are those that were acknowledged, for `onefold runs replay`.
+REMOTE_PARTS = {
+    "call log": ("block",),
+    "sync state": ("state", "mapping"),
+    "failed deliveries": ("failing",),
+    "runs": ("run",),
+    "rejected rows": ("rejected",),
+}
 _ROWS = {
     "call log": "select value - 1 as rows from counter where name = 'seq'",
     "identifiers": "select count(*) + coalesce((select sum(entries) from tier), 0) as rows from identifier",
@@ -40,10 +49,11 @@ _INBOX = {"request": "requests that wait", "rejected": "rejected calls", "messag
 
 def read(workspace: Workspace) -> Iterator[dict[str, Any]]:
     """One line for each thing that takes room. Raises OnefoldError."""
-    for space in workspace.applied.spaces:
-        with workspace.space(space.slug) as store:
-            yield from _space(store, f"space {space.slug}")
-        yield from _left(f"space {space.slug}", workspace.home / "spaces" / f"{space.slug}.db-wal")
+    for name in workspace.kept():
+        with workspace.space(name) as store:
+            yield from _store(store, label(name), REMOTE_PARTS if name.startswith(REMOTE) else PARTS)
+        folder = workspace.home if name.startswith(REMOTE) else workspace.home / "spaces"
+        yield from _left(label(name), folder / f"{name}.db-wal")
     catalog = workspace.catalog.sizes()
     known = [size for *_, size in catalog if size is not None]
     file = workspace.home / "catalog.db"
@@ -64,9 +74,9 @@ def read(workspace: Workspace) -> Iterator[dict[str, Any]]:
     yield _line("tmp", "runs under way", len(temp), sum(map(_bytes, temp)))
 
 
-def _space(store: Store, where: str) -> Iterator[dict[str, Any]]:
+def _store(store: Store, where: str, parts: Mapping[str, Sequence[str]]) -> Iterator[dict[str, Any]]:
     sizes = {row["name"]: int(row["bytes"]) for row in store.rows(store.engine.dialect.sizes)}
-    for what, tables in PARTS.items():
+    for what, tables in parts.items():
         rows = int(store.rows(_ROWS.get(what, f"select count(*) as rows from {tables[0]}"))[0]["rows"])
         yield _line(where, what, rows, sum(sizes.pop(table, 0) for table in tables))
     free = sizes.pop("(free)", 0)

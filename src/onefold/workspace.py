@@ -12,11 +12,10 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from onefold import config, runs
+from onefold import config, remote, runs
 from onefold.errors import (
     Conflict,
     Disabled,
-    EndpointError,
     InvalidWorkspace,
     LoginFailed,
     NotFound,
@@ -25,17 +24,18 @@ from onefold.errors import (
     WarehouseError,
 )
 from onefold.nearest import nearest
+from onefold.remote import REMOTE, UNSET, label
 from onefold.roles import ADMIN, EDITOR, VIEWER, Who, here, needs
-from onefold.runs import LISTENS, REMOTE, REPLAY, RESEND, Began, Outcome, Runs, Task, now
+from onefold.runs import LISTENS, REPLAY, RESEND, Began, Outcome, Runs, Task, Work, now
 
 if TYPE_CHECKING:
     from onefold.calls import Arrival
     from onefold.cancel import Cancel
     from onefold.catalog import Catalog
     from onefold.debugger import Cursor
-    from onefold.deliver import Remote
     from onefold.events import Selected
     from onefold.plan import Change
+    from onefold.profiles import Search
     from onefold.profiles_sync import Selection, Synced
     from onefold.profiles_sync.check import Difference
     from onefold.profiles_sync.targets import Target
@@ -46,8 +46,6 @@ if TYPE_CHECKING:
     from onefold.warehouses import Table, Warehouse
 
 FILE = "onefold.yaml"
-# What stays of a variable that is not set.
-_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
 def open(path: str | os.PathLike[str], env: Mapping[str, str] | None = None) -> Workspace:  # noqa: A001 - onefold.open is the contract
@@ -251,7 +249,7 @@ class Workspace:
         workspace = workspace or self.document.workspace
         source = pick(workspace.sources, slug, "source")
         for option in source.options.values():
-            unset = _VARIABLE.search(option) if isinstance(option, str) else None
+            unset = UNSET.search(option) if isinstance(option, str) else None
             if unset:
                 raise WarehouseError(
                     f"source {slug} needs the environment variable {unset[1]}, which is not set",
@@ -293,9 +291,17 @@ class Workspace:
         from onefold import stores
 
         if slug.startswith(REMOTE):
-            return stores.open("sqlite", self.home / f"{slug}.db")
+            return remote.store(slug, self.home, self.env.get("ONEFOLD_CATALOG"))
         space = pick((workspace or self.applied).spaces, slug, "space")
         return stores.open(space.store, self.home / "spaces" / f"{slug}.db")
+
+    def kept(self) -> list[str]:
+        """The names of all stores, for `space`: the spaces, and remote destinations of which something is kept."""
+        spaces = [space.slug for space in self.applied.spaces]
+        away = {destination.slug for destination in self.applied.destinations if destination.endpoint != "local"}
+        if not self.env.get("ONEFOLD_CATALOG"):
+            away = {file.stem for file in (self.home / REMOTE).glob("*.db")}
+        return [*spaces, *(f"{REMOTE}{slug}" for slug in sorted(away))]
 
     def rules(self, slug: str, workspace: config.Workspace | None = None) -> Rules:
         from onefold.rules import Rules
@@ -352,12 +358,15 @@ class Workspace:
         with self.space(space) as store:
             yield from profiles.each(store, collection, self.rules(space), limit)
 
-    def search(self, space: str, text: str, limit: int = 20) -> list[dict[str, Any]]:
-        """Profiles one of whose identifiers contains the text."""
+    def search(
+        self, space: str, text: str, limit: int = 20, seconds: float | None = None, *, parts: bool = False
+    ) -> Search:
+        """Profiles that have an identifier; where there is none, those of which one contains it, as profiles.search."""
         from onefold import profiles
 
         with self.space(space) as store:
-            return profiles.search(store, text, self.rules(space), limit)
+            took = profiles.SECONDS if seconds is None else seconds
+            return profiles.search(store, text, self.rules(space), limit, took, parts=parts)
 
     # --- users, sessions and the audit log ------------------------------------------------------------
 
@@ -609,12 +618,12 @@ class Workspace:
         from onefold.sync import Job
 
         model = pick(workspace.models, mapping.model, "model")
-        remote, rules, source = None, None, destination.slug
+        delivers, rules, source = None, None, destination.slug
         if destination.endpoint == "local":
             space, through = _profile_source(workspace, mapping)
             rules, source = self.rules(space.slug, workspace), through.slug
         else:
-            remote = _remote(workspace, destination, mapping)
+            delivers = remote.of(workspace, destination, mapping)
         return Job(
             path=f"{destination.slug}/{mapping.slug}",
             mapping=mapping,
@@ -624,7 +633,7 @@ class Workspace:
             store=store,
             rules=rules or Rules.of(config.Space("", "")),
             temp=self.home / "tmp",
-            remote=remote,
+            remote=delivers,
         )
 
     def test_mapping(
@@ -710,11 +719,20 @@ class Workspace:
 
     @needs(EDITOR)
     def start(self, selector: str, *, full: bool = False, allow_deletes: bool = False, started_by: str) -> str:
-        """Start a sync of one mapping, DEST/MAPPING, in a process of its own; its run_id. Raises NotFound, Disabled."""
-        (task,) = self._tasks(selector)
+        """Start a sync of one mapping, DEST/MAPPING, in a process of its own; its run_id. Raises NotFound, Disabled.
+
+        So is a profiles sync that names its space, by its path.
+        """
+        if selector.startswith(config.PROFILES):
+            target = pick(self.applied.profiles_syncs, selector.removeprefix(config.PROFILES), "profiles sync")
+            task, schedule = self._writing(target.slug, target.space or ""), target.schedule
+            words = ["profiles-sync", task.space, target.slug, *["--full"] * full]
+        else:
+            (task,) = self._tasks(selector)
+            schedule = self.mappings(selector)[0][1].schedule
+            words = ["sync", task.path, *["--full"] * full, *["--allow-deletes"] * allow_deletes]
         scheduled = started_by == "schedule"
-        who = str(task.recipe["mapping"]["schedule"]) if scheduled and task.recipe else self.who.name
-        words = ["sync", task.path, *["--full"] * full, *["--allow-deletes"] * allow_deletes]
+        who = str(schedule) if scheduled else self.who.name
         run_id = self._runs.begin(task, words, self.folder, Began(started_by, who))
         if not scheduled:
             self.note("sync", selector, [f"run {run_id}", *(["full"] * full), *(["deletes allowed"] * allow_deletes)])
@@ -746,13 +764,47 @@ class Workspace:
 
     @needs(ADMIN)
     def sync_profiles(
-        self, space: str, to: str, *, full: bool = False, progress: Callable[[int, int], None] | None = None
-    ) -> Synced:
-        """Bring the tables of a target, a slug or a URL or a path, up to a space. Raises NotFound, TargetError."""
-        from onefold import profiles_sync
+        self,
+        space: str,
+        to: str,
+        *,
+        full: bool = False,
+        progress: Progress = lambda *_: None,
+        run_id: str | None = None,
+        cancel: Cancel | None = None,
+    ) -> tuple[str | None, Synced]:
+        """Bring the tables of a target, a slug or a URL or a path, up to a space: the id of the run, and what it did.
 
-        with self._towards(space, to) as (store, target, given):
-            return profiles_sync.sync(store, target, self.home / "tmp", **given, full=full, progress=progress)
+        What has a slug is recorded as a run, as `sync` does. Raises NotFound, TargetError, StoreError, Cancelled.
+        """
+        from onefold import profiles_sync
+        from onefold.cancel import Cancel
+        from onefold.notify import Notifier
+
+        asked = cancel or Cancel()
+
+        def write(progress: Progress) -> Synced:
+            with self._towards(space, to) as (store, target, given):
+                temp = self.home / "tmp"
+                return profiles_sync.sync(store, target, temp, **given, full=full, progress=progress, cancel=asked)
+
+        if not _has_slug(to):
+            return None, write(progress)
+        work, run_id, by = self._writing(to, space), run_id or runs.new_id(now()), Began("cli", self.who.name)
+        with closing(Notifier(self)) as notifier:
+            try:
+                return run_id, self._runs.record(work, write, by=by, run_id=run_id, progress=progress, cancel=asked)
+            finally:
+                notifier.ended(run_id)
+
+    def _writing(self, slug: str, space: str) -> Work:
+        """The run of a target with a slug."""
+        target = pick(self.configuration().profiles_syncs, slug, "profiles sync")
+        if target.space not in (None, space):
+            raise TargetError(f"profiles sync {slug} is for the profiles of space {target.space}, not of {space}")
+        pick(self.applied.spaces, space, "space")
+        schedule = None if target.schedule is None else str(target.schedule)
+        return Work(path=target.path, space=space, recipe={"profiles sync": {**vars(target), "schedule": schedule}})
 
     @needs(ADMIN)
     def check_profiles(self, space: str, to: str) -> list[Difference]:
@@ -777,9 +829,9 @@ class Workspace:
         from onefold.profiles_sync import Selection, targets
 
         schema = re.sub(r"[^a-z0-9_]", "_", space)
-        if "/" not in to and "." not in to:  # a folder beside is ./NAME
+        if _has_slug(to):
             found = pick(self.applied.profiles_syncs, to, "profiles sync")
-            unset = _VARIABLE.search(found.to)
+            unset = UNSET.search(found.to)
             if unset:
                 raise TargetError(f"profiles sync {to} needs the environment variable {unset[1]}, which is not set")
             selection = Selection(found.tables, found.traits, found.events)
@@ -873,11 +925,11 @@ class Workspace:
                 code="own_message_ids",
             )
         run, recorded = self._runs.recorded(run_id, self._task(destination, found, self.configuration()))
-        remote = run["space"].startswith(REMOTE)
+        delivers = run["space"].startswith(REMOTE)
         return {
             "run_id": run["run_id"],
             "mapping": mapping,
-            "to": secret.mask(endpoints.address(destination.endpoint)) if remote else f"space {run['space']}",
+            "to": secret.mask(endpoints.address(destination.endpoint)) if delivers else label(run["space"]),
             "sent": recorded.sent,
             "already_there": recorded.there,
             "superseded": recorded.superseded,
@@ -1030,27 +1082,27 @@ class Workspace:
         return self._runs.show(run_id)
 
     def timetable(self) -> list[dict[str, Any]]:
-        """For each mapping: its schedule in words, why it is not synced, its last run, and when it is due next.
+        """For each mapping and profiles sync: its schedule in words, why it is off, its last run, when it is due next.
 
         `next_due` is in the past where `onefold serve` has to make up for it. Raises NotFound.
         """
         from onefold import scheduler, times
 
         due = {entry.path: entry.due for entry in scheduler.entries(self, now())}
-        lines = []
-        for destination, mapping in self.mappings():
-            path = f"{destination.slug}/{mapping.slug}"
-            newest, at = self._runs.newest_of(path), due.get(path)
-            lines.append(
-                {
-                    "mapping": path,
-                    "schedule": "manual" if mapping.schedule is None else str(mapping.schedule),
-                    "off": runs.off(destination, mapping),
-                    "last_run": newest,
-                    "next_due": None if at is None else times.text(at),
-                }
-            )
-        return lines
+        found = [
+            (f"{of.slug}/{mapping.slug}", mapping.schedule, runs.off(of, mapping)) for of, mapping in self.mappings()
+        ]
+        found += [(target.path, target.schedule, None) for target in self.applied.profiles_syncs]
+        return [
+            {
+                "mapping": path,
+                "schedule": "manual" if schedule is None else str(schedule),
+                "off": off,
+                "last_run": self._runs.newest_of(path),
+                "next_due": None if (at := due.get(path)) is None else times.text(at),
+            }
+            for path, schedule, off in found
+        ]
 
     def follow(self, run_id: str) -> dict[str, Any]:
         """One run as it is now: while it is under way with its `progress`. Raises NotFound."""
@@ -1070,6 +1122,11 @@ def pick(items: Sequence[Any], slug: str, kind: str) -> Any:
     hint = nearest(slug, slugs)
     listed = f"there are {', '.join(slugs)}" if slugs else f"the workspace has no {kind}"
     raise NotFound(f"no {kind} {slug!r}{hint}; {listed}")
+
+
+def _has_slug(to: str) -> bool:
+    """Whether a target is one of the workspace file; a folder beside is ./NAME."""
+    return "/" not in to and "." not in to
 
 
 def _recipe(shown: config.Workspace, destination: str, slug: str) -> dict[str, Any]:
@@ -1093,19 +1150,3 @@ def _kept(workspace: config.Workspace, destination: config.Destination, mapping:
     if destination.endpoint != "local":
         return f"{REMOTE}{destination.slug}"
     return _profile_source(workspace, mapping)[0].slug
-
-
-def _remote(workspace: config.Workspace, destination: config.Destination, mapping: config.Mapping) -> Remote:
-    """Where a mapping of a remote destination delivers to. Raises EndpointError."""
-    from onefold import meaning
-    from onefold.deliver import Remote
-
-    found = workspace.profile_source(mapping.engage_space)
-    write_key = (found[1].write_key if found else None) or mapping.engage_space
-    for text in (destination.endpoint, write_key):
-        if unset := _VARIABLE.search(text):
-            said = f"destination {destination.slug} needs the environment variable {unset[1]}, which is not set"
-            raise EndpointError(said, code="missing_variable")
-    for why in meaning.elsewhere(workspace, destination, destination.endpoint):
-        raise EndpointError(f"destination {destination.slug}: {why}", code="region_mismatch")
-    return Remote(destination.endpoint, write_key, destination.rate, destination.retry.days, destination.retry.runs)

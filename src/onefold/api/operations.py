@@ -29,7 +29,7 @@ FLAG: Schema = {"type": "boolean", "default": False}
 COUNT: Schema = {"type": "integer", "minimum": 0}
 CURSOR: Schema = {
     "type": "string",
-    "pattern": r"^[0-9]{1,18}\.[0-9]{1,18}\.[0-9]{1,18}$",
+    "pattern": r"^[0-9]{1,18}(\.[0-9]{1,18}){2,3}$",
     "description": "the cursor of an earlier answer",
 }
 
@@ -53,6 +53,8 @@ def limit(default: int, most: int) -> Schema:
 
 
 PROFILE = thing("segment_id created_at updated_at", external_ids=LIST, traits=OBJECT)
+_FOUND = several(PROFILE)
+_FOUND["properties"] |= {"looked_through": COUNT, "calls": COUNT}  # of the log, for a part of an identifier
 RUN = thing("run_id mapping space status started_at started_by kind")
 _REPLAY = thing("run_id mapping to", sent=COUNT, already_there=COUNT, superseded=COUNT, forgotten=COUNT, to_send=COUNT)
 CHANGE = thing("action kind slug", changes=LIST, notes=LIST)
@@ -166,7 +168,8 @@ def _resend_run(workspace: Workspace, given: Given) -> Any:
 
 def _profiles(workspace: Workspace, given: Given) -> Any:
     if given["text"]:
-        return {"data": workspace.search(given["space"], given["text"], given["limit"])}
+        found = workspace.search(given["space"], given["text"], given["limit"], given["seconds"], parts=given["parts"])
+        return {"data": found.profiles, "looked_through": found.looked, "calls": found.calls}
     return {"data": list(workspace.profiles(given["space"], accounts=given["accounts"], limit=given["limit"]))}
 
 
@@ -284,7 +287,8 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("listSpaces", "GET", "/api/spaces", "The Profile Spaces", _all("space", _space), several(SPACE)),
     Operation("showSpace", "GET", "/api/spaces/{space}", "One space", _one("space", _space), SPACE),
     Operation("listProfiles", "GET", "/api/spaces/{space}/profiles", "Profiles, oldest first, or those a text finds",
-              _profiles, several(PROFILE), {"text": TEXT, "accounts": FLAG, "limit": limit(20, 1000)}),
+              _profiles, _FOUND,
+              {"text": TEXT, "parts": FLAG, "seconds": limit(1, 60), "accounts": FLAG, "limit": limit(20, 1000)}),
     Operation("showProfile", "GET", "/api/spaces/{space}/profiles/{identifier}", "The profile that owns TYPE:VALUE",
               _profile, PROFILE, {"accounts": FLAG, "why": FLAG}),
     Operation("listSources", "GET", "/api/sources", "The warehouse sources", _all("source", _source), several(SOURCE)),

@@ -50,11 +50,19 @@ def profile_search(
     space: str,
     text: str,
     limit: Annotated[int, typer.Option(help="At most so many.", min=1)] = 20,
+    part: Annotated[bool, typer.Option("--part", help="Parts of identifiers, also if a whole one was found.")] = False,
+    seconds: Annotated[int, typer.Option(help="How long to look for a part.", min=0)] = 1,
     folder: Folder = HERE,
     as_json: Json = False,
 ) -> None:
-    """Find profiles by a part of any identifier."""
-    _show_profiles(workspace(folder).search(space, text, limit), as_json=as_json)
+    """Find profiles by any identifier, whole; where there is none, by a part of one."""
+    found = workspace(folder).search(space, text, limit, seconds, parts=part)
+    _show_profiles(found.profiles, as_json=as_json)
+    if found.looked < found.calls and (found.looked or not found.profiles) and len(found.profiles) < limit:
+        said = f"{found.looked:,} of {found.calls:,} calls were looked through for a part of it"
+        typer.echo(f"{said}; --seconds {max(10, 10 * seconds)} looks longer.", err=True)
+    elif not found.profiles:
+        typer.echo(f"No profile of space {space} has an identifier with {text!r} in it.", err=True)
 
 
 def _show_profiles(views: Iterable[dict[str, Any]], *, as_json: bool) -> None:

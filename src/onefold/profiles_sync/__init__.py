@@ -18,6 +18,7 @@ from time import time_ns
 import duckdb
 import msgspec
 
+from onefold.cancel import Cancel
 from onefold.errors import TargetError
 from onefold.profiles_sync import columns, tables
 from onefold.profiles_sync.columns import Family
@@ -68,7 +69,8 @@ class _Retyped(Exception):
         self.family = family
 
 
-Progress = Callable[[int, int], None]  # calls done, and how many there are
+# A stage (calls, profiles, place), calls done, and how many there are if that is known.
+Progress = Callable[[str, int, int | None], None]
 
 
 @contextmanager
@@ -94,12 +96,14 @@ def sync(
     names: Mapping[str, str],
     selection: Selection,
     full: bool = False,
-    progress: Progress | None = None,
+    progress: Progress = lambda *_: None,
+    cancel: Cancel | None = None,
 ) -> Synced:
     """Bring the tables of a target up to what the space holds. `names`: of profile sources, by slug.
 
-    Raises TargetError, StoreError; then the target's tables are as they were, and the next run does it all.
+    Raises TargetError, StoreError, Cancelled; then the target's tables are as they were, and the next run does it all.
     """
+    cancel = cancel or Cancel()
     with kernel(temp) as connection, store.snapshot(), closing(target):
         target.open(connection)
         before = None if full else position(store, target)
@@ -113,7 +117,8 @@ def sync(
             after.seq = reading.last
             run = _Run(connection, reading, target, selection, before, after, anew)
             try:
-                synced = run.run(progress)
+                with cancel.breaking(connection.interrupt):
+                    run.write(progress, cancel)
             except _Retyped as found:
                 # Its tables are made anew, with what is known now.
                 notes += run.synced.notes
@@ -121,8 +126,10 @@ def sync(
                 target.close()
                 target.open(connection)
                 continue
-            synced.notes = notes + synced.notes
-            return synced
+            progress("place", run.synced.calls, run.synced.calls)
+            run.place()
+            run.synced.notes = notes + run.synced.notes
+            return run.synced
 
 
 def copy(position: Position) -> Position:
@@ -189,13 +196,17 @@ class _Run:
         self.synced = Synced(full=before is None)
         self.beside: dict[str, Table] = {}
 
-    def run(self, progress: Progress | None) -> Synced:
+    def write(self, progress: Progress, cancel: Cancel) -> None:
+        """Write what there is beside the tables. Raises _Retyped where that must begin again."""
         self.kernel.execute(f"set variable uuid_ts = make_timestamptz({time_ns() // 1000})")
         for name, table in TABLES.items():
             if self._wanted("tables", name):
                 self._create(name, table)
         after = 0 if self.whole or self.anew else self.since
+        total = self.reading.last - after
+        progress("calls", 0, total)
         for calls in self.reading.chunks(after, whole=self.whole):
+            cancel.check()
             self.synced.calls += calls
             self._learn()
             for name, table in self.beside.items():
@@ -204,13 +215,11 @@ class _Run:
             if self.whole:
                 self.kernel.execute(tables.single())
                 self._profiles()
-            if progress:
-                progress(self.synced.calls, self.reading.last - after)
+            progress("calls", self.synced.calls, total)
+        progress("profiles", total, total)
         self.reading.gather(whole=self.whole)
         self.kernel.execute(tables.whole(self.selection.traits))
         self._profiles()
-        self._keep()
-        return self.synced
 
     def _wanted(self, what: str, name: str) -> bool:
         patterns = getattr(self.selection, what)
@@ -278,8 +287,8 @@ class _Run:
             if name in self.beside:
                 self._append(name, PROFILES[name])
 
-    def _keep(self) -> None:
-        """Put it all in place."""
+    def place(self) -> None:
+        """Put what was written in place."""
         before = self.before.tables if self.before else {}
         changes = {}
         for name, table in self.beside.items():

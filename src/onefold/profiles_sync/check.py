@@ -31,26 +31,29 @@ class Difference:
     examples: list[str]
 
     def sentence(self) -> str:
-        return (
-            f"{self.table}: {self.missing:,} rows are missing, {self.more:,} are too many; {'; '.join(self.examples)}"
-        )
+        counts = [f"{self.missing:,} rows are missing, {self.more:,} are too many"] * bool(self.missing or self.more)
+        return f"{self.table}: {'; '.join([*counts, *self.examples])}"
 
 
 def check(
     store: Store, target: Target, temp: Path, *, names: Mapping[str, str], selection: Selection
 ) -> list[Difference]:
     """The tables that differ. Raises TargetError, StoreError."""
-    temp.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=temp, prefix="profiles-check-") as folder:
-        right = duckdb.Target("right.duckdb", Path(folder), "right", called="space")
-        sync(store, right, temp, names=names, selection=selection)
-        with kernel(temp) as connection, closing(target), closing(right):
-            right.open(connection)
-            target.open(connection)
-            held, wanted = position(store, target), position(store, right)
-            if held is None or wanted is None:
-                raise TargetError(f"target {target.name} has no tables yet; run without --check first")
+    with kernel(temp) as connection, closing(target):
+        target.open(connection, write=False)
+        held = position(store, target)
+        if held is None:
+            raise TargetError(f"target {target.name} has no tables yet; run without --check first", code="no_tables")
+        with TemporaryDirectory(dir=temp, prefix="profiles-check-") as folder:
+            right = duckdb.Target("right.duckdb", Path(folder), "right", called="space")
+            sync(store, right, temp, names=names, selection=selection)
+            right.open(connection, write=False)
+            wanted = position(store, right)
+            assert wanted is not None
             found = []
+            if held.seq < wanted.seq:
+                behind = f"{wanted.seq - held.seq:,} calls came since the last run; run without --check first"
+                found.append(Difference("all tables", 0, 0, [behind]))
             for table, columns in wanted.tables.items():
                 theirs = held.tables.get(table, {})
                 found += [Difference(table, 0, 0, [f"the column {name} is missing or of another type"])

@@ -91,6 +91,11 @@ STEPS: list[list[str]] = [
         "create table failing (mapping {integer} not null, key {text} not null, since {integer} not null,"
         " runs {integer} not null, primary key (mapping, key)) {clustered}",
     ],
+    [
+        # The last blocks that hold calls of a source, as JSON (heard.py); of those that are there none is known.
+        "alter table source add column blocks {text}",
+        "update source set blocks = '{{\"whole\": false}}'",
+    ],
 ]
 # The schema number of the first step.
 FIRST = 2
@@ -137,10 +142,11 @@ class Engine(Protocol):
     def lease(self, connection: Connection, name: str, *, wait: bool) -> AbstractContextManager[bool]: ...
 
 
-def open(store: str, file: Path) -> Store:  # noqa: A001 - the field's word, always said as stores.open
+def open(store: str, file: Path, schema: str | None = None) -> Store:  # noqa: A001 - always said as stores.open
     """The store of a space: `store` as in the workspace file, `file` where an embedded one lies; its stem is the slug.
 
-    Creates it when it is not there yet. Raises StoreError.
+    `schema` is where it lies in a database, if not in onefold_SLUG. It is created when it is not there yet. Raises
+    StoreError.
     """
     if store == "sqlite":
         from onefold.stores import sqlite
@@ -148,7 +154,7 @@ def open(store: str, file: Path) -> Store:  # noqa: A001 - the field's word, alw
         return Store(sqlite.Engine(file))
     from onefold.stores import postgres
 
-    return Store(postgres.Engine(store, file.stem))
+    return Store(postgres.Engine(store, file.stem, schema or f"onefold_{file.stem}"))
 
 
 class Store:

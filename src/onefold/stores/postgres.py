@@ -47,13 +47,13 @@ class Engine:
 
     dialect = DIALECT
 
-    def __init__(self, url: str, space: str) -> None:
-        """`space` names the schema. Raises StoreError."""
+    def __init__(self, url: str, space: str, schema: str) -> None:
+        """Raises StoreError."""
         found = postgres.name(url)
         if found is None:
             raise StoreError(f"the store's PostgreSQL url {postgres.UNREADABLE}", code="invalid_url")
         self._url = url
-        self.schema = f"onefold_{space}"
+        self.schema = schema
         self.name = f"{space} in PostgreSQL {found}"
 
     def connect(self) -> Connection:

@@ -8,7 +8,7 @@ from nicegui import ui
 
 from onefold.roles import EDITOR
 from onefold.web import edit, kit, words
-from onefold.web.kit import column, el, text
+from onefold.web.kit import column, el
 from onefold.web.shell import ask, may
 from onefold.workspace import Workspace
 
@@ -49,13 +49,10 @@ Alert = dict[str, Any]
 async def panel() -> None:
     """The panel of alerts."""
     found = {alert["slug"]: alert for alert in await ask(Workspace.alerts)}
-    paths = list(await ask(Workspace.latest))
     with kit.panel("Alerts", "who is told when a sync goes wrong") as (right, _):
         if may(EDITOR):
             with right:
-                kit.button(
-                    "Add alert", lambda: _form(edit.add("alert", "", {}), list(found), paths), "", "plus", small=True
-                )
+                kit.button("Add alert", lambda: _form(edit.add("alert", "", {}), list(found)), "", "plus", small=True)
         if not found:
             said = "An alert tells people by e-mail, webhook or Slack when runs fail, reject rows or deliver nothing."
             with kit.empty("No alerts yet", said):
@@ -65,7 +62,7 @@ async def panel() -> None:
         async def act(slug: str, what: str) -> None:
             if what == "edit":
                 change = await ask(lambda workspace: edit.read(workspace, "alert", slug))
-                _form(change, list(found), paths)
+                _form(change, list(found))
             elif what == "test":
                 await _test(slug)
             else:
@@ -130,7 +127,7 @@ def _remove(alert: Alert) -> None:
 # --- the form -----------------------------------------------------------------------------------------
 
 
-def _form(change: edit.Change, taken: list[str], paths: list[str]) -> None:
+def _form(change: edit.Change, taken: list[str]) -> None:
     """Add an alert, or change one. Secrets come hidden, and stay as they are unless something else is typed."""
     now = change.found or {}
     when = now.get("when") or ({} if now else {"run_failed": True})
@@ -166,8 +163,6 @@ def _form(change: edit.Change, taken: list[str], paths: list[str]) -> None:
                 ui.navigate.reload()
 
         with el("div", "of-dialog-end"):
-            text(f"{words.many(len(paths), 'mapping')} could be watched", "of-note")
-            el("div", "of-grow")
             kit.button("Cancel", box.close)
             kit.button("Save alert" if now else "Add alert", done, "primary")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from time import monotonic
 from typing import Any
 
 from nicegui import ui
@@ -10,14 +10,15 @@ from nicegui.page_arguments import PageArguments
 
 from onefold.errors import InvalidTrigger
 from onefold.web import kit, words
-from onefold.web.kit import column, el, link, text
-from onefold.web.profiles import address
-from onefold.web.shell import ask, asked, crumbs, path
+from onefold.web.call import Call, Detail, identifiers, title
+from onefold.web.kit import column, el, text
+from onefold.web.shell import ask, asked, crumbs
 from onefold.workspace import Workspace
 
 KEPT = 500
 LIVE = 0.5
-Call = dict[str, Any]
+MANY = 40  # accepted calls that one look adds to the list; of more, some are shown
+RATE = 10.0  # seconds that the rate is an average of
 COLUMNS = [
     column("time", "Time", mono=True, faint=True, tight=True),
     column("type", "Type", tight=True),
@@ -72,18 +73,34 @@ class _View:
         self.fql: Any = None
         self.chosen: str | None = None
         self.count = 0
+        self.looks: list[tuple[float, int, float, int]] = []  # when; calls that had come, that fit, that are shown
 
-    async def look(self) -> int:
-        """Read what is new; how many."""
+    async def look(self) -> bool:
+        """Read what is new; whether there is anything."""
         after = self.cursor
         new, self.cursor = await ask(lambda workspace: workspace.debug(self.source, after))
+        if after is not None:
+            new = self._sample(new, self.cursor.calls - after.calls)
         for call in new:
             self.count += 1
             call["at"] = str(self.count)
         self.waiting = [*self.waiting, *new][-KEPT:]
         if not self.paused:
             self.calls, self.waiting = [*self.calls, *self.waiting][-KEPT:], []
-        return len(new)
+        return bool(new)
+
+    def _sample(self, new: list[Call], came: int) -> list[Call]:
+        """Of many accepted calls some that fit the filter, evenly; all that were rejected. `came`: accepted in all."""
+        accepted = [call for call in new if call["status"] == "accepted"]
+        fitting = [call for call in accepted if self._fits(call)]
+        shown = fitting[:: -(-len(fitting) // MANY)] if len(accepted) > MANY and fitting else fitting
+        now = monotonic()
+        fit = len(fitting) * came / len(accepted) if accepted else 0
+        self.looks = [*(look for look in self.looks if now - look[0] < RATE), (now, came, fit, len(shown))]
+        if len(accepted) <= MANY:
+            return new
+        kept = {id(call) for call in shown}
+        return [call for call in new if call["status"] == "rejected" or id(call) in kept]
 
     def build(self, sources: list[tuple[str, str, str]]) -> None:
         with el("div", "of-editor"):
@@ -121,16 +138,31 @@ class _View:
         ui.timer(LIVE, self._tick)
 
     async def _tick(self) -> None:
-        new = await self.look()
-        if new:
+        if await self.look():
             self._show()
+        else:
+            self._say()
+
+    def _say(self) -> None:
+        """How many calls are shown, and how fast they come."""
+        rejected = sum(call["status"] == "rejected" for call in self.calls)
+        said = [f"{words.many(len(self.calls), 'call')}, {rejected:,} rejected"]
+        came, fit, shown = (sum(look[at] for look in self.looks) for at in (1, 2, 3))
+        if came:
+            rate = came / max(monotonic() - self.looks[0][0], 1)
+            said.append(f"{rate:,.0f} calls/s" if rate >= 1 else "under 1 call/s")
+        if shown and fit / shown >= 1.5:
+            said.append(f"showing 1 in {fit / shown:,.0f}")
+        if self.paused:
+            said.append(f"{words.many(len(self.waiting), 'new call')} wait")
+        text_ = " · ".join(said)
+        if self.rate.text != text_:  # type: ignore[attr-defined]
+            self.rate.text = text_  # type: ignore[attr-defined]
 
     def _show(self) -> None:
         shown = [call for call in reversed(self.calls) if self._wanted(call)]
         self.table.show([self._row(call) for call in shown])
-        rejected = sum(call["status"] == "rejected" for call in self.calls)
-        said = f"{words.many(len(self.calls), 'call')}, {rejected:,} rejected"
-        self.rate.text = f"{said} · {len(self.waiting):,} new calls wait" if self.paused else said  # type: ignore[attr-defined]
+        self._say()
         self.none.clear()
         if not shown:
             with self.none:
@@ -147,11 +179,13 @@ class _View:
     def _wanted(self, call: Call) -> bool:
         if self.status not in ("", call["status"]):
             return False
+        return self._fits(call)
+
+    def _fits(self, call: Call) -> bool:
         return self.fql is None or bool(isinstance(call["call"], dict) and self.fql.matches(call["call"]))
 
     def _row(self, call: Call) -> kit.Cell:
         rejected = call["status"] == "rejected"
-        message = call["call"] if isinstance(call["call"], dict) else {}
         return {
             "id": call["at"],
             "go": True,
@@ -159,8 +193,8 @@ class _View:
             "at": rejected and call["at"] == self.chosen,
             "time": words.clock(call["received_at"], fraction=True),
             "type": {"t": call["type"] or "row", "code": True, "tone": "bad" if rejected else ""},
-            "call": _title(call, message),
-            "ids": _ids(message),
+            "call": title(call),
+            "ids": identifiers(call),
             "result": {"t": "Rejected", "icon": "rejected", "tone": "bad"}
             if rejected
             else {
@@ -208,60 +242,11 @@ class _View:
         self._detail()
 
     def _detail(self) -> None:
-        call = next((one for one in self.calls if one["at"] == self.chosen), None)
+        chosen = next((one for one in self.calls if one["at"] == self.chosen), None)
         self.detail.clear()
         with self.detail:
-            if call is None:
+            if chosen is None:
                 with kit.empty("No call is chosen", "Choose one to see it whole, and which profile it belongs to."):
                     pass
-                return
-            message = call["call"] if isinstance(call["call"], dict) else {}
-            with el("div", "of-pane-head"):
-                el("h2", "of-cut", _title(call, message))
-                text(call["type"] or "row", "of-note")
-                el("div", "of-grow")
-                made = kit.button("", None, "ghost", "copy", label="Copy the call as JSON")
-                made.props["data-copy"] = json.dumps(call["call"], ensure_ascii=False, indent=2)
-                kit.button("", lambda: self._open(""), "ghost", "close", label="Close")
-            with el("div", "of-panel-body"):
-                if call["status"] == "rejected":
-                    kit.alert(f"Rejected: {call['code']}", call["message"] or "")
-                self._facts(call, message)
-            kit.dump(call["call"])
-
-    def _facts(self, call: Call, message: dict[str, Any]) -> None:
-        with el("dl", "of-facts-list"):
-            el("dt", "", "Received")
-            el("dd", "of-mono", words.clock(call["received_at"], fraction=True), title=words.exact(call["received_at"]))
-            if call["message_id"]:
-                el("dt", "", "Message id")
-                el("dd", "of-mono of-break", call["message_id"])
-            if _ids(message):
-                el("dt", "", "Identifiers")
-                el("dd", "of-mono of-break", _ids(message))
-            for key, word in (("profile", "Belongs to"), ("account", "Account")):
-                if call[key]:
-                    el("dt", "", word)
-                    with el("dd"):
-                        link(words.brief(call[key]), address(self.space, call[key]), "of-mono")
-            if call["run_id"]:
-                el("dt", "", "Run")
-                with el("dd"):
-                    link(call["mapping"] or call["run_id"], path("runs", call["run_id"]))
-
-
-def _title(call: Call, message: dict[str, Any]) -> str:
-    if call["event"]:
-        return str(call["event"])
-    properties, traits = (
-        found if isinstance(found := message.get(key), dict) else {} for key in ("properties", "traits")
-    )
-    found = message.get("name") or properties.get("path") or traits.get("name") or traits.get("email")
-    return words.flat(found, 80) if found else (call["mapping"] or "").partition("/")[2] or "(no name)"
-
-
-def _ids(message: dict[str, Any]) -> str:
-    found = [str(message[key]) for key in ("userId", "groupId") if message.get(key)]
-    if not message.get("userId") and message.get("anonymousId"):
-        found.insert(0, f"anon {message['anonymousId']}")
-    return words.flat(", ".join(found), 60)
+            else:
+                Detail(self.source, self.space, chosen, lambda: self._open(""))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import quote
 
 from nicegui import ui
 
@@ -13,6 +14,7 @@ from onefold.workspace import Workspace
 
 SHORT = 2  # characters from which profiles are searched
 SHOWN = 9
+QUICK = 0.05  # seconds that a key may look for a part of an identifier; a whole one is found anyway
 KEYS = {
     "/": "G then O",
     "/sources": "G then S",
@@ -42,7 +44,13 @@ def open_box() -> None:
     async def find(said: str) -> None:
         found = _screens(said)
         if len(said.strip()) >= SHORT:
-            found = [*await ask(lambda workspace: _things(workspace, said.strip())), *found]
+            further = (
+                "profiles",
+                f"Search profiles for “{said.strip()}”",
+                "",
+                f"/profiles?q={quote(said.strip(), safe='')}",
+            )
+            found = [*(await ask(lambda workspace: _things(workspace, said.strip())))[: SHOWN - 1], further, *found]
         hits.clear()
         with hits:
             for at, (name, title, what, href) in enumerate(found[:SHOWN]):
@@ -80,7 +88,7 @@ def _things(workspace: Workspace, said: str) -> list[Hit]:
     now = workspace.configuration()
     found: list[Hit] = []
     for space in now.spaces:
-        for profile in workspace.search(space.slug, said, 5):
+        for profile in workspace.search(space.slug, said, 5, QUICK).profiles:
             found.append(
                 (
                     "user",

@@ -9,6 +9,7 @@ from nicegui.page_arguments import PageArguments
 
 from onefold import config
 from onefold.errors import NotFound
+from onefold.profiles import Search
 from onefold.web import kit, words
 from onefold.web.jump import name_of
 from onefold.web.kit import column, el
@@ -16,30 +17,31 @@ from onefold.web.shell import ask, asked, crumbs, given, path
 from onefold.workspace import Workspace, pick
 
 PAGE = 50
+LONG = 30.0  # seconds that are spent on looking for a part of an identifier when that is asked for
 Profile = dict[str, Any]
 
 
 async def profiles(args: PageArguments) -> None:
     """Profiles of one space: those that a text finds, or the oldest ones."""
     wanted, said, accounts = asked(args, "space"), asked(args, "q"), asked(args, "of") == "accounts"
+    parts = asked(args, "parts") == "1"
 
-    def read(workspace: Workspace) -> tuple[tuple[config.Space, ...], str, list[Profile]]:
+    def read(workspace: Workspace) -> tuple[tuple[config.Space, ...], str, Search]:
         spaces = workspace.configuration().spaces
         if not spaces:
-            return spaces, "", []
+            return spaces, "", Search([], 0, 0)
         space = pick(spaces, wanted, "space").slug if wanted else spaces[0].slug
-        found = (
-            [one for one in workspace.search(space, said, PAGE) if ("users" in one) == accounts]
-            if said
-            else list(workspace.profiles(space, accounts=accounts, limit=PAGE))
-        )
-        return spaces, space, found
+        if said:
+            found = workspace.search(space, said, PAGE, LONG if parts else None, parts=parts)
+            mine = [one for one in found.profiles if ("users" in one) == accounts]
+            return spaces, space, found._replace(profiles=mine)
+        return spaces, space, Search(list(workspace.profiles(space, accounts=accounts, limit=PAGE)), 0, 0)
 
     spaces, space, found = await ask(read)
     crumbs(("Profiles", "/profiles"))
 
     def href(**changed: str) -> str:
-        query = {"space": space, "q": said, "of": "accounts" if accounts else "", **changed}
+        query = {"space": space, "q": said, "of": "accounts" if accounts else "", "parts": "", **changed}
         written = "&".join(f"{key}={_quoted(value)}" for key, value in query.items() if value)
         return f"/profiles?{written}" if written else "/profiles"
 
@@ -72,7 +74,22 @@ async def profiles(args: PageArguments) -> None:
                 "People or accounts",
             )
         with el("section", "of-panel"):
-            _listing(found, space, said, href(q=""), accounts=accounts)
+            _listing(found.profiles, space, said, href(q=""), accounts=accounts)
+            if said:
+                _looked(found, href(parts="1"), parts=parts)
+
+
+def _looked(found: Search, more: str, *, parts: bool) -> None:
+    """How far was looked for a part of an identifier, and the way on."""
+    if len(found.profiles) == PAGE or (found.looked and found.looked >= found.calls):
+        return
+    with el("div", "of-panel-foot of-row"):
+        if not found.looked:
+            kit.note("Whole identifiers are shown.")
+        else:
+            kit.note(f"{found.looked:,} of {found.calls:,} calls were looked through for a part of it.")
+        if not parts:
+            kit.button("Look for parts, too" if not found.looked else "Look longer", None, "", small=True, href=more)
 
 
 def _quoted(value: str) -> str:

@@ -9,8 +9,9 @@ from typing import Any
 from nicegui import ui
 from nicegui.page_arguments import PageArguments
 
+from onefold.remote import REMOTE
+from onefold.config import PROFILES
 from onefold.roles import EDITOR
-from onefold.runs import REMOTE
 from onefold.web import chart, kit, refused, runs, words
 from onefold.web.kit import column, el, link, text
 from onefold.web.runs import Run
@@ -47,7 +48,7 @@ async def run(args: PageArguments) -> None:
     mapping = found["mapping"].partition("/")[2]
     crumbs(("Runs", "/runs"), (mapping, f"/runs?mapping={found['mapping']}"), (found["run_id"], args.path))
     with kit.page():
-        page = _Page()
+        page: _Page | _Written = _Written() if found["mapping"].startswith(PROFILES) else _Page()
         page.show(found)
         rows = refused.Rows(found, rejected, asked(args, "code"))
 
@@ -88,6 +89,18 @@ class _Page:
         self._chart.show(found)
 
 
+class _Written:
+    """The page of a run of Profiles Sync."""
+
+    def __init__(self) -> None:
+        self._place = el("div", "of-stack")
+
+    def show(self, found: Run) -> None:
+        self._place.clear()
+        with self._place:
+            _written(found)
+
+
 # --- the head -----------------------------------------------------------------------------------------
 
 
@@ -107,25 +120,51 @@ def _head(found: Run) -> None:
                 link(found["about"], path("runs", found["about"]), "of-mono")
         with actions:
             kit.button("View mapping", href=path("destinations", destination, "mappings", mapping))
-            if found["status"] == "running" and may(EDITOR):
-                stopping = "cancelled_by" in found
-                kit.button(
-                    "Stopping…" if stopping else "Stop run",
-                    lambda: _stop(found["run_id"]),
-                    "danger",
-                    "stop",
-                    off=stopping,
-                )
-    if found.get("error"):
-        sentence = str(found["error"])
-        kit.alert(
-            sentence[:1].upper() + sentence[1:],
-            "" if found["status"] == "cancelled" else "What was committed stays; the next sync goes on from there.",
-            str(found.get("code") or ""),
-            "warn" if found["status"] == "cancelled" else "bad",
-        )
+            _stopper(found)
+    _wrong(found, "What was committed stays; the next sync goes on from there.")
     if found.get("note"):
         kit.alert("No profile changed", str(found["note"]), tone="warn")
+
+
+def _wrong(found: Run, now: str) -> None:
+    """Why a run failed or was stopped, if so; `now` says what that means."""
+    if found.get("error"):
+        sentence, stopped = str(found["error"]), found["status"] == "cancelled"
+        tone = "warn" if stopped else "bad"
+        kit.alert(sentence[:1].upper() + sentence[1:], "" if stopped else now, str(found.get("code") or ""), tone)
+
+
+def _written(found: Run) -> None:
+    """A run of Profiles Sync: the rows it wrote into each table."""
+    with kit.head(found["mapping"].removeprefix(PROFILES)) as (name, facts, actions):
+        with name:
+            kit.state_pill(found["status"])
+        with facts:
+            text("Profiles of")
+            link(found["space"], path("spaces", found["space"]))
+            text(f"as tables · started {words.clock(found['started_at'])} on {words.day(found['started_at'])}")
+            text(f"by {runs.started_by(found)} · {_elapsed(found)}")
+        with actions:
+            _stopper(found)
+    _wrong(found, "The tables are as they were; the next run does it all.")
+    for said in [*["All tables were made anew."] * bool(found.get("full")), *(found.get("notes") or ())]:
+        kit.note(said)
+    rows = {table: count for table, count in (found.get("rows") or {}).items() if count}
+    with kit.strip():
+        kit.figure("Calls read", words.number(found.get("calls")), small=True)
+        kit.figure("Rows written", words.number(sum(rows.values()) if "rows" in found else None), small=True)
+    if rows:
+        columns = [column("table", "Table", name=True, mono=True), column("rows", "Rows written", num=True)]
+        cells = [{"id": table, "table": table, "rows": words.number(count)} for table, count in rows.items()]
+        with kit.panel("Tables", words.number(len(rows))):
+            kit.Table(columns, cells, "Tables", dense="30")
+
+
+def _stopper(found: Run) -> None:
+    if found["status"] == "running" and may(EDITOR):
+        stopping = "cancelled_by" in found
+        said = "Stopping…" if stopping else "Stop run"
+        kit.button(said, lambda: _stop(found["run_id"]), "danger", "stop", off=stopping)
 
 
 async def _stop(run_id: str) -> None:

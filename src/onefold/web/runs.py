@@ -34,7 +34,7 @@ async def runs(args: PageArguments) -> None:
     """The newest runs of all mappings."""
     crumbs(("Runs", "/runs"))
     with kit.page():
-        kit.simple_head("Runs", "One run is one sync of one mapping.")
+        kit.simple_head("Runs", "One run is one sync of one mapping, or of the tables in a warehouse.")
         await listing(args, "/runs")
 
 
@@ -88,7 +88,7 @@ def row(run: Run) -> kit.Cell:
         "mapping": {"t": run["mapping"].partition("/")[2], "s": run["mapping"].partition("/")[0]},
         "started": {"t": words.ago(run["started_at"]), "title": words.exact(run["started_at"])},
         "by": started_by(run),
-        "read": words.number(run.get("extracted")),
+        "read": words.number(run.get("extracted", run.get("calls"))),
         "changed": words.number(changed(run)),
         "rejected": {"t": words.number(rejected), "tone": "bad" if rejected else "off"},
         "merges": words.number(run.get("merges")),

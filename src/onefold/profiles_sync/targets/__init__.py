@@ -42,8 +42,11 @@ class Target(Protocol):
 
     name: str  # for messages; holds no secret
 
-    def open(self, kernel: Kernel) -> None:
-        """Connect, and remove what a run that was cut off left beside the tables."""
+    def open(self, kernel: Kernel, *, write: bool = True) -> None:
+        """Connect; to write, also remove what a run that was cut off left beside the tables.
+
+        Without `write` nothing is made or changed, and where there are no tables `position` is None.
+        """
 
     def close(self) -> None: ...
 

@@ -22,10 +22,14 @@ class Target:
         self.name = path
         self._dropped: list[str] = []
 
-    def open(self, kernel: duckdb.DuckDBPyConnection) -> None:
+    def open(self, kernel: duckdb.DuckDBPyConnection, *, write: bool = True) -> None:
         self.kernel = kernel
-        self.file.parent.mkdir(parents=True, exist_ok=True)
         with self._failing():
+            if not write:
+                if self.file.exists():
+                    kernel.execute(f"attach {literal(str(self.file))} as {self.called} (read_only)")
+                return
+            self.file.parent.mkdir(parents=True, exist_ok=True)
             kernel.execute(f"attach {literal(str(self.file))} as {self.called}")
             kernel.execute(f"create schema if not exists {self._in('')[:-1]}")
             kernel.execute(f"create table if not exists {self._in(POSITION)} (position varchar)")
@@ -46,6 +50,8 @@ class Target:
 
     def position(self) -> str | None:
         with self._failing():
+            if POSITION not in self._tables():
+                return None
             found = self.kernel.execute(f"select position from {self._in(POSITION)}").fetchall()
         return str(found[0][0]) if found else None
 

@@ -1,8 +1,8 @@
 """A folder of Parquet files: a folder a table, files named by the calls they reach from and to.
 
-What counts is the manifest: it is replaced in one step, and names every file. Files are written under a name that
-readers skip, and get their own when the manifest names them; a run that was cut off in between is finished by the
-next one.
+What counts is the manifest: it is replaced in one step, and names every file. Files are written under a name that no
+reader takes for one, and get their own when the manifest names them; a run that was cut off in between is finished by
+the next one.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from onefold.profiles_sync.targets import KEY, TYPES, Change
 from onefold.values import literal, quote
 
 MANIFEST, VIEWS = "manifest.json", "views.sql"
-_HIDDEN = "_new-"
 
 
 class Target:
@@ -32,16 +31,17 @@ class Target:
         self.folder = folder / path / schema
         self.name = f"{path}/{schema}"
 
-    def open(self, kernel: duckdb.DuckDBPyConnection) -> None:
+    def open(self, kernel: duckdb.DuckDBPyConnection, *, write: bool = True) -> None:
         self.kernel = kernel
         self._beside: dict[str, dict[str, str]] = {}
         self._written: dict[str, list[str]] = {}
         with self._failing():
-            self.folder.mkdir(parents=True, exist_ok=True)
             self.manifest: dict[str, Any] = {"position": None, "run": 0, "tables": {}}
             if (self.folder / MANIFEST).exists():
                 self.manifest = json.loads((self.folder / MANIFEST).read_text())
-            self._settle()
+            if write:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                self._settle()
 
     def close(self) -> None: ...
 
@@ -50,15 +50,15 @@ class Target:
         tables = self.manifest["tables"]
         for table, files in tables.items():
             for file in files:
-                hidden = self.folder / table / f"{_HIDDEN}{file}"
+                hidden = _hidden(self.folder / table / file)
                 if hidden.exists():
                     hidden.replace(self.folder / table / file)
         for folder in (found for found in self.folder.iterdir() if found.is_dir()):
             if folder.name not in tables:
                 shutil.rmtree(folder)
-            for file in folder.glob("*.parquet"):
-                if file.name not in tables[folder.name]:
-                    file.unlink()
+            for file in [*folder.glob("*.parquet"), *folder.glob(_hidden(folder / "*").name)]:
+                if file.name not in tables.get(folder.name, ()):
+                    file.unlink(missing_ok=True)
 
     def position(self) -> str | None:
         found: str | None = self.manifest["position"]
@@ -78,7 +78,7 @@ class Target:
 
     def _write(self, table: str, sql: str, *, empty: bool = False) -> int:
         file = f"run{self.manifest['run'] + 1:06}-{len(self._written[table]) + 1:04}.parquet"
-        hidden = self.folder / table / f"{_HIDDEN}{file}"
+        hidden = _hidden(self.folder / table / file)
         with self._failing():
             ((rows,),) = self.kernel.execute(f"copy ({sql}) to {literal(str(hidden))} (format parquet)").fetchall()
         if rows or empty:
@@ -119,7 +119,7 @@ class Target:
             self._settle()
 
     def _replace(self, name: str, text: str) -> None:
-        new = self.folder / f"{_HIDDEN}{name}"
+        new = _hidden(self.folder / name)
         new.write_text(text)
         new.replace(self.folder / name)
 
@@ -127,7 +127,8 @@ class Target:
         return self._files(table, self.manifest["tables"][table])
 
     def _files(self, table: str, files: Sequence[str]) -> str:
-        found = ", ".join(literal(str(self.folder / table / file)) for file in files)
+        places = [self.folder / table / file for file in files]
+        found = ", ".join(literal(str(place if place.exists() else _hidden(place))) for place in places)
         return f"read_parquet([{found}], union_by_name = true)"
 
     @contextmanager
@@ -136,6 +137,11 @@ class Target:
             yield
         except (duckdb.Error, OSError) as error:
             raise TargetError(f"target {self.name}: {str(error).splitlines()[0]}") from error
+
+
+def _hidden(place: Path) -> Path:
+    """Where a file is until it counts."""
+    return place.with_name(f"_{place.name}.new")
 
 
 def _typed(columns: Mapping[str, str]) -> str:

@@ -33,7 +33,7 @@ class Target:
         self._dropped: list[str] = []
         self._connection: Any = None
 
-    def open(self, kernel: duckdb.DuckDBPyConnection) -> None:
+    def open(self, kernel: duckdb.DuckDBPyConnection, *, write: bool = True) -> None:
         try:
             import adbc_driver_postgresql.dbapi as driver
         except ImportError as error:
@@ -51,17 +51,27 @@ class Target:
             )
             raise TargetError(f"target {self.name} cannot be reached: {why}") from None
         self._say("set application_name = 'onefold'", "set client_min_messages = warning")
-        self._say(f"create schema if not exists {quote(self.schema)}", f"set search_path to {quote(self.schema)}")
+        if write:
+            self._say(f"create schema if not exists {quote(self.schema)}")
+        self._say(f"set search_path to {quote(self.schema)}")
+        if not write:
+            return
         self._say(f"create table if not exists {POSITION} (position text not null)")
-        for row in self._rows("select tablename from pg_tables where schemaname = current_schema()"):
-            if row["tablename"].endswith(BESIDE):
-                self._say(f"drop table {quote(row['tablename'])}")
+        for table in self._tables():
+            if table.endswith(BESIDE):
+                self._say(f"drop table {quote(table)}")
 
     def close(self) -> None:
         if self._connection is not None:
             self._connection.close()
 
+    def _tables(self) -> list[str]:
+        query = "select tablename from pg_tables where schemaname = current_schema()"
+        return [row["tablename"] for row in self._rows(query)]
+
     def position(self) -> str | None:
+        if POSITION not in self._tables():
+            return None
         found = self._rows(f"select position from {POSITION}")
         return str(found[0]["position"]) if found else None
 
