@@ -9,8 +9,8 @@ from typing import Any
 from nicegui import ui
 from nicegui.page_arguments import PageArguments
 
-from onefold.remote import REMOTE
 from onefold.config import PROFILES
+from onefold.remote import REMOTE
 from onefold.roles import EDITOR
 from onefold.web import chart, kit, refused, runs, words
 from onefold.web.kit import column, el, link, text
