@@ -365,6 +365,20 @@ def test_the_debugger_shows_calls_raw_sends_them_again_and_says_when_it_shows_so
     expect(page.get_by_text("1 new call wait")).to_be_visible()
 
 
+def test_a_query_is_laid_out_and_the_values_of_its_columns_are_counted(walked: Browser) -> None:
+    page = walked.page
+    walked.go("/models/customers")
+    walked.press("Values of country")
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_contain_text("different values in 60 rows")
+    expect(dialog.get_by_role("row").nth(1)).to_contain_text("%")
+    page.keyboard.press("Escape")
+    expect(dialog).to_have_count(0)
+    walked.press("Format")
+    expect(page.locator(".cm-line").nth(1)).to_have_text("from shop_customers")
+    walked.press("Discard")
+
+
 def test_hostile_names_and_values_are_shown_as_text(walked: Browser) -> None:
     traits = {"first_name": HOSTILE, HOSTILE: HOSTILE}
     walked.send(

@@ -260,6 +260,17 @@ def _server(url: str) -> sa.Engine:
 _SNAPSHOT = {"sqlite": "begin", "postgresql": "set transaction isolation level repeatable read"}
 
 
+def _tables(connection: sa.Connection) -> list[sa.Table]:
+    """The tables as they are in the database, whatever module keeps something in them."""
+    found = sa.MetaData()
+    found.reflect(connection)
+    tables = [table for table in found.sorted_tables if table.name != "alembic_version"]
+    for column in (column for table in tables for column in table.columns):
+        if isinstance(column.type, sa.JSON):
+            column.type.none_as_null = True  # NULL stays NULL on its way, and becomes no `null`
+    return tables
+
+
 # Another run may write the same one meanwhile.
 _NEW_RECIPE = sa.text("insert into recipe (digest, data) values (:digest, :data) on conflict do nothing").bindparams(
     sa.bindparam("data", type_=sa.JSON)
@@ -321,9 +332,10 @@ class Catalog:
         copied = {}
         with self.transaction() as source, target.transaction() as into:
             source.exec_driver_sql(_SNAPSHOT[here])
-            if any(into.execute(sa.select(table).limit(1)).first() for table in METADATA.sorted_tables):
+            tables = _tables(source)
+            if any(into.execute(sa.select(table).limit(1)).first() for table in tables):
                 raise StoreError("the catalog is not empty; nothing was copied into it", code="not_empty")
-            for table in METADATA.sorted_tables:
+            for table in tables:
                 rows = [dict(row._mapping) for row in source.execute(sa.select(table))]
                 copied[table.name] = len(rows)
                 if rows:
@@ -339,7 +351,7 @@ class Catalog:
         """Each table with its rows, and its bytes where the database can tell."""
         with self.transaction() as connection:
             found: list[tuple[str, int, int | None]] = []
-            for table in METADATA.sorted_tables:
+            for table in _tables(connection):
                 rows = connection.execute(sa.select(sa.func.count()).select_from(table)).scalar() or 0
                 size = sa.select(sa.func.pg_total_relation_size(table.name))
                 postgresql = self._engine.dialect.name == "postgresql"
@@ -515,7 +527,7 @@ class Catalog:
     def forget_runs(self, before: int, limit: int) -> int:
         """Delete runs that started before, at most so many, but not the newest of a mapping; how many they were.
 
-        What they sent goes on counting in its month.
+        What they sent goes on counting in its month; what they ran is deleted where no other run did.
         """
         later = RUN.alias()
         newer = sa.exists().where((later.c.mapping == RUN.c.mapping) & (later.c.started_at > RUN.c.started_at))
@@ -533,6 +545,8 @@ class Catalog:
                 gone = [{"gone": run.run_id} for run in runs]
                 for table in (RUN, TRAIL):
                     connection.execute(table.delete().where(table.c.run_id == sa.bindparam("gone")), gone)
+                used = sa.exists().where(RUN.c.recipe == RECIPE.c.digest)
+                connection.execute(RECIPE.delete().where(~used))
             return len(runs)
 
     def run(self, run_id: str) -> Run:

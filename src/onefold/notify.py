@@ -27,6 +27,7 @@ from onefold import alerts, times
 from onefold.alerts import FIRST, RECOVERED, RUNS, STILL, TEST, Alert, Email, Ended, Judged, Open, Slack, Webhook
 from onefold.catalog import Message, Rule, Run
 from onefold.errors import OnefoldError
+from onefold.remote import REMOTE
 from onefold.runs import SYNC, now
 
 if TYPE_CHECKING:
@@ -98,9 +99,10 @@ def judge_run(workspace: Workspace, run: Run) -> None:
 
 def _ended(run: Run) -> Ended:
     """A run, as it is judged; one whose process died has failed."""
+    status, at, error, remote = run.status, run.finished_at or run.started_at, run.error, run.space.startswith(REMOTE)
     if run.abandoned:
-        return Ended(run.run_id, "failed", run.counts or {}, now(), "the process ended before the run did")
-    return Ended(run.run_id, run.status, run.counts or {}, run.finished_at or run.started_at, run.error)
+        status, at, error = "failed", now(), "the process ended before the run did"
+    return Ended(run.run_id, status, run.counts or {}, at, error, remote)
 
 
 def look(workspace: Workspace) -> None:

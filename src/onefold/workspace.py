@@ -16,6 +16,7 @@ from onefold import config, remote, runs
 from onefold.errors import (
     Conflict,
     Disabled,
+    EndpointError,
     InvalidWorkspace,
     LoginFailed,
     NotFound,
@@ -116,7 +117,7 @@ class Workspace:
         data = self.catalog.configuration()
         if data is None:
             raise NotFound("nothing is applied yet; run `onefold apply` first")
-        return config.load(data, self.env)
+        return config.load(data, self.env, regions=False)
 
     def configuration(self) -> config.Workspace:
         """What was applied last, to be shown: secrets and variables stay `${NAME}`. Raises NotFound."""
@@ -283,6 +284,13 @@ class Workspace:
 
         model = pick(self.document.workspace.models, slug, "model")
         return examine(self.warehouse(model.source), model)
+
+    def model_values(self, slug: str, column: str) -> dict[str, Any]:
+        """How often the values of a column of a model in the file stand, as `examine.values`. Raises WarehouseError."""
+        from onefold.examine import values
+
+        model = pick(self.document.workspace.models, slug, "model")
+        return values(self.warehouse(model.source), model, column)
 
     # --- spaces ---------------------------------------------------------------------------------------
 
@@ -614,11 +622,14 @@ class Workspace:
         store: Store,
     ) -> Job:
         """What a sync of a mapping needs. Raises NotFound, EndpointError."""
+        from onefold import meaning
         from onefold.rules import Rules
         from onefold.sync import Job
 
         model = pick(workspace.models, mapping.model, "model")
         delivers, rules, source = None, None, destination.slug
+        for why in meaning.elsewhere(workspace, destination, destination.endpoint):
+            raise EndpointError(f"destination {destination.slug}: {why}", code="region_mismatch")
         if destination.endpoint == "local":
             space, through = _profile_source(workspace, mapping)
             rules, source = self.rules(space.slug, workspace), through.slug
