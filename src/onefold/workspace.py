@@ -928,6 +928,9 @@ class Workspace:
         from onefold import endpoints, secret
 
         mapping = self._runs.follow(run_id)["mapping"]
+        if mapping.startswith(config.PROFILES):
+            why = f"run {run_id} is of a profiles sync, which sends no calls; `--full` writes its tables anew"
+            raise Disabled(why, code="other_kind")
         ((destination, found),) = self.mappings(mapping)
         if "message_id" in found.fields and found.fields["message_id"] != {"@path": "$.messageId"}:
             raise Disabled(
