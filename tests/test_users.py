@@ -20,8 +20,8 @@ READS = {
     "differs", "document", "draft", "editable", "env", "examine_model", "explain", "export", "folder", "follow",
     "history", "home", "job", "kept", "latest", "login", "logout", "mappings", "model_values", "moved", "note",
     "open_rejected", "plan", "preview_model", "profile", "profiles", "rejected", "replayable", "rules", "run", "runs",
-    "search", "session", "sessions", "setup", "size", "space", "storage", "tally", "test_mapping", "test_rows", "test_source",
-    "timetable", "usage", "warehouse", "who",
+    "search", "session", "sessions", "setup", "size", "space", "storage", "tally", "test_mapping", "test_rows",
+    "test_source", "timetable", "usage", "warehouse", "who",
 }  # fmt: skip
 
 
