@@ -180,7 +180,10 @@ def tables(store: Store, after: int = 0) -> Iterator[pa.Table]:
         "read_options": csv.ReadOptions(column_names=list(COLUMNS), block_size=_BYTES),
         "parse_options": csv.ParseOptions(delimiter="\t", quote_char=False, double_quote=False),
         "convert_options": csv.ConvertOptions(
-            column_types=dict.fromkeys(COLUMNS, pa.string()) | numbers, null_values=["\\N"], strings_can_be_null=True
+            column_types=dict.fromkeys(COLUMNS, pa.string()) | numbers,
+            null_values=["\\N"],
+            strings_can_be_null=True,
+            check_utf8=False,  # it was written as text, and looking costs as much as all the rest
         ),
     }
     query = f"select seq, size, data from block where seq > $1 order by seq limit {_MANY}"
