@@ -50,7 +50,8 @@ _BORN = """
             case when type <> 'group' then traits end as traits, seq, time, timestamp, received_at, type, message_id
         from read where born & 1 = 1
         union all
-        select account, account_filed, 'a', case when type = 'group' then traits end, seq, time, timestamp, received_at, type, message_id
+        select account, account_filed, 'a',
+            case when type = 'group' then traits end, seq, time, timestamp, received_at, type, message_id
         from read where born & 2 = 2
     ) b join kinds k on k.type = b.filed[1][1]::bigint
 """
