@@ -22,6 +22,8 @@ from onefold.profiles_sync.targets import KEY, TYPES, Change
 from onefold.values import literal, quote
 
 MANIFEST, VIEWS = "manifest.json", "views.sql"
+# Half as large as with Snappy, in the same time.
+_HOW = "format parquet, compression zstd, compression_level 1"
 
 
 class Target:
@@ -80,7 +82,7 @@ class Target:
         file = f"run{self.manifest['run'] + 1:06}-{len(self._written[table]) + 1:04}.parquet"
         hidden = _hidden(self.folder / table / file)
         with self._failing():
-            ((rows,),) = self.kernel.execute(f"copy ({sql}) to {literal(str(hidden))} (format parquet)").fetchall()
+            ((rows,),) = self.kernel.execute(f"copy ({sql}) to {literal(str(hidden))} ({_HOW})").fetchall()
         if rows or empty:
             self._written[table].append(file)
         else:
