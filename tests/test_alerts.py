@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import hmac
 import json
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -13,15 +15,19 @@ from threading import Thread
 from typing import Any
 
 import pytest
+import trustme
 from aiosmtpd.controller import Controller
 from aiosmtpd.handlers import Message as MailHandler
+from aiosmtpd.smtp import AuthResult, LoginPassword
 
 import onefold
 from onefold import alerts, notify
 from onefold.alerts import AGAIN, FIRST, RECOVERED, STILL, Email, Ended, Open, Webhook, When, judge, silence, step
+from onefold.endpoints import tracking
 from onefold.runs import now
 from onefold.upkeep import Upkeep
-from shop import Shop, command
+from reader import asking
+from shop import IDENTIFY, Shop, command, mapping
 
 HOUR = 3_600_000_000
 
@@ -51,6 +57,15 @@ def test_rejected_rows_fire_partly() -> None:
     assert judge(When(run_partly=True), ended("partly", rejected=3), []) == {"run_partly": "3 rows were rejected"}
 
 
+def test_a_run_that_failed_because_nothing_was_delivered_is_judged_by_what_it_rejected() -> None:
+    run = Ended("r", "failed", {"sent": 10, "rejected": 30}, 0, "the endpoint is down", remote=True)
+    assert judge(ALL, run, [ended(extracted=9)] * 9) == {
+        "run_failed": "the sync failed: the endpoint is down",
+        "run_partly": "30 rows were rejected or not delivered",
+        "rejected_above": "75 % of the rows to be sent were rejected or not delivered: 30 of 40",
+    }
+
+
 @pytest.mark.parametrize(("sent", "rejected", "fires"), [(95, 5, False), (94, 6, True), (0, 1, True), (0, 0, False)])
 def test_the_share_of_rejected_rows_is_of_those_that_were_to_be_sent(sent: int, rejected: int, fires: bool) -> None:
     run = ended("partly", extracted=1_000_000, sent=sent, rejected=rejected)
@@ -73,6 +88,82 @@ def test_silence_is_longer_than_it_may_be() -> None:
     assert silence(when, 0, 24 * HOUR) == {"nothing_delivered": None}
     assert silence(when, 0, 25 * HOUR) == {"nothing_delivered": "nothing was delivered for 25.0 hours"}
     assert silence(When(), 0, 25 * HOUR) == {}
+
+
+# --- of a remote region -------------------------------------------------------------------------------
+
+
+class Elsewhere:
+    """A tracking API that answers as it is told."""
+
+    def __init__(self) -> None:
+        self.status = 200
+        self.refused = ""  # a batch that holds this is refused
+        elsewhere = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = gzip.decompress(self.rfile.read(int(self.headers["content-length"]))).decode()
+                refused = bool(elsewhere.refused) and elsewhere.refused in body
+                self.send_response(400 if refused else elsewhere.status)
+                self.send_header("Content-Length", "2")
+                self.end_headers()
+                self.wfile.write(b"{}")
+
+            def log_message(self, *_: object) -> None: ...
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
+        Thread(target=self.server.serve_forever, daemon=True).start()
+
+
+def test_every_rule_judges_runs_into_a_remote_region_by_what_was_acknowledged(
+    tmp_path: Path, hooks: Hooks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tracking, "ATTEMPTS", 1)
+    there = Elsewhere()
+    rules = {"run_failed": True, "run_partly": True, "rejected_above": "20%", "volume_changed": "50%",
+             "nothing_delivered": "24h"}  # fmt: skip
+    shop = Alerted(tmp_path / "shop", {"slug": "far", "when": rules, "webhook": {"url": hooks.url}})
+    shop.settings = {"endpoint": there.url}
+    shop.mappings = [mapping(fields={**IDENTIFY, "engage_space": "a-key-of-there"})]
+    shop.people(*((at, f"{at}@x", "free") for at in range(2, 9)))
+    shop.apply()
+
+    def told(*, days: int = 0) -> list[tuple[str, str, str]]:
+        """What is told after a sync of that many days ago."""
+        with shop.workspace() as workspace:
+            list(workspace.sync())
+            with workspace.catalog._engine.begin() as connection:
+                late = days * 86_400_000_000
+                connection.exec_driver_sql(f"update run set started_at = started_at - {late},"
+                                           f" finished_at = finished_at - {late}")  # fmt: skip
+            notify.look(workspace)
+            notify.deliver(workspace)
+        found = [(body["kind"], body["rule"], body["message"].partition(";")[0]) for body in hooks.bodies]
+        hooks.got.clear()
+        return found
+
+    assert told() == []
+    there.refused = "2@x"
+    shop.sql("update people set plan = 'pro'")
+    # One of seven was refused: less than a fifth.
+    assert told() == [("first", "run_partly", "1 rows were rejected or not delivered")]
+    there.refused, there.status = "", 503
+    shop.sql("update people set plan = 'gold'")
+    failed, share, silent = told(days=2)
+    assert failed[:2] == ("first", "run_failed")
+    assert (share[1], "not delivered" in share[2]) == ("rejected_above", True)
+    assert silent[1:] == ("nothing_delivered", "nothing was delivered for 48.0 hours")
+    assert told() == told() == [], "what goes on is not told again"
+    there.status = 200
+    assert {line[:2] for line in told()} == {
+        ("recovered", rule) for rule in ("run_failed", "run_partly", "rejected_above", "nothing_delivered")
+    }
+    shop.people(*((at, f"{at}@x", "free") for at in range(100, 150)))
+    assert [line[:2] for line in told()] == [("first", "volume_changed")]
+    there.server.shutdown()
+    there.server.server_close()
 
 
 # --- when it is told ----------------------------------------------------------------------------------
@@ -342,6 +433,99 @@ def test_a_mail_that_the_server_refuses_is_told_in_its_words(mails: tuple[str, l
     with pytest.raises(notify.NotSent, match=r"127\.0\.0\.1 answered 550 nobody lives here"):
         notify.send(Email(server, "a@b", ("Bo <bo@d>", "nobody@d")), {**body, "message": "m"})
     assert got == []
+
+
+# --- mail servers with TLS ----------------------------------------------------------------------------
+
+LETTER = {"id": "1", "workspace": "w", "alert": "a", "kind": "test", "mapping": None, "run_id": None, "at": "t",
+          "message": "m"}  # fmt: skip
+
+
+@contextmanager
+def mail_server(tls: ssl.SSLContext | None, *, implicit: bool, host: str = "127.0.0.1") -> Iterator[tuple[int, Mails]]:
+    """A server that lets `ada` in; with TLS from the start, or after STARTTLS."""
+    handler = Mails()
+
+    def known(*said: Any) -> AuthResult:
+        return AuthResult(success=said[-1] == LoginPassword(b"ada", b"p@ss"), handled=False)
+
+    more: dict[str, Any] = {"tls_context": tls, "require_starttls": True, "auth_required": True}
+    if implicit or tls is None:
+        more = {"ssl_context": tls, "auth_require_tls": False}
+    server = Controller(handler, hostname=host, port=_free(), authenticator=known, **more)
+    server.start()
+    yield server.port, handler
+    server.stop()
+
+
+@pytest.fixture
+def authority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> trustme.CA:
+    """An authority that this host trusts."""
+    found = trustme.CA()
+    found.cert_pem.write_to_path(tmp_path / "authority.pem")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "authority.pem"))
+    return found
+
+
+def certified(authority: trustme.CA, name: str) -> ssl.SSLContext:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert(name).configure_cert(context)
+    return context
+
+
+@pytest.mark.parametrize("scheme", ["smtp", "smtps"])
+def test_mail_goes_out_encrypted_by_starttls_and_from_the_start(authority: trustme.CA, scheme: str) -> None:
+    with mail_server(certified(authority, "127.0.0.1"), implicit=scheme == "smtps") as (port, server):
+        address = Email(f"{scheme}://ada:p%40ss@127.0.0.1:{port}", "a@b", ("c@d",))
+        assert notify.send(address, LETTER) == "127.0.0.1 answered 250 OK"
+        wrong = Email(f"{scheme}://ada:wrong@127.0.0.1:{port}", "a@b", ("c@d",))
+        with pytest.raises(notify.NotSent, match=r"e-mail: 5\.7\.8 Authentication credentials invalid"):
+            notify.send(wrong, LETTER)
+    (letter,) = server.got
+    assert letter["subject"] == "Onefold w, test of an alert a"
+
+
+@pytest.mark.parametrize("scheme", ["smtp", "smtps"])
+@pytest.mark.parametrize("other", ["authority", "name"])
+def test_no_password_goes_to_a_server_that_is_not_who_it_says(authority: trustme.CA, scheme: str, other: str) -> None:
+    by, name = (trustme.CA(), "127.0.0.1") if other == "authority" else (authority, "mail.example.com")
+    with mail_server(certified(by, name), implicit=scheme == "smtps") as (port, server):
+        letter = Email(f"{scheme}://ada:p%40ss@127.0.0.1:{port}", "a@b", ("c@d",))
+        with pytest.raises(notify.NotSent, match="did not take the e-mail: its certificate cannot be trusted: "):
+            notify.send(letter, LETTER)
+    assert server.got == []
+
+
+def test_no_password_goes_out_unencrypted() -> None:
+    with mail_server(None, implicit=False, host="127.0.0.2") as (port, server):
+        letter = Email(f"smtp://ada:p%40ss@127.0.0.2:{port}", "a@b", ("c@d",))
+        with pytest.raises(notify.NotSent, match="takes passwords without encryption only; none was sent"):
+            notify.send(letter, LETTER)
+    assert server.got == []
+
+
+# --- over HTTP ----------------------------------------------------------------------------------------
+
+
+def test_viewers_see_what_alerts_watch_and_none_of_their_secrets(
+    tmp_path: Path, hooks: Hooks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOOK", f"{hooks.url}/sEcret-of-a-variable")
+    shop = Alerted(
+        tmp_path / "shop",
+        {"slug": "one", "webhook": {"url": f"{hooks.url}?token=sEcret", "secret": "sEcret"}},
+        {"slug": "two", "webhook": {"url": "${HOOK}"}, "slack": {"url": f"{hooks.url}/sEcret"}},
+        {"slug": "three", "email": {"server": "smtp://ada:sEcret@mail", "from": "a@b", "to": "c@d"}},
+    )
+    with asking(shop.folder) as asked:
+        asked.workspace.create_user("vic", "viewer", "a long enough one")
+        session = {"name": "vic", "password": "a long enough one"}
+        token = asked.client.post("/api/session", json=session).json()["csrf"]
+        read = [asked.client.get(f"/api/{path}").text for path in ("alerts", "export", "plan", "runs", "destinations")]
+        sent = asked.client.post("/api/alerts/one/test", headers={"X-CSRF-Token": token})
+    assert "run_failed" in read[0]
+    assert "sEcret" not in "".join(read)
+    assert (sent.status_code, sent.json()["error"]["code"], hooks.got) == (403, "forbidden", [])
 
 
 def test_the_alerts_can_be_asked_for_over_http_without_their_secrets(tmp_path: Path, hooks: Hooks) -> None:

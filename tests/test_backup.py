@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import stat
 import zipfile
+from contextlib import closing
 from pathlib import Path
 
 import httpx2
@@ -13,6 +14,7 @@ import pytest
 import onefold
 from live import AUTH, Live, Sender, eventually, logged, serving
 from onefold import backup, variables
+from onefold.catalog import Catalog
 from onefold.errors import OnefoldError, StoreError
 from shop import Shop, command
 from test_crash import contents
@@ -94,6 +96,36 @@ def test_a_restored_workspace_syncs_on_where_the_first_one_stood(shop: Shop, arc
     assert shop.profiles() == new.profiles()
     assert json.loads(command("plan", "--json", cwd=new.folder).stdout or "[]") == []
     assert len(command("runs", cwd=new.folder).stdout.splitlines()) == 3
+
+
+def test_users_are_in_it_and_sessions_end(shop: Shop, tmp_path: Path) -> None:
+    command("user", "create", "ada@x", "--role", "editor", cwd=shop.folder, typed="a long enough one\n")
+    workspace = onefold.open(shop.folder)
+    token = workspace.login("ada@x", "a long enough one", "10.0.0.7").token
+    assert workspace.session(token) is not None
+    audit = workspace.audit()
+    workspace.close()
+    assert command("backup", str(tmp_path / "b"), cwd=shop.folder).returncode == 0
+    assert command("restore", str(tmp_path / "b"), str(tmp_path / "new"), cwd=tmp_path).returncode == 0
+    workspace = onefold.open(tmp_path / "new")
+    assert [(user["name"], user["role"]) for user in workspace.users()] == [("ada@x", "editor")]
+    assert workspace.session(token) is None, "who stole the backup's cookie gets nowhere"
+    assert workspace.audit() == audit
+    assert workspace.login("ada@x", "a long enough one", "10.0.0.7")
+    assert workspace.usage() is not None
+    workspace.close()
+
+
+def test_a_catalog_is_copied_to_the_last_null(shop: Shop, tmp_path: Path) -> None:
+    workspace = onefold.open(shop.folder)
+    workspace.catalog.start("running", "d/people", "production", 1, "cli")
+    with closing(Catalog(tmp_path / "copy.db")) as copied:
+        workspace.catalog.copy(copied)
+        assert copied.runs() == workspace.catalog.runs()
+        query = "select count(*) from run where counts is null and progress is null"
+        with copied.transaction() as connection:
+            assert connection.exec_driver_sql(query).scalar() == 1
+    workspace.close()
 
 
 def test_only_the_owner_may_read_a_backup(archive: Path) -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from getpass import getuser
 from pathlib import Path
 from time import sleep
 from typing import Any
@@ -17,6 +18,7 @@ import pytest
 
 import onefold
 from onefold.catalog import RUN
+from onefold.roles import EDITOR, Who
 from onefold.runs import now
 from shop import Shop, command, mapping
 
@@ -89,7 +91,10 @@ def test_a_signal_stops_a_run_in_a_long_query(shop: Shop, number: signal.Signals
 def test_a_second_run_of_a_mapping_waits_and_can_be_cancelled_meanwhile(shop: Shop) -> None:
     with syncing(shop):
         workspace = onefold.open(shop.folder)
-        second = workspace.start("d/endless", started_by="api")
+        second = workspace.again(Who("ada", EDITOR)).start("d/endless", started_by="api")
+        assert (workspace.follow(second)["started_by"], workspace.follow(second)["who"]) == ("api", "ada")
+        first = workspace.runs()[-1]
+        assert (first["started_by"], first["who"]) == ("cli", getuser())
         while workspace.follow(second).get("progress", {}).get("stage") != "wait":
             sleep(0.05)
         workspace.cancel(second)

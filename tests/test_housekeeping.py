@@ -43,6 +43,8 @@ def test_old_runs_and_rejected_rows_go_and_profiles_and_usage_stay(
     first = shop.sync()["run_id"]
     aged(shop, 500)
     shop.people((3, "eve@x", "free"))
+    shop.models["people"] = ("id", "select * from people")
+    shop.apply()
     newest = shop.sync()["run_id"]
     workspace = onefold.open(shop.folder)
     before = workspace.usage(), [view["traits"] for view in workspace.profiles("production")]
@@ -51,6 +53,8 @@ def test_old_runs_and_rejected_rows_go_and_profiles_and_usage_stay(
     assert lines == {"catalog: runs": 1, "catalog: messages of alerts": 0, "space production: rejected rows": 5,
                      "inbox: rejected calls": 0}  # fmt: skip
     assert [run["run_id"] for run in workspace.runs()] == [newest]
+    with workspace.catalog.transaction() as connection:
+        assert connection.exec_driver_sql("select count(*) from recipe").scalar() == 1, "what no run ran goes with it"
     assert len(list(workspace.rejected(newest))) == 5
     assert (workspace.usage(), [view["traits"] for view in workspace.profiles("production")]) == before
     assert workspace.explain("production", "email:ada@x")["why"] == why, "what made a profile can still be told"

@@ -495,3 +495,42 @@ def test_what_lay_in_a_file_goes_to_the_database_of_the_catalog(sender: Sender, 
             assert store.counters()["seq"] == 4
     assert not list((home / "destinations").glob("d.db*"))
     assert (home / "destinations/d.moved").exists(), "for whoever wants it back"
+
+
+def test_a_plan_and_the_audit_log_name_no_write_key(sender: Sender) -> None:
+    sender.mappings = [mapping(fields={**IDENTIFY, "engage_space": "another-key-of-there"})]
+    sender.write()
+    said = command("apply", cwd=sender.folder).stdout
+    assert "fields.engage_space: *** → *** (another)" in said
+    with closing(onefold.open(sender.folder)) as workspace:
+        assert "key-of-there" not in str(workspace.audit())
+
+
+# --- the region trap ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("variable", "region", "endpoint", "said"),
+    [
+        ("region", "europe", "north_america", "the endpoint is north_america, but space production lives in europe"),
+        ("region", "local", "north_america", "set it to local"),
+        ("endpoint", "north_america", "local", "the endpoint is local, but space production lives in north_america"),
+        ("endpoint", "north_america", "https://events.eu1.segmentapis.com/v1", "set it to north_america"),
+    ],
+)
+def test_a_space_and_an_endpoint_that_parted_after_they_were_applied_stop_the_run(
+    variable: str, region: str, endpoint: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop = Shop(tmp_path / "shop")
+    shop.space = {"region": "north_america", "sources": [{"slug": "wp", "write_key": KEY}]}
+    shop.settings = {"endpoint": "north_america"}
+    (shop.space if variable == "region" else shop.settings)[variable] = "${NOW}"
+    shop.people((1, "ada@x", "pro"))
+    monkeypatch.setenv("NOW", "north_america")
+    shop.apply()
+    monkeypatch.setenv("NOW", region if variable == "region" else endpoint)
+    line = shop.sync()
+    assert (line["status"], line["code"], line["sent"]) == ("failed", "region_mismatch", 0)
+    assert said in line["error"]
+    assert command("plan", cwd=shop.folder).returncode == 1, "nor can it be applied again"
+    assert command("runs", cwd=shop.folder).returncode == 0, "all else goes on"

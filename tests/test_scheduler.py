@@ -241,7 +241,9 @@ def test_a_server_starts_what_is_due(tmp_path: Path) -> None:
             sleep(0.1)
     finally:
         assert server.end() == 0
-    assert {run["started_by"] for run in workspace.runs()} == {"schedule"}
+    told = {(run["mapping"], run["started_by"], run["who"]) for run in workspace.runs()}
+    after = {(mapping, "schedule", "after d/people") for mapping in ("d/next", "profiles sync/bi")}
+    assert told == {("d/people", "schedule", "every 1s"), *after}
     assert all(run["status"] != "running" for run in workspace.runs())
     assert len(shop.profiles()) == 1
     assert workspace.check_profiles("production", "bi") == []

@@ -189,8 +189,9 @@ def view(alert: Alert) -> dict[str, Any]:
     when = {name: said for name, said in _rules(alert.when).items() if said not in (None, False)}
     places = {
         "email": alert.email and ", ".join(alert.email.to),
-        "webhook": alert.webhook and secret.mask(alert.webhook.url),
-        "slack": alert.slack and re.sub(r"(?<=[^/:]/).*", "***", alert.slack.url),
+        # Who knows where to post to may do so: no more than the host is shown.
+        "webhook": alert.webhook and _HOST.sub("***", secret.mask(alert.webhook.url)),
+        "slack": alert.slack and _HOST.sub("***", alert.slack.url),
     }
     return {
         "slug": alert.slug,
@@ -201,18 +202,26 @@ def view(alert: Alert) -> dict[str, Any]:
     }
 
 
+# What comes behind the host of a URL.
+_HOST = re.compile(r"(?<=[^/:]/).*|\?.*")
+
+
 # --- what counts as wrong -----------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Ended:
-    """A run that ended. `counts` as in sync.Counts; `at` in µs."""
+    """A run that ended. `counts` as in ledger.Counts; `at` in µs.
+
+    Of a `remote` one `sent` is what the endpoint acknowledged, and what it did not take is rejected.
+    """
 
     run_id: str
     status: str
     counts: dict[str, int]
     at: int
     error: str | None = None
+    remote: bool = False
 
 
 Judged = dict[str, str | None]  # rule -> a sentence if it fires, None if all is well; absent: nothing can be said
@@ -224,17 +233,18 @@ def judge(when: When, run: Ended, before: Sequence[Ended]) -> Judged:
     done = run.status in ("succeeded", "partly")
     if when.run_failed and run.status != "cancelled":
         judged["run_failed"] = f"the sync failed: {run.error or 'see its run'}" if run.status == "failed" else None
-    if not done:
-        return judged
     sent, rejected = run.counts.get("sent", 0), run.counts.get("rejected", 0)
+    if not done and not (run.status == "failed" and rejected):
+        return judged  # what it would have done with its rows, nobody knows
+    refused = "rejected or not delivered" if run.remote else "rejected"
     if when.run_partly:
-        judged["run_partly"] = f"{rejected:,} rows were rejected" if run.status == "partly" else None
+        judged["run_partly"] = f"{rejected:,} rows were {refused}" if rejected else None
     if when.rejected_above is not None:
         share = 100 * rejected / (sent + rejected) if rejected else 0.0
         fires = share > when.rejected_above
-        told = f"{share:.0f} % of the rows to be sent were rejected: {rejected:,} of {sent + rejected:,}"
+        told = f"{share:.0f} % of the rows to be sent were {refused}: {rejected:,} of {sent + rejected:,}"
         judged["rejected_above"] = told if fires else None
-    if when.volume_changed is not None:
+    if when.volume_changed is not None and done:
         usual = [past.counts.get("extracted", 0) for past in before if past.status in ("succeeded", "partly")][:RUNS]
         if len(usual) >= FEWEST:
             judged["volume_changed"] = _volume(run.counts.get("extracted", 0), median(usual), when.volume_changed)

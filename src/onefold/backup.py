@@ -27,7 +27,7 @@ from typing import IO, Any
 
 import pyarrow as pa
 
-from onefold import document, processes, stores, times, variables, workspace
+from onefold import document, processes, sessions, stores, times, variables, workspace
 from onefold.catalog import HEAD, Catalog
 from onefold.errors import InvalidWorkspace, OnefoldError, StoreError
 from onefold.inbox import FILE as INBOX
@@ -294,6 +294,7 @@ def _settle(folder: Path, env: Mapping[str, str], manifest: Mapping[str, Any], s
     now = time_ns() // 1000
     with closing(Catalog(folder / HOME / "catalog.db")) as catalog:
         catalog.interrupted(now)
+        sessions.end_all(catalog)
         data = catalog.configuration()
         if store is not None and data is not None:
             for space in data.get("spaces") or []:

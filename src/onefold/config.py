@@ -262,12 +262,13 @@ def parse(text: str, path: Path, env: Environment[str, str]) -> Document:
     return Document(data, workspace, [*_warnings(report, path.name), *_ambiguous(report, workspace, path.name)])
 
 
-def load(data: dict[str, Any], env: Environment[str, str]) -> Workspace:
+def load(data: dict[str, Any], env: Environment[str, str], *, regions: bool = True) -> Workspace:
     """The objects of a document that was read before. A variable that is not set stays `${NAME}`.
 
-    Raises InvalidWorkspace.
+    Without `regions` a variable may have made a destination miss its space: its runs fail, and nothing else. Raises
+    InvalidWorkspace.
     """
-    return _checked(data, env, Report(data), "the applied configuration", demand=False)
+    return _checked(data, env, Report(data), "the applied configuration", demand=False, regions=regions)
 
 
 def outline(data: dict[str, Any], env: Environment[str, str]) -> Workspace:
@@ -283,10 +284,12 @@ def dump(data: dict[str, Any]) -> str:
     return document.write(concealed, SHAPE, comment)
 
 
-def _checked(data: Any, env: Environment[str, str], report: Report, file: str, *, demand: bool) -> Workspace:
+def _checked(
+    data: Any, env: Environment[str, str], report: Report, file: str, *, demand: bool, regions: bool = True
+) -> Workspace:
     replaced = report.replaced(data, env, demand=demand)
     workspace = _workspace(report, replaced)
-    meaning.check(report, workspace)
+    meaning.check(report, workspace, regions=regions)
     if report.problems:
         # Stable, so that problems without lines stay in the order of the checks.
         raise InvalidWorkspace(sorted(report.problems, key=lambda problem: problem.line or 0), file)

@@ -45,6 +45,26 @@ def examine(warehouse: Warehouse, model: Model) -> dict[str, Any]:
     return found
 
 
+def values(warehouse: Warehouse, model: Model, column: str, limit: int = 20) -> dict[str, Any]:
+    """The values of a column by how often they stand: `rows`, `different` and `values` (value, how often), null too.
+
+    Raises WarehouseError.
+    """
+    within = f"(\n{statement(model.sql)}\n) as looked_at"
+    name = quote(column)
+    counted = f"select {name} as value, count(*) as times from {within} group by {name}"
+    total = f"select count(*) as different, cast(sum(times) as bigint) as total from ({counted}) as counted"
+    (whole,) = _rows(warehouse, total)
+    frequent = _rows(
+        warehouse, f"select value, times from ({counted}) as counted order by times desc, value limit {limit:d}"
+    )
+    return {
+        "rows": int(whole["total"] or 0),
+        "different": int(whole["different"]),
+        "values": [(None if row["value"] is None else str(row["value"]), int(row["times"])) for row in frequent],
+    }
+
+
 def _rows(warehouse: Warehouse, sql: str) -> list[dict[str, Any]]:
     with warehouse.read(sql) as reader:
         found: list[dict[str, Any]] = reader.read_all().to_pylist()

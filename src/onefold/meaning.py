@@ -21,7 +21,7 @@ REGIONS = ("local", "north_america", "europe")
 HOSTS = {"api.segment.io": "north_america", "events.eu1.segmentapis.com": "europe"}
 
 
-def check(report: Report, workspace: Workspace) -> None:
+def check(report: Report, workspace: Workspace, *, regions: bool = True) -> None:
     """Everything that takes more than one part of the document, or more than a look, to know."""
     _write_keys(report, workspace)
     sources = [source.slug for source in workspace.sources]
@@ -33,7 +33,8 @@ def check(report: Report, workspace: Workspace) -> None:
         _refer(report, (*place, "source"), "source", destination.source, [*sources, *live])
         for number, mapping in enumerate(destination.mappings):
             _mapping_means(report, (*place, "mappings", number), workspace, destination, mapping)
-        _region(report, place, workspace, destination)
+        if regions:
+            _region(report, place, workspace, destination)
         if destination.endpoint != "local" and destination.source in live and destination.source not in sources:
             message = "live calls are applied in this workspace; a remote endpoint takes rows of a warehouse"
             report.add((*place, "settings", "endpoint"), message)
@@ -162,8 +163,13 @@ def elsewhere(workspace: Workspace, destination: Destination, typed: str) -> Ite
     for slug, theirs in _reached(workspace, destination).items():
         agrees = theirs == region if region else theirs != "local"
         if theirs in REGIONS and not agrees:
-            why = "syncs would succeed and no profile would change"
-            yield f"the endpoint is {secret.mask(typed)}, but space {slug} lives in {theirs}: {why}; set it to {theirs}"
+            why = f"syncs would succeed and no profile would change; set it to {theirs}"
+            yield f"the endpoint is {_said(typed, endpoint)}, but space {slug} lives in {theirs}: {why}"
+
+
+def _said(typed: str, endpoint: str) -> str:
+    """An endpoint as it was typed, and what a variable in it made of it."""
+    return secret.mask(typed) + (f" ({secret.mask(endpoint)})" if typed != endpoint else "")
 
 
 def _reached(workspace: Workspace, destination: Destination) -> dict[str, str]:

@@ -27,6 +27,7 @@ from onefold import alerts, times
 from onefold.alerts import FIRST, RECOVERED, RUNS, STILL, TEST, Alert, Email, Ended, Judged, Open, Slack, Webhook
 from onefold.catalog import Message, Rule, Run
 from onefold.errors import OnefoldError
+from onefold.remote import REMOTE
 from onefold.runs import SYNC, now
 
 if TYPE_CHECKING:
@@ -98,9 +99,10 @@ def judge_run(workspace: Workspace, run: Run) -> None:
 
 def _ended(run: Run) -> Ended:
     """A run, as it is judged; one whose process died has failed."""
+    status, at, error, remote = run.status, run.finished_at or run.started_at, run.error, run.space.startswith(REMOTE)
     if run.abandoned:
-        return Ended(run.run_id, "failed", run.counts or {}, now(), "the process ended before the run did")
-    return Ended(run.run_id, run.status, run.counts or {}, run.finished_at or run.started_at, run.error)
+        status, at, error = "failed", now(), "the process ended before the run did"
+    return Ended(run.run_id, status, run.counts or {}, at, error, remote)
 
 
 def look(workspace: Workspace) -> None:
@@ -284,19 +286,28 @@ def _mail(mail: Email, body: dict[str, Any]) -> str:
     host, implicit = server.hostname or "", server.scheme == "smtps"
     try:
         port = server.port or (465 if implicit else 587 if server.username else 25)
-        make: Any = smtplib.SMTP_SSL if implicit else smtplib.SMTP
-        with make(host, port, timeout=TIMEOUT) as client:
+        # Who the server says it is, is verified: else anybody between could take the password.
+        safe, encrypted = ssl.create_default_context(), implicit
+        with (
+            smtplib.SMTP_SSL(host, port, timeout=TIMEOUT, context=safe)
+            if implicit
+            else smtplib.SMTP(host, port, timeout=TIMEOUT) as client
+        ):
             client.ehlo()
-            if not implicit and client.has_extn("starttls"):
-                client.starttls(context=ssl.create_default_context())
-                implicit = True
+            if not encrypted and client.has_extn("starttls"):
+                client.starttls(context=safe)
+                encrypted = True
             if server.username:
-                if not implicit and host not in ("localhost", "127.0.0.1", "::1"):
+                if not encrypted and host not in ("localhost", "127.0.0.1", "::1"):
                     raise NotSent(f"{host} takes passwords without encryption only; none was sent")
                 client.login(unquote(server.username), unquote(server.password or ""))
             return _handed_over(client, mail, _letter(mail, body), host)
     except (smtplib.SMTPException, MessageError, OSError, ValueError, IndexError) as error:
         said = getattr(error, "smtp_error", None) or getattr(error, "strerror", None) or type(error).__name__
+        if isinstance(error, smtplib.SMTPServerDisconnected):
+            said = "it closed the connection"
+        if isinstance(error, ssl.SSLCertVerificationError):
+            said = f"its certificate cannot be trusted: {error.verify_message}"
         text = said.decode(errors="replace") if isinstance(said, bytes) else str(said)
         raise NotSent(f"{host} did not take the e-mail: {text[:200]}") from None
 

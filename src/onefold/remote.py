@@ -77,7 +77,6 @@ def _move(file: Path, target: Store) -> None:
 
 def of(workspace: Workspace, destination: Destination, mapping: Mapping) -> Remote:
     """Where a mapping of a remote destination delivers to. Raises EndpointError."""
-    from onefold import meaning
     from onefold.deliver import Remote
 
     found = workspace.profile_source(mapping.engage_space)
@@ -86,6 +85,4 @@ def of(workspace: Workspace, destination: Destination, mapping: Mapping) -> Remo
         if unset := UNSET.search(text):
             said = f"destination {destination.slug} needs the environment variable {unset[1]}, which is not set"
             raise EndpointError(said, code="missing_variable")
-    for why in meaning.elsewhere(workspace, destination, destination.endpoint):
-        raise EndpointError(f"destination {destination.slug}: {why}", code="region_mismatch")
     return Remote(destination.endpoint, write_key, destination.rate, destination.retry.days, destination.retry.runs)

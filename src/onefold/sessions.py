@@ -159,6 +159,12 @@ class Sessions:
         return self._begin(user, address, at)
 
 
+def end_all(catalog: Catalog) -> None:
+    """End the sessions that a catalog holds, as where it was made of a backup: whoever had one logs in again."""
+    with catalog.transaction() as connection:
+        connection.execute(SESSION.delete())
+
+
 def digest(token: str) -> str:
     return hashlib.sha256(token.encode(errors="surrogatepass")).hexdigest()
 

@@ -16,6 +16,7 @@ from onefold import config, remote, runs
 from onefold.errors import (
     Conflict,
     Disabled,
+    EndpointError,
     InvalidWorkspace,
     LoginFailed,
     NotFound,
@@ -116,7 +117,7 @@ class Workspace:
         data = self.catalog.configuration()
         if data is None:
             raise NotFound("nothing is applied yet; run `onefold apply` first")
-        return config.load(data, self.env)
+        return config.load(data, self.env, regions=False)
 
     def configuration(self) -> config.Workspace:
         """What was applied last, to be shown: secrets and variables stay `${NAME}`. Raises NotFound."""
@@ -283,6 +284,13 @@ class Workspace:
 
         model = pick(self.document.workspace.models, slug, "model")
         return examine(self.warehouse(model.source), model)
+
+    def model_values(self, slug: str, column: str) -> dict[str, Any]:
+        """How often the values of a column of a model in the file stand, as `examine.values`. Raises WarehouseError."""
+        from onefold.examine import values
+
+        model = pick(self.document.workspace.models, slug, "model")
+        return values(self.warehouse(model.source), model, column)
 
     # --- spaces ---------------------------------------------------------------------------------------
 
@@ -614,11 +622,14 @@ class Workspace:
         store: Store,
     ) -> Job:
         """What a sync of a mapping needs. Raises NotFound, EndpointError."""
+        from onefold import meaning
         from onefold.rules import Rules
         from onefold.sync import Job
 
         model = pick(workspace.models, mapping.model, "model")
         delivers, rules, source = None, None, destination.slug
+        for why in meaning.elsewhere(workspace, destination, destination.endpoint):
+            raise EndpointError(f"destination {destination.slug}: {why}", code="region_mismatch")
         if destination.endpoint == "local":
             space, through = _profile_source(workspace, mapping)
             rules, source = self.rules(space.slug, workspace), through.slug
@@ -859,13 +870,19 @@ class Workspace:
 
     @needs(EDITOR)
     def resend(
-        self, run_id: str, code: str | None = None, *, started_by: str = "cli", new_id: str | None = None
+        self,
+        run_id: str,
+        code: str | None = None,
+        keys: Sequence[str] = (),
+        *,
+        started_by: str = "cli",
+        new_id: str | None = None,
     ) -> tuple[int, Outcome]:
         """Try the rejected rows of a run again at once, as they are now: how many there were, and how it went.
 
-        Only those with a code, if one is given. Raises NotFound.
+        Only those with a code, and those with some keys (canonical JSON), if these are given. Raises NotFound.
         """
-        run, keys = self._runs.refused(run_id, code)
+        run, keys = self._runs.refused(run_id, code, keys)
         began = Began(started_by, self.who.name, RESEND, run["run_id"])
         return len(keys), self._again(run["mapping"], began, new_id, None, None, only=keys)
 
@@ -891,13 +908,16 @@ class Workspace:
         return outcome
 
     @needs(EDITOR)
-    def start_resend(self, run_id: str, code: str | None = None, *, started_by: str) -> str:
+    def start_resend(self, run_id: str, code: str | None = None, keys: Sequence[str] = (), *, started_by: str) -> str:
         """Begin `resend` in a process of its own; the id of its run. Raises NotFound, Disabled."""
-        run, _ = self._runs.refused(run_id, code)
+        run, found = self._runs.refused(run_id, code, keys)
         (task,) = self._tasks(run["mapping"])
         words = ["runs", "resend", run["run_id"], *(["--code", code] if code else [])]
-        began = Began(started_by, self.who.name, RESEND, run["run_id"])
-        return self._runs.begin(task, words, self.folder, began)
+        for key in keys:
+            words += ["--key", key]
+        new = self._runs.begin(task, words, self.folder, Began(started_by, self.who.name, RESEND, run["run_id"]))
+        self.note("resend", run["mapping"], [f"run {new}", f"{len(found):,} rejected rows of run {run['run_id']}"])
+        return new
 
     def replayable(self, run_id: str) -> dict[str, Any]:
         """What `replay` would do, in calls: those the run sent, and of these `to_send` and what the others are.
@@ -908,6 +928,9 @@ class Workspace:
         from onefold import endpoints, secret
 
         mapping = self._runs.follow(run_id)["mapping"]
+        if mapping.startswith(config.PROFILES):
+            why = f"run {run_id} is of a profiles sync, which sends no calls; `--full` writes its tables anew"
+            raise Disabled(why, code="other_kind")
         ((destination, found),) = self.mappings(mapping)
         if "message_id" in found.fields and found.fields["message_id"] != {"@path": "$.messageId"}:
             raise Disabled(
@@ -1029,9 +1052,44 @@ class Workspace:
     def _runs(self) -> Runs:
         return Runs(self.catalog, self.space)
 
-    def runs(self, limit: int = 50) -> list[dict[str, Any]]:
-        """The newest runs first, as `onefold runs --json` prints them."""
-        return self._runs.newest(limit)
+    def runs(self, limit: int = 50, within: str = "", status: str = "") -> list[dict[str, Any]]:
+        """The newest runs first, as `onefold runs --json` prints them.
+
+        Of a destination, DEST/, or a mapping, DEST/MAPPING, and with a status, if these are given.
+        """
+        return self._runs.newest(limit, within, status)
+
+    def latest(self, selector: str | None = None, limit: int = 1) -> dict[str, tuple[dict[str, Any] | None, list[str]]]:
+        """For each mapping, DEST/MAPPING: its last run, and the status of its newest ones, newest first."""
+        paths = (f"{destination.slug}/{mapping.slug}" for destination, mapping in self.mappings(selector))
+        return {path: self._runs.latest(path, limit) for path in paths}
+
+    def tally(self, since: datetime, spans: int, figures: Sequence[str]) -> list[dict[str, int]]:
+        """Figures of runs (ledger.Counts) since a time until now, summed up in so many equal spans, oldest first."""
+        start = int(since.timestamp() * 1e6)
+        width = max((now() - start) // spans, 1)
+        found: list[dict[str, int]] = [dict.fromkeys(figures, 0) for _ in range(spans)]
+        for line in self.catalog.tally(start, width, figures):
+            at = found[min(line.pop("span"), spans - 1)]
+            for name, value in line.items():
+                at[name] += value
+        return found
+
+    def moved(self) -> tuple[int | None, ...]:
+        """Differs when something was applied, or a run has begun or ended since."""
+        return self.catalog.version(), *self.catalog.moved()
+
+    def open_rejected(self, selector: str | None = None) -> list[dict[str, Any]]:
+        """The rows that are rejected as things are: mapping, run_id, code, rows, why (of one of them), at.
+
+        What was accepted since, or is gone, is not among them. Raises NotFound, StoreError.
+        """
+        found: list[dict[str, Any]] = []
+        for destination, mapping in self.mappings(selector):
+            if mapping.model:
+                space = _kept(self.applied, destination, mapping)
+                found += self._runs.open(f"{destination.slug}/{mapping.slug}", space)
+        return found
 
     def run(self, run_id: str) -> dict[str, Any]:
         """One run, with what it ran and its rejected rows counted by code. Raises NotFound."""

@@ -27,6 +27,7 @@ ICONS = {
     "download": "download",
     "failed": "circle-x",
     "filter": "funnel",
+    "format": "text-align-start",
     "forward": "chevron-right",
     "help": "circle-question-mark",
     "home": "house",

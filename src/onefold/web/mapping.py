@@ -14,9 +14,9 @@ from onefold.errors import InvalidWorkspace, OnefoldError, Problem
 from onefold.roles import EDITOR
 from onefold.segment_profiles import ACTIONS, RECORDS_TRIGGER, Field
 from onefold.web import edit, kit, words
+from onefold.web.columns import read_by
 from onefold.web.destinations import duplicate
 from onefold.web.kit import el, icon, link, text
-from onefold.web.models import read_by
 from onefold.web.profiles import address
 from onefold.web.shell import ask, asked, crumbs, given, may, path
 from onefold.web.suggest import suggest
