@@ -132,6 +132,7 @@ def test_a_replay_that_is_cancelled_leaves_nothing_in_doubt(
     proxy.fault = busy
     line = sender.replay(run, cancel=cancel)
     assert (line["status"], line["stage"]) == ("cancelled", "deliver")
+    assert line["error"] == "cancelled by ada; what was committed stays; run it again for the rest"
     proxy.fault = lambda *_: None
     again = sender.sync()
     assert (again["retried"], again["rejected"]) == (again["sent"], 0)
