@@ -24,8 +24,8 @@ from shop import IDENTIFY, Shop, command, mapping
 class Replayed(Shop):
     """A shop whose runs are replayed; its people go to `endpoint`."""
 
-    def __init__(self, folder: Path, endpoint: str | None = None) -> None:
-        super().__init__(folder)
+    def __init__(self, folder: Path, endpoint: str | None = None, store: str = "sqlite") -> None:
+        super().__init__(folder, store)
         if endpoint is not None:
             self.settings = {"endpoint": endpoint}
             self.mappings = [mapping(fields={**IDENTIFY, "engage_space": KEY})]
@@ -195,8 +195,8 @@ def test_it_is_started_over_http_too(sender: Replayed, proxy: Proxy) -> None:
 
 
 @pytest.fixture
-def shop(tmp_path: Path) -> Replayed:
-    return Replayed(tmp_path / "shop")
+def shop(tmp_path: Path, database: str) -> Replayed:
+    return Replayed(tmp_path / "shop", store=database)
 
 
 def test_a_space_that_has_the_calls_needs_no_replay(shop: Replayed) -> None:
