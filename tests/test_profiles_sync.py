@@ -530,6 +530,31 @@ def test_a_run_that_is_cancelled_is_recorded_and_changes_nothing(tmp_path: Path)
     speaker.close()
 
 
+def test_tables_that_somebody_else_changed_are_named_and_made_anew_with_full(speaker: Speaker) -> None:
+    speaker.say(*WORKED)
+    speaker.sync(FILE)
+    with duckdb.connect(str(speaker.folder / FILE)) as connection:
+        connection.execute("drop table production.pages; alter table production.user_traits drop column value")
+    assert [(found.table, "cannot be compared" in found.sentence()) for found in speaker.differences(FILE)] == [
+        ("pages", True),
+        ("user_traits", True),
+    ]
+    speaker.say(*WORKED)
+    with pytest.raises(TargetError, match="run again with --full"):
+        speaker.sync(FILE)
+    speaker.sync(FILE, full=True)
+    assert speaker.differences(FILE) == []
+
+
+def test_a_folder_with_a_damaged_manifest_is_a_clear_error(speaker: Speaker) -> None:
+    speaker.say(*WORKED)
+    speaker.sync(FOLDER)
+    (speaker.folder / FOLDER / "production" / "manifest.json").write_text("{")
+    with pytest.raises(TargetError, match=r"manifest\.json is damaged; move the folder away") as failed:
+        speaker.sync(FOLDER)
+    assert failed.value.code == "damaged"
+
+
 def test_objects_are_taken_apart_alike_whether_many_or_few_have_a_name() -> None:
     draw = random.Random(2)
     values = [

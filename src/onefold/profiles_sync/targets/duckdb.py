@@ -118,6 +118,8 @@ class Target:
             told = str(error).splitlines()[0]
             if "Could not set lock" in told:
                 told = "another process has it open; close it there, and run again"
+            elif isinstance(error, duckdb.CatalogException | duckdb.BinderException):
+                told += " Somebody else has changed its tables: run again with --full to make them anew"
             raise TargetError(f"target {self.name}: {told}") from error
 
 

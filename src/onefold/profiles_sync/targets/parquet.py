@@ -40,12 +40,20 @@ class Target:
         with self._failing():
             self.manifest: dict[str, Any] = {"position": None, "run": 0, "tables": {}}
             if (self.folder / MANIFEST).exists():
-                self.manifest = json.loads((self.folder / MANIFEST).read_text())
+                self.manifest = self._read()
             if write:
                 self.folder.mkdir(parents=True, exist_ok=True)
                 self._settle()
 
     def close(self) -> None: ...
+
+    def _read(self) -> dict[str, Any]:
+        try:
+            found: dict[str, Any] = json.loads((self.folder / MANIFEST).read_text())
+        except ValueError as error:
+            why = f"its {MANIFEST} is damaged; move the folder away, and run again"
+            raise TargetError(f"target {self.name}: {why}", code="damaged") from error
+        return found
 
     def _settle(self) -> None:
         """Make the files what the manifest says."""
