@@ -191,9 +191,9 @@ class Runs:
                 options = {"progress": record.progress, "cancel": cancel, **told, **options}
                 (work or sync)(job, run_id, counts, stages=stages, **options)
         except OnefoldError as error:
-            return ended(*_stopped(error))
+            return ended(*_stopped(error, by.kind))
         except (KeyboardInterrupt, Exception) as error:
-            ended(*_stopped(error))
+            ended(*_stopped(error, by.kind))
             raise
         return ended("partly" if counts.rejected else "succeeded")
 
@@ -442,18 +442,21 @@ def _view(run: Run) -> dict[str, Any]:
         found |= {"stage": run.progress["stage"]} if over else {"progress": run.progress}
     if abandoned:
         found |= {"status": "failed", "code": "interrupted"}
-        found["error"] = "the process ended before the run did; the next sync goes on where it stopped"
+        goes_on = "the next sync goes on where it stopped" if run.kind == SYNC else Cancelled.AGAIN
+        found["error"] = f"the process ended before the run did; {goes_on}"
     elif run.error:
         found |= {"code": run.code, "error": run.error}
     return found
 
 
-def _stopped(error: BaseException) -> tuple[str, str, str]:
-    """The status, code and sentence of a run that ended so."""
+def _stopped(error: BaseException, kind: str = SYNC) -> tuple[str, str, str]:
+    """The status, code and sentence of a run of some kind that ended so."""
+    if isinstance(error, KeyboardInterrupt):
+        error = Cancelled(Cancelled.STAYS, code="stopped")
+    if isinstance(error, Cancelled) and kind != SYNC:
+        error = Cancelled(str(error).replace(Cancelled.STAYS, Cancelled.AGAIN), code=error.code)
     if isinstance(error, OnefoldError):
         return "cancelled" if isinstance(error, Cancelled) else "failed", error.code, str(error)
-    if isinstance(error, KeyboardInterrupt):
-        return "cancelled", "stopped", Cancelled.STAYS
     return "failed", "internal_error", f"Onefold failed: {type(error).__name__}: {error}"
 
 

@@ -35,7 +35,7 @@ def runs(
         for run in found:
             dump(run)
         return
-    columns = ["run_id", "mapping", "status", "started_at", "extracted", "sent", "rejected", "seconds"]
+    columns = ["run_id", "kind", "mapping", "status", "started_at", "extracted", "sent", "rejected", "seconds"]
     grid(columns, [[cell(run.get(column)) for column in columns] for run in found])
 
 
@@ -137,6 +137,9 @@ def runs_replay(
 
 def _replayable(found: dict[str, Any]) -> Iterator[str]:
     """What a replay would do, for people."""
+    if not found["sent"]:
+        yield f"Run {found['run_id']} sent no calls; `onefold runs resend {found['run_id']}` tries its rejected rows"
+        return
     yield f"Run {found['run_id']} of {found['mapping']} sent {found['sent']:,} calls"
     others = {
         "already_there": "are in profiles already",
