@@ -35,6 +35,8 @@ def test_a_run_says_where_it_was(tmp_path: Path) -> None:
     run_id = shop.sync()["run_id"]
     with closing(onefold.open(shop.folder)) as workspace:
         trail = workspace.run(run_id)["trail"]
-    assert [point[1:] for point in trail if point[2] or point[3]] == [
-        ["read", 2, None], ["diff", 0, 2], ["map", 0, 2], ["apply", 2, 2], ["done", 2, 2]
+    assert list(dict.fromkeys(point[1] for point in trail))[1:] == [
+        "wait", "read", "diff", "map", "apply", "index", "done"
     ]  # fmt: skip
+    reached = [point[1:] for point in trail]
+    assert all(point in reached for point in (["read", 2, None], ["apply", 2, 2], ["done", 2, 2]))
