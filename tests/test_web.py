@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import onefold
 from live import Server, eventually
 from onefold import starter
 
+expect.set_options(timeout=15_000)
 NAME, PASSWORD = "Ada", "correct horse battery"
 HOSTILE = '<img src=x onerror="window.harmed=1">{{7*7}}'
 ROWS = 60  # of the warehouse
@@ -227,6 +229,75 @@ def test_no_request_leaves_the_server(walked: Browser) -> None:
     walked.go("/")
     outside = [url for url in walked.asked if not url.startswith((walked.server.url, "data:", "blob:"))]
     assert outside == []
+
+
+# --- runs ---------------------------------------------------------------------------------------------
+
+CONSENTS = (
+    "select * from (values (1, 'a@x.no', 'subscribed'), (2, 'b@x.no', {0}), (3, 'c@x.no', {0})) t(id, email, said)"
+)
+ENDLESS = "select max(a.range + b.range) as id from range(1000000) a, range(1000000) b"
+
+
+def mapped(browser: Browser, slug: str, sql: str, action: str, fields: dict[str, str]) -> str:
+    """A model and an enabled mapping with one name, saved from elsewhere; its selector."""
+    read = {name: {"@path": f"$.properties.{column}"} for name, column in fields.items()}
+    with closing(onefold.open(browser.folder)) as workspace:
+        workspace.save("model", slug, {"slug": slug, "source": "warehouse", "key": "id", "sql": sql})
+        found = {
+            "slug": slug,
+            "model": slug,
+            "action": action,
+            "fields": {"engage_space": "warehouse-profiles", **read},
+        }
+        workspace.save("mapping", f"profiles/{slug}", found)
+    return f"profiles/{slug}"
+
+
+def sync_now(browser: Browser, name: str) -> None:
+    """Start a run of a mapping, and follow it."""
+    browser.go("/destinations/profiles")
+    browser.press(f"Actions of {name}")
+    browser.page.get_by_role("menuitem", name="Sync now", exact=True).last.click()
+    browser.page.get_by_role("link", name="Follow").last.click()
+    browser.head(name)
+
+
+def test_a_run_is_followed_by_stage_and_stopped(walked: Browser) -> None:
+    mapped(walked, "endless", ENDLESS, "sendIdentify", {"user_id": "id"})
+    sync_now(walked, "endless")
+    main = walked.page.locator("main")
+    expect(main.locator(".of-running")).to_contain_text("Read")
+    expect(main.get_by_label("Log of the run")).to_contain_text("Reading endless from warehouse")
+    walked.press("Stop run")
+    expect(main.locator("h1")).to_contain_text("Stopped", timeout=30_000)
+    expect(main.get_by_label("Log of the run")).to_contain_text("Ada asked it to stop")
+    with closing(onefold.open(walked.folder)) as workspace:
+        workspace.enable("mapping", "profiles/endless", on=False)
+
+
+def test_rejected_rows_say_why_and_are_sent_again(walked: Browser) -> None:
+    page, count = walked.page, walked.page.get_by_label("Main").locator(".of-count")
+    fields = {"email": "email", "email_subscription_status": "said"}
+    mapped(walked, "consents", CONSENTS.format("'maybe'"), "sendSubscription", fields)
+    sync_now(walked, "consents")
+    expect(page.locator("main h1")).to_contain_text("Partly", timeout=30_000)
+    expect(page.get_by_role("cell", name="invalid_subscription_status")).to_have_count(2)
+    expect(count).to_have_text("2", timeout=15_000)
+
+    page.get_by_label("Select row 2", exact=True).check()
+    walked.press("Resend 1")
+    page.get_by_role("status").filter(has_text="tried again").get_by_role("link", name="Follow").click()
+    expect(page.get_by_label("Log of the run")).to_contain_text("1 row rejected", timeout=30_000)
+
+    mapped(walked, "consents", CONSENTS.format("'subscribed'"), "sendSubscription", fields)
+    walked.go("/rejected")
+    page.get_by_label("Select all rows").check()
+    walked.press("Resend 2 rows")
+    expect(page.get_by_text("No rejected rows")).to_be_visible(timeout=30_000)
+    expect(count).to_be_hidden(timeout=15_000)
+    with closing(onefold.open(walked.folder)) as workspace:
+        assert workspace.profile("production", "email:c@x.no")["subscriptions"][0]["status"] == "SUBSCRIBED"
 
 
 SCREENS = (

@@ -27,6 +27,7 @@ from onefold import alerts, times
 from onefold.alerts import FIRST, RECOVERED, RUNS, STILL, TEST, Alert, Email, Ended, Judged, Open, Slack, Webhook
 from onefold.catalog import Message, Rule, Run
 from onefold.errors import OnefoldError
+from onefold.nearest import pick
 from onefold.remote import REMOTE
 from onefold.runs import SYNC, now
 
@@ -185,10 +186,34 @@ def _messages(
     return found
 
 
+def shown(workspace: Workspace, limit: int) -> list[dict[str, Any]]:
+    """The alerts, without secrets: what each watches, what fires now, and its newest messages. Raises StoreError."""
+    fires = [
+        {"alert": slug, "mapping": mapping, "rule": rule, "since": times.text(fire.since), "count": fire.count}
+        for (slug, mapping, rule), (fire, _) in workspace.catalog.open_alerts().items()
+    ]
+    messages = [
+        {
+            **message.body,
+            "channel": message.channel,
+            "tries": message.tries,
+            "sent_at": times.text(message.sent_at) if message.sent_at else None,
+            "answer": message.answer,
+        }
+        for message in workspace.catalog.messages(limit)
+    ]
+    return [
+        {
+            **alerts.view(alert),
+            "fires": [line for line in fires if line["alert"] == alert.slug],
+            "messages": [line for line in messages if line["alert"] == alert.slug],
+        }
+        for alert in workspace.applied.alerts
+    ]
+
+
 def test(workspace: Workspace, slug: str | None) -> list[dict[str, Any]]:
     """Send a test message through each channel of an alert, or of all; what the other sides answered."""
-    from onefold.workspace import pick
-
     chosen = [pick(workspace.applied.alerts, slug, "alert")] if slug else list(workspace.applied.alerts)
     lines = []
     for alert in chosen:

@@ -444,6 +444,12 @@ class Table(Element, component="parts/table.js"):
             self.props["rows"] = rows
             self.update()
 
+    def select(self, keys: list[str]) -> None:
+        """Select these rows and no others."""
+        self.selected = keys
+        self.props["selected"] = keys
+        self.update()
+
     def on_select(self, act: Callable[[list[str]], Any]) -> None:
         def chosen(keys: Any) -> Any:
             self.selected = list(keys)

@@ -33,7 +33,7 @@ ROUTES = {
     "/destinations/{destination}/mappings/{mapping}": "mapping.mapping",
     "/rejected": "rejected.rejected",
     "/runs": "runs.runs",
-    "/runs/{run}": "runs.run",
+    "/runs/{run}": "run.run",
     "/spaces": "spaces.spaces",
     "/spaces/new": "spaces.new",
     "/spaces/{space}": "spaces.space",
