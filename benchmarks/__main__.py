@@ -43,6 +43,8 @@ def measured(folder: Path, rows: int, *, grow: bool) -> Iterator[Measured | Skip
     except Unavailable as error:
         yield Skipped("PostgreSQL space", str(error))
     shutil.rmtree(folder / "space", ignore_errors=True)
+    yield from cases.remote(folder, rows)
+    shutil.rmtree(folder / "remote")
     yield from cases.shapes(folder, rows)
 
 

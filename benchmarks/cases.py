@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks import postgres, process
+from benchmarks import postgres, process, tracking
 from benchmarks.measured import FULL, Measured, Skipped, Target, Unavailable
 
 # Batches: calls in each, how many of them, and the milliseconds that one may take.
@@ -126,6 +126,23 @@ def _tables(name: str, folder: Path, rows: int, target: str, first: int, later: 
         yield Measured(case, rows, ran.seconds, ran.memory_mb, None, targets, rows >= FULL)
         process.call("warehouse.change", str(folder), 100)
         process.run(process.ONEFOLD, "sync", "d", "-C", str(folder))
+
+
+def remote(folder: Path, rows: int) -> Iterator[Measured]:
+    """Calls that are delivered to a second Onefold on this machine, and delivered again by a replay.
+
+    A tenth of the rows: what is measured is a rate. The server applies what it takes meanwhile.
+    """
+    calls, place = rows // 10, folder / "remote"
+    there = place / "there"
+    there.mkdir(parents=True)
+    with tracking.serving(there) as (url, _):
+        process.call("warehouse.write_remote", str(place), calls, url, tracking.KEY)
+        _apply(place)
+        yield _sync("remote region, a local server: first sync", place, calls, None, sent=calls)
+        run = json.loads(process.run(process.ONEFOLD, "runs", "--json", "-C", str(place)).output)["run_id"]
+        ran = process.run(process.ONEFOLD, "runs", "replay", run, "--yes", "--json", "-C", str(place))
+        yield Measured("remote region, a local server: replay", calls, ran.seconds, ran.memory_mb)
 
 
 def shapes(folder: Path, rows: int) -> Iterator[Measured]:

@@ -15,13 +15,14 @@ import os
 import signal
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from random import Random
 from statistics import quantiles
 from time import perf_counter, sleep
 
-import onefold
-from benchmarks.process import ONEFOLD
+from benchmarks.process import ONEFOLD, run
 from onefold.inbox import FILE, Inbox
 
 RATE, MILLISECONDS = 20_000, 250
@@ -114,15 +115,23 @@ def main() -> None:
     print(json.dumps(found))
 
 
-def measure(folder: Path, size: int, connections: int, seconds: float, rate: int) -> dict[str, float | bool]:
+@contextmanager
+def serving(folder: Path) -> Iterator[tuple[str, int]]:
+    """A real server on a new workspace in a folder: its url and pid."""
     (folder / "onefold.yaml").write_text(json.dumps(WORKSPACE))
-    workspace = onefold.open(folder)
-    workspace.apply()
+    run(ONEFOLD, "apply", "-C", str(folder))
     words = [ONEFOLD, "serve", "--port", "0", "--json", "-C", str(folder)]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
-        port = int(json.loads(server.stdout.readline())["url"].rpartition(":")[2])
-        client = Client(port, size, rate)
+        try:
+            yield json.loads(server.stdout.readline())["url"], server.pid
+        finally:
+            os.kill(server.pid, signal.SIGTERM)
+
+
+def measure(folder: Path, size: int, connections: int, seconds: float, rate: int) -> dict[str, float | bool]:
+    with serving(folder) as (url, pid):
+        client = Client(int(url.rpartition(":")[2]), size, rate)
         took = asyncio.run(client.run(connections, seconds))
         inbox = Inbox(folder / ".onefold" / FILE)
         behind, began = inbox.waiting(), perf_counter()
@@ -130,11 +139,9 @@ def measure(folder: Path, size: int, connections: int, seconds: float, rate: int
             sleep(0.05)
         drained = perf_counter() - began
         inbox.close()
-        memory = _peak(server.pid)
-        os.kill(server.pid, signal.SIGTERM)
+        memory = _peak(pid)
     reached = len(client.times) * size / took
     cuts = quantiles(client.times, n=100)
-    workspace.close()
     return {
         "calls": len(client.times) * size,
         "calls_per_second": round(reached),

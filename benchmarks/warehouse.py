@@ -51,6 +51,13 @@ def write(folder: str, rows: int, store: str = "sqlite") -> None:
         connection.execute(f"create table customers as select {ROW} from range({rows}) t(i)")
 
 
+def write_remote(folder: str, rows: int, url: str, write_key: str) -> None:
+    """The same workspace and rows, whose calls go to a tracking API elsewhere."""
+    _workspace(folder, {"customers": {**FIELDS, "engage_space": write_key}}, settings={"endpoint": url})
+    with _opened(folder) as connection:
+        connection.execute(f"create table customers as select {ROW} from range({rows}) t(i)")
+
+
 def write_postgres(folder: str, url: str, rows: int) -> None:
     """The same workspace and rows, in the PostgreSQL database of a URL."""
     from adbc_driver_postgresql import dbapi
@@ -112,6 +119,7 @@ def _workspace(
     fields: dict[str, Any],
     source: dict[str, Any] | None = None,
     space: dict[str, Any] | None = None,
+    settings: dict[str, Any] | None = None,
 ) -> None:
     """The workspace file: a model and a mapping for each table, given with its mapping's fields."""
     data = {
@@ -124,6 +132,7 @@ def _workspace(
                 "slug": "d",
                 "type": "segment_profiles",
                 "source": "w",
+                "settings": settings or {},
                 "mappings": [
                     {"slug": name, "model": name, "action": "sendIdentify", "fields": of} for name, of in fields.items()
                 ],

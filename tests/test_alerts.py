@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import hmac
 import json
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -14,8 +15,10 @@ from threading import Thread
 from typing import Any
 
 import pytest
+import trustme
 from aiosmtpd.controller import Controller
 from aiosmtpd.handlers import Message as MailHandler
+from aiosmtpd.smtp import AuthResult, LoginPassword
 
 import onefold
 from onefold import alerts, notify
@@ -23,6 +26,7 @@ from onefold.alerts import AGAIN, FIRST, RECOVERED, STILL, Email, Ended, Open, W
 from onefold.endpoints import tracking
 from onefold.runs import now
 from onefold.upkeep import Upkeep
+from reader import asking
 from shop import IDENTIFY, Shop, command, mapping
 
 HOUR = 3_600_000_000
@@ -429,6 +433,99 @@ def test_a_mail_that_the_server_refuses_is_told_in_its_words(mails: tuple[str, l
     with pytest.raises(notify.NotSent, match=r"127\.0\.0\.1 answered 550 nobody lives here"):
         notify.send(Email(server, "a@b", ("Bo <bo@d>", "nobody@d")), {**body, "message": "m"})
     assert got == []
+
+
+# --- mail servers with TLS ----------------------------------------------------------------------------
+
+LETTER = {"id": "1", "workspace": "w", "alert": "a", "kind": "test", "mapping": None, "run_id": None, "at": "t",
+          "message": "m"}  # fmt: skip
+
+
+@contextmanager
+def mail_server(tls: ssl.SSLContext | None, *, implicit: bool, host: str = "127.0.0.1") -> Iterator[tuple[int, Mails]]:
+    """A server that lets `ada` in; with TLS from the start, or after STARTTLS."""
+    handler = Mails()
+
+    def known(*said: Any) -> AuthResult:
+        return AuthResult(success=said[-1] == LoginPassword(b"ada", b"p@ss"), handled=False)
+
+    more: dict[str, Any] = {"tls_context": tls, "require_starttls": True, "auth_required": True}
+    if implicit or tls is None:
+        more = {"ssl_context": tls, "auth_require_tls": False}
+    server = Controller(handler, hostname=host, port=_free(), authenticator=known, **more)
+    server.start()
+    yield server.port, handler
+    server.stop()
+
+
+@pytest.fixture
+def authority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> trustme.CA:
+    """An authority that this host trusts."""
+    found = trustme.CA()
+    found.cert_pem.write_to_path(tmp_path / "authority.pem")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "authority.pem"))
+    return found
+
+
+def certified(authority: trustme.CA, name: str) -> ssl.SSLContext:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert(name).configure_cert(context)
+    return context
+
+
+@pytest.mark.parametrize("scheme", ["smtp", "smtps"])
+def test_mail_goes_out_encrypted_by_starttls_and_from_the_start(authority: trustme.CA, scheme: str) -> None:
+    with mail_server(certified(authority, "127.0.0.1"), implicit=scheme == "smtps") as (port, server):
+        address = Email(f"{scheme}://ada:p%40ss@127.0.0.1:{port}", "a@b", ("c@d",))
+        assert notify.send(address, LETTER) == "127.0.0.1 answered 250 OK"
+        wrong = Email(f"{scheme}://ada:wrong@127.0.0.1:{port}", "a@b", ("c@d",))
+        with pytest.raises(notify.NotSent, match=r"e-mail: 5\.7\.8 Authentication credentials invalid"):
+            notify.send(wrong, LETTER)
+    (letter,) = server.got
+    assert letter["subject"] == "Onefold w, test of an alert a"
+
+
+@pytest.mark.parametrize("scheme", ["smtp", "smtps"])
+@pytest.mark.parametrize("other", ["authority", "name"])
+def test_no_password_goes_to_a_server_that_is_not_who_it_says(authority: trustme.CA, scheme: str, other: str) -> None:
+    by, name = (trustme.CA(), "127.0.0.1") if other == "authority" else (authority, "mail.example.com")
+    with mail_server(certified(by, name), implicit=scheme == "smtps") as (port, server):
+        letter = Email(f"{scheme}://ada:p%40ss@127.0.0.1:{port}", "a@b", ("c@d",))
+        with pytest.raises(notify.NotSent, match="did not take the e-mail: its certificate cannot be trusted: "):
+            notify.send(letter, LETTER)
+    assert server.got == []
+
+
+def test_no_password_goes_out_unencrypted() -> None:
+    with mail_server(None, implicit=False, host="127.0.0.2") as (port, server):
+        letter = Email(f"smtp://ada:p%40ss@127.0.0.2:{port}", "a@b", ("c@d",))
+        with pytest.raises(notify.NotSent, match="takes passwords without encryption only; none was sent"):
+            notify.send(letter, LETTER)
+    assert server.got == []
+
+
+# --- over HTTP ----------------------------------------------------------------------------------------
+
+
+def test_viewers_see_what_alerts_watch_and_none_of_their_secrets(
+    tmp_path: Path, hooks: Hooks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOOK", f"{hooks.url}/sEcret-of-a-variable")
+    shop = Alerted(
+        tmp_path / "shop",
+        {"slug": "one", "webhook": {"url": f"{hooks.url}?token=sEcret", "secret": "sEcret"}},
+        {"slug": "two", "webhook": {"url": "${HOOK}"}, "slack": {"url": f"{hooks.url}/sEcret"}},
+        {"slug": "three", "email": {"server": "smtp://ada:sEcret@mail", "from": "a@b", "to": "c@d"}},
+    )
+    with asking(shop.folder) as asked:
+        asked.workspace.create_user("vic", "viewer", "a long enough one")
+        session = {"name": "vic", "password": "a long enough one"}
+        token = asked.client.post("/api/session", json=session).json()["csrf"]
+        read = [asked.client.get(f"/api/{path}").text for path in ("alerts", "export", "plan", "runs", "destinations")]
+        sent = asked.client.post("/api/alerts/one/test", headers={"X-CSRF-Token": token})
+    assert "run_failed" in read[0]
+    assert "sEcret" not in "".join(read)
+    assert (sent.status_code, sent.json()["error"]["code"], hooks.got) == (403, "forbidden", [])
 
 
 def test_the_alerts_can_be_asked_for_over_http_without_their_secrets(tmp_path: Path, hooks: Hooks) -> None:

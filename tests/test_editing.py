@@ -355,3 +355,28 @@ def test_secrets_that_were_written_out_are_hidden_and_come_back(workspace: Works
     assert workspace.applied.sources[1].options["url"] == "postgresql://ada:hush@elsewhere/old"
     with pytest.raises(InvalidObject, match="type the password"):
         workspace.save("source", "new", {"type": "postgres", "url": "postgresql://ada:***@db/new"}, "")
+
+
+def test_an_alert_is_saved_and_what_is_secret_in_it_comes_back_hidden(workspace: Workspace) -> None:
+    told = {
+        "name": "On call",
+        "when": {"run_failed": True},
+        "email": {"server": "smtp://ada:hush@mail.example:587", "from": "a@x.no", "to": ["b@x.no"]},
+        "webhook": {"url": "https://x.no/hook", "secret": "hush-word"},
+        "slack": {"url": "https://hooks.slack.example/hush"},
+    }
+    workspace.save("alert", "on-call", told, "")
+    assert "hush" not in text(workspace) + json.dumps([workspace.alerts(), workspace.audit()])
+    (alert,) = workspace.applied.alerts
+    assert (alert.webhook and alert.webhook.secret, alert.slack and alert.slack.url) == (
+        "hush-word", "https://hooks.slack.example/hush"
+    )  # fmt: skip
+    seen = workspace.editable("alert", "on-call")["object"]
+    assert seen["slack"] == {"url": "${ON_CALL_SLACK_URL}"}
+    change(workspace, "alert", "on-call", name="Nights", webhook={"url": "https://x.no/hook", "secret": "***"})
+    assert workspace.applied.alerts[0].webhook == alert.webhook
+    with pytest.raises(InvalidObject) as refused:
+        change(workspace, "alert", "on-call", when={"rejected_above": "lots"})
+    assert list(refused.value.fields) == ["when.rejected_above"]
+    workspace.save("alert", "on-call", None)
+    assert workspace.applied.alerts == ()

@@ -20,7 +20,7 @@ import onefold
 from onefold import log
 from onefold.cancel import Cancel
 from onefold.errors import Cancelled, InvalidWorkspace, NotFound, TargetError
-from onefold.profiles_sync import columns
+from onefold.profiles_sync import columns, tables
 from onefold.profiles_sync.columns import Family
 from profiles_sync import WORKED, Speaker
 
@@ -528,6 +528,70 @@ def test_a_run_that_is_cancelled_is_recorded_and_changes_nothing(tmp_path: Path)
     assert (before["status"], before["calls"], before["rows"]["pages"]) == ("succeeded", 4, 2)
     assert speaker.sync("out").rows["pages"] == 2
     speaker.close()
+
+
+def test_tables_that_somebody_else_changed_are_named_and_made_anew_with_full(speaker: Speaker) -> None:
+    speaker.say(*WORKED)
+    speaker.sync(FILE)
+    with duckdb.connect(str(speaker.folder / FILE)) as connection:
+        connection.execute("drop table production.pages; alter table production.user_traits drop column value")
+    assert [(found.table, "cannot be compared" in found.sentence()) for found in speaker.differences(FILE)] == [
+        ("pages", True),
+        ("user_traits", True),
+    ]
+    speaker.say(*WORKED)
+    with pytest.raises(TargetError, match="run again with --full"):
+        speaker.sync(FILE)
+    speaker.sync(FILE, full=True)
+    assert speaker.differences(FILE) == []
+
+
+def test_a_folder_with_a_damaged_manifest_is_a_clear_error(speaker: Speaker) -> None:
+    speaker.say(*WORKED)
+    speaker.sync(FOLDER)
+    (speaker.folder / FOLDER / "production" / "manifest.json").write_text("{")
+    with pytest.raises(TargetError, match=r"manifest\.json is damaged; move the folder away") as failed:
+        speaker.sync(FOLDER)
+    assert failed.value.code == "damaged"
+
+
+def test_objects_are_taken_apart_alike_whether_many_or_few_have_a_name() -> None:
+    draw = random.Random(2)
+    values = [
+        1,
+        1.0,
+        -0.0,
+        1e30,
+        2**63,
+        10**30,
+        0.1 + 0.2,
+        "x",
+        'q"\\',
+        "é\x01",
+        True,
+        None,
+        [1, {"a": None}],
+        {"b": 2.0},
+    ]
+    names = [*HOSTILE, "a/b", "~", "~1", "/", "0", "#", "*", "Plan"]
+    documents = [
+        json.dumps({name: draw.choice(values) for name in draw.sample(names, draw.randrange(len(names)))})
+        for _ in range(200)
+    ]
+    with duckdb.connect() as kernel:
+        kernel.execute(
+            "create table rows as select unnest(range(200)) as seq, unnest(?::varchar[]) as doc", [documents]
+        )
+        found = {
+            often: sorted(
+                kernel.execute(
+                    tables.apart("rows", "seq", "doc", {name: at % 3 < often for at, name in enumerate(names)})
+                ).fetchall()
+            )
+            for often in range(4)
+        }
+    assert len(found[0]) == sum(value is not None for text in documents for value in json.loads(text).values())
+    assert found[0] == found[1] == found[2] == found[3]
 
 
 def test_what_differs_is_named(speaker: Speaker) -> None:

@@ -497,6 +497,15 @@ def test_what_lay_in_a_file_goes_to_the_database_of_the_catalog(sender: Sender, 
     assert (home / "destinations/d.moved").exists(), "for whoever wants it back"
 
 
+def test_a_plan_and_the_audit_log_name_no_write_key(sender: Sender) -> None:
+    sender.mappings = [mapping(fields={**IDENTIFY, "engage_space": "another-key-of-there"})]
+    sender.write()
+    said = command("apply", cwd=sender.folder).stdout
+    assert "fields.engage_space: *** → *** (another)" in said
+    with closing(onefold.open(sender.folder)) as workspace:
+        assert "key-of-there" not in str(workspace.audit())
+
+
 # --- the region trap ----------------------------------------------------------------------------------
 
 

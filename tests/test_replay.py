@@ -24,8 +24,8 @@ from shop import IDENTIFY, Shop, command, mapping
 class Replayed(Shop):
     """A shop whose runs are replayed; its people go to `endpoint`."""
 
-    def __init__(self, folder: Path, endpoint: str | None = None) -> None:
-        super().__init__(folder)
+    def __init__(self, folder: Path, endpoint: str | None = None, store: str = "sqlite") -> None:
+        super().__init__(folder, store)
         if endpoint is not None:
             self.settings = {"endpoint": endpoint}
             self.mappings = [mapping(fields={**IDENTIFY, "engage_space": KEY})]
@@ -132,6 +132,7 @@ def test_a_replay_that_is_cancelled_leaves_nothing_in_doubt(
     proxy.fault = busy
     line = sender.replay(run, cancel=cancel)
     assert (line["status"], line["stage"]) == ("cancelled", "deliver")
+    assert line["error"] == "cancelled by ada; what was committed stays; run it again for the rest"
     proxy.fault = lambda *_: None
     again = sender.sync()
     assert (again["retried"], again["rejected"]) == (again["sent"], 0)
@@ -194,8 +195,8 @@ def test_it_is_started_over_http_too(sender: Replayed, proxy: Proxy) -> None:
 
 
 @pytest.fixture
-def shop(tmp_path: Path) -> Replayed:
-    return Replayed(tmp_path / "shop")
+def shop(tmp_path: Path, database: str) -> Replayed:
+    return Replayed(tmp_path / "shop", store=database)
 
 
 def test_a_space_that_has_the_calls_needs_no_replay(shop: Replayed) -> None:

@@ -197,7 +197,7 @@ def test_a_run_that_holds_the_index_in_memory_sees_what_others_write_meanwhile(
     live: list[int] = []
 
     def progress(stage: str, done: int, _: int | None) -> None:
-        if stage != "apply" or live:
+        if stage != "apply" or live or not done:
             return
         live.append(done)
         message = {"type": "identify", "userId": "29", "traits": {"live": True}}

@@ -16,12 +16,12 @@ from shop import Shop, command, mapping
 PASSWORD = "a long enough one"
 # What viewers may call: it reads. Whatever is not here says by `needs` who may.
 READS = {
-    "again", "alerts", "draft", "history", "replayable", "examine_model", "model_values", "size", "test_rows",
-    "applied", "begin", "catalog", "change_password", "close", "closing", "configuration", "debug",
-    "differs", "document", "editable", "env", "explain", "export", "folder", "follow", "home", "job", "login", "logout",
-    "mappings", "note", "plan", "preview_model", "profile", "profiles", "rejected", "rules", "run", "runs", "search",
-    "session", "sessions", "setup", "space", "storage", "test_mapping", "test_source", "timetable", "usage",
-    "warehouse", "kept", "who",
+    "again", "alerts", "applied", "begin", "catalog", "change_password", "close", "closing", "configuration", "debug",
+    "differs", "document", "draft", "editable", "env", "examine_model", "explain", "export", "folder", "follow",
+    "history", "home", "job", "kept", "latest", "login", "logout", "mappings", "model_values", "moved", "note",
+    "open_rejected", "plan", "preview_model", "profile", "profiles", "rejected", "replayable", "rules", "run", "runs",
+    "search", "session", "sessions", "setup", "size", "space", "storage", "tally", "test_mapping", "test_rows",
+    "test_source", "timetable", "usage", "warehouse", "who",
 }  # fmt: skip
 
 

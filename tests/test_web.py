@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import onefold
 from live import Server, eventually
 from onefold import starter
 
+expect.set_options(timeout=15_000)
 NAME, PASSWORD = "Ada", "correct horse battery"
 HOSTILE = '<img src=x onerror="window.harmed=1">{{7*7}}'
 ROWS = 60  # of the warehouse
@@ -229,6 +231,75 @@ def test_no_request_leaves_the_server(walked: Browser) -> None:
     assert outside == []
 
 
+# --- runs ---------------------------------------------------------------------------------------------
+
+CONSENTS = (
+    "select * from (values (1, 'a@x.no', 'subscribed'), (2, 'b@x.no', {0}), (3, 'c@x.no', {0})) t(id, email, said)"
+)
+ENDLESS = "select max(a.range + b.range) as id from range(1000000) a, range(1000000) b"
+
+
+def mapped(browser: Browser, slug: str, sql: str, action: str, fields: dict[str, str]) -> str:
+    """A model and an enabled mapping with one name, saved from elsewhere; its selector."""
+    read = {name: {"@path": f"$.properties.{column}"} for name, column in fields.items()}
+    with closing(onefold.open(browser.folder)) as workspace:
+        workspace.save("model", slug, {"slug": slug, "source": "warehouse", "key": "id", "sql": sql})
+        found = {
+            "slug": slug,
+            "model": slug,
+            "action": action,
+            "fields": {"engage_space": "warehouse-profiles", **read},
+        }
+        workspace.save("mapping", f"profiles/{slug}", found)
+    return f"profiles/{slug}"
+
+
+def sync_now(browser: Browser, name: str) -> None:
+    """Start a run of a mapping, and follow it."""
+    browser.go("/destinations/profiles")
+    browser.press(f"Actions of {name}")
+    browser.page.get_by_role("menuitem", name="Sync now", exact=True).last.click()
+    browser.page.get_by_role("link", name="Follow").last.click()
+    browser.head(name)
+
+
+def test_a_run_is_followed_by_stage_and_stopped(walked: Browser) -> None:
+    mapped(walked, "endless", ENDLESS, "sendIdentify", {"user_id": "id"})
+    sync_now(walked, "endless")
+    main = walked.page.locator("main")
+    expect(main.locator(".of-running")).to_contain_text("Read")
+    expect(main.get_by_label("Log of the run")).to_contain_text("Reading endless from warehouse")
+    walked.press("Stop run")
+    expect(main.locator("h1")).to_contain_text("Stopped", timeout=30_000)
+    expect(main.get_by_label("Log of the run")).to_contain_text("Ada asked it to stop")
+    with closing(onefold.open(walked.folder)) as workspace:
+        workspace.enable("mapping", "profiles/endless", on=False)
+
+
+def test_rejected_rows_say_why_and_are_sent_again(walked: Browser) -> None:
+    page, count = walked.page, walked.page.get_by_label("Main").locator(".of-count")
+    fields = {"email": "email", "email_subscription_status": "said"}
+    mapped(walked, "consents", CONSENTS.format("'maybe'"), "sendSubscription", fields)
+    sync_now(walked, "consents")
+    expect(page.locator("main h1")).to_contain_text("Partly", timeout=30_000)
+    expect(page.get_by_role("cell", name="invalid_subscription_status")).to_have_count(2)
+    expect(count).to_have_text("2", timeout=15_000)
+
+    page.get_by_label("Select row 2", exact=True).check()
+    walked.press("Resend 1")
+    page.get_by_role("status").filter(has_text="tried again").get_by_role("link", name="Follow").click()
+    expect(page.get_by_label("Log of the run")).to_contain_text("1 row rejected", timeout=30_000)
+
+    mapped(walked, "consents", CONSENTS.format("'subscribed'"), "sendSubscription", fields)
+    walked.go("/rejected")
+    page.get_by_label("Select all rows").check()
+    walked.press("Resend 2 rows")
+    expect(page.get_by_text("No rejected rows")).to_be_visible(timeout=30_000)
+    expect(count).to_be_hidden(timeout=15_000)
+    with closing(onefold.open(walked.folder)) as workspace:
+        assert workspace.profile("production", "email:c@x.no")["subscriptions"][0]["status"] == "SUBSCRIBED"
+
+
 SCREENS = (
     "/", "/sources", "/sources/new", "/sources/warehouse", "/models", "/models/new", "/models/customers",
     "/destinations", "/destinations/new", "/destinations/profiles", "/destinations/profiles/runs",
@@ -236,14 +307,32 @@ SCREENS = (
     "/destinations/profiles/mappings/new?model=customers&action=sendIdentify",
     "/destinations/profiles/mappings/customers", "/rejected", "/runs", "/spaces", "/spaces/new", "/spaces/production",
     "/rules", "/profiles", "/spaces/production/find/user_id:1", "/debugger", "/usage", "/settings", "/help",
+    "/components",
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_no_screen_has_a_serious_fault_of_accessibility(walked: Browser, packages: Path, theme: str) -> None:
+# What stands beyond the right edge of a screen, and cannot be scrolled to in a part of its own.
+BEYOND = """() => {
+  const main = document.querySelector('.of-main');
+  const held = (found) => {
+    for (let at = found.parentElement; at && at !== main; at = at.parentElement)
+      if (getComputedStyle(at).overflowX !== 'visible') return true;
+  };
+  return [...main.querySelectorAll('*')]
+    .filter((found) => found.getBoundingClientRect().width && found.getBoundingClientRect().right > innerWidth + 1)
+    .filter((found) => !held(found)).map((found) => found.className).concat(
+      document.documentElement.scrollWidth > innerWidth ? ['the page'] : []);
+}"""
+
+
+# A phone; and a usual screen at 200 %.
+@pytest.mark.parametrize(("theme", "width", "height"), [("light", 360, 640), ("dark", 640, 400)])
+def test_no_screen_has_a_serious_fault_of_accessibility_or_is_too_wide(
+    walked: Browser, packages: Path, theme: str, width: int, height: int
+) -> None:
     page = walked.page
     page.context.add_cookies([{"name": "onefold_theme", "value": theme, "url": walked.server.url}])
-    faults = {}
+    faults: dict[str, Any] = {}
     for path in SCREENS:
         walked.go(path)
         page.add_script_tag(path=packages / "node_modules/axe-core/axe.min.js")
@@ -251,7 +340,82 @@ def test_no_screen_has_a_serious_fault_of_accessibility(walked: Browser, package
         grave = [fault for fault in found if fault["impact"] in ("serious", "critical")]
         if grave:
             faults[path] = [(fault["id"], [node["html"][:160] for node in fault["nodes"][:3]]) for fault in grave]
+        page.set_viewport_size({"width": width, "height": height})
+        if beyond := page.evaluate(BEYOND):
+            faults[f"{path} at {width}"] = beyond
+        page.set_viewport_size({"width": 1440, "height": 900})
     assert faults == {}
+
+
+def test_it_is_used_by_keyboard_alone(walked: Browser) -> None:
+    page, keys = walked.page, walked.page.keyboard
+    focused = page.locator(":focus")
+    items = page.locator("[role=menuitem]:visible")
+
+    # Past the navigation, and to a model by its name.
+    walked.go("/")
+    keys.press("Tab")
+    expect(focused).to_have_text("Skip to main content")
+    keys.press("Enter")
+    expect(focused).to_have_class("of-main")
+    keys.press("Control+k")
+    expect(focused).to_have_attribute("placeholder", "Search or jump to…")
+    keys.type("companies")
+    expect(page.locator(".of-jumpbox")).to_contain_text("Search profiles for “companies”")  # all is typed
+    keys.press("ArrowDown")
+    expect(focused).to_contain_text("companies")
+    keys.press("Enter")
+    walked.head("companies")
+    expect(page.locator(".of-jumpbox")).to_have_count(0)
+
+    # Out of the SQL editor.
+    page.locator(".cm-content").focus()
+    expect(page.locator(".cm-content")).to_be_focused()
+    keys.press("Escape")
+    keys.press("Tab")
+    expect(focused).to_have_attribute("aria-label", "Rows")
+
+    # Menus: of a page, and of a row.
+    walked.go("/destinations/profiles")
+    for opener in (page.get_by_role("button", name="Sync now"), page.get_by_role("button", name="Actions of orders")):
+        opener.focus()
+        keys.press("Enter")
+        expect(items.first).to_be_visible()
+        keys.press("ArrowDown")
+        expect(items.first).to_be_focused()
+        keys.press("Escape")
+        expect(items).to_have_count(0)
+        expect(opener).to_be_focused()
+
+    # A value of a mapping: opened, left, changed.
+    walked.go("/destinations/profiles/mappings/customers")
+    value = page.get_by_role("button", name="Anonymous ID: edit")
+    value.focus()
+    keys.press("Enter")
+    expect(focused).to_have_attribute("placeholder", "Filter columns")
+    keys.press("Escape")
+    expect(value).to_be_focused()
+    keys.press("Enter")
+    expect(focused).to_have_attribute("placeholder", "Filter columns")
+    keys.type("phone")
+    page.wait_for_timeout(200)  # what is typed goes to the server after a pause
+    keys.press("Enter")
+    expect(value).to_contain_text("phone")
+    walked.press("Discard")
+
+    # Rows, a dialog, and back to where it was opened.
+    walked.go("/spaces/production/find/email:ada@example.com")
+    trait = page.get_by_role("group", name="Traits").locator("tr[tabindex='0']")
+    trait.focus()
+    keys.press("ArrowDown")
+    second = page.get_by_role("group", name="Traits").locator("tbody tr").nth(1)
+    expect(second).to_be_focused()
+    keys.press("Enter")
+    dialog = page.get_by_role("dialog", name=second.locator("td").first.inner_text())
+    expect(dialog).to_contain_text("Message id")
+    keys.press("Escape")
+    expect(dialog).to_have_count(0)
+    expect(second).to_be_focused()
 
 
 def test_a_profile_tells_which_call_made_it_one_by_which_identifiers(walked: Browser) -> None:

@@ -189,8 +189,9 @@ def view(alert: Alert) -> dict[str, Any]:
     when = {name: said for name, said in _rules(alert.when).items() if said not in (None, False)}
     places = {
         "email": alert.email and ", ".join(alert.email.to),
-        "webhook": alert.webhook and secret.mask(alert.webhook.url),
-        "slack": alert.slack and re.sub(r"(?<=[^/:]/).*", "***", alert.slack.url),
+        # Who knows where to post to may do so: no more than the host is shown.
+        "webhook": alert.webhook and _HOST.sub("***", secret.mask(alert.webhook.url)),
+        "slack": alert.slack and _HOST.sub("***", alert.slack.url),
     }
     return {
         "slug": alert.slug,
@@ -199,6 +200,10 @@ def view(alert: Alert) -> dict[str, Any]:
         "when": when,
         "to": {name: place for name, place in places.items() if place},
     }
+
+
+# What comes behind the host of a URL.
+_HOST = re.compile(r"(?<=[^/:]/).*|\?.*")
 
 
 # --- what counts as wrong -----------------------------------------------------------------------------

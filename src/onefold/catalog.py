@@ -28,7 +28,7 @@ from onefold.processes import alive, birth
 HEARTBEAT, SILENCE = 10, 120
 
 # The newest step in migrations/versions.
-HEAD = "0007"
+HEAD = "0008"
 
 METADATA = sa.MetaData()
 CONFIGURATION = sa.Table(
@@ -83,6 +83,12 @@ RECIPE = sa.Table(
     METADATA,
     sa.Column("digest", sa.String, primary_key=True),
     sa.Column("data", sa.JSON, nullable=False),  # the model and the mapping of runs, secrets left out
+)
+TRAIL = sa.Table(
+    "trail",
+    METADATA,
+    sa.Column("run_id", sa.String, primary_key=True),
+    sa.Column("points", sa.JSON, nullable=False),  # as record.Point
 )
 TOKEN = sa.Table(
     "token",
@@ -428,10 +434,20 @@ class Catalog:
             connection.execute(_NEW_RECIPE, {"digest": digest, "data": recipe})
         return digest
 
-    def progress(self, run_id: str, progress: dict[str, Any], at: int) -> None:
-        """Record where a run is."""
+    def progress(self, run_id: str, progress: dict[str, Any], at: int, trail: Sequence[Any]) -> None:
+        """Record where a run is, and where it was."""
         with self.transaction() as connection:
             connection.execute(RUN.update().where(RUN.c.run_id == run_id).values(progress=progress, seen_at=at))
+            self._keep_trail(connection, run_id, trail)
+
+    def _keep_trail(self, connection: sa.Connection, run_id: str, trail: Sequence[Any]) -> None:
+        if not connection.execute(TRAIL.update().where(TRAIL.c.run_id == run_id).values(points=trail)).rowcount:
+            connection.execute(TRAIL.insert().values(run_id=run_id, points=trail))
+
+    def trail(self, run_id: str) -> list[Any]:
+        """Where a run was, as record.Record.trail; nothing of one that was recorded before there were trails."""
+        with self.transaction() as connection:
+            return connection.execute(sa.select(TRAIL.c.points).where(TRAIL.c.run_id == run_id)).scalar() or []
 
     def cancel(self, run_id: str, by: str) -> bool:
         """Ask a run to stop; whether it is under way. The first who asks is kept."""
@@ -454,10 +470,12 @@ class Catalog:
             ).scalar()
             return data
 
-    def finish(self, run_id: str, **outcome: Any) -> None:
+    def finish(self, run_id: str, *, trail: Sequence[Any] = (), **outcome: Any) -> None:
         """Record how a run ended: status, finished_at, seconds, counts, stages, progress, code, error."""
         with self.transaction() as connection:
             connection.execute(RUN.update().where(RUN.c.run_id == run_id).values(**outcome))
+            if trail:
+                self._keep_trail(connection, run_id, trail)
 
     def interrupted(self, at: int) -> None:
         """Record that no run is under way any more: what ran when a backup was made runs nowhere now."""
@@ -474,11 +492,29 @@ class Catalog:
         with self.transaction() as connection:
             connection.execute(RUN.update().where(mine).values(status="failed", finished_at=at, **why))
 
-    def runs(self, limit: int = 50) -> Sequence[Run]:
-        """The newest runs first."""
+    def runs(self, limit: int = 50, within: str = "", statuses: Sequence[str] = ()) -> Sequence[Run]:
+        """The newest runs first: of a destination, DEST/, or a mapping, DEST/MAPPING, with some statuses, if given."""
+        wanted = sa.select(RUN)
+        if within:
+            mine = (
+                RUN.c.mapping.startswith(within, autoescape=True) if within.endswith("/") else RUN.c.mapping == within
+            )
+            wanted = wanted.where(mine)
+        if statuses:
+            wanted = wanted.where(RUN.c.status.in_(statuses))
         with self.transaction() as connection:
-            newest = sa.select(RUN).order_by(RUN.c.started_at.desc(), RUN.c.run_id.desc()).limit(limit)
+            newest = wanted.order_by(RUN.c.started_at.desc(), RUN.c.run_id.desc()).limit(limit)
             return [Run(**row._mapping) for row in connection.execute(newest)]
+
+    def tally(self, since: int, width: int, figures: Sequence[str]) -> list[dict[str, Any]]:
+        """What runs that began since then counted, in spans of so many µs: `span`, its number, and each figure."""
+        span = ((RUN.c.started_at - since) // width).label("span")
+        sums = [sa.func.coalesce(sa.func.sum(RUN.c.counts[name].as_integer()), 0).label(name) for name in figures]
+        with self.transaction() as connection:
+            rows = connection.execute(
+                sa.select(span, *sums).where((RUN.c.started_at >= since) & RUN.c.counts.is_not(None)).group_by(span)
+            )
+            return [{name: int(value) for name, value in row._mapping.items()} for row in rows]
 
     def sent(self) -> list[tuple[str, int, int]]:
         """(mapping, started_at, calls sent) of every run that has ended."""
@@ -506,9 +542,9 @@ class Catalog:
                 if not connection.execute(SENT.update().where(mine).values(calls=SENT.c.calls + calls)).rowcount:
                     connection.execute(SENT.insert().values(month=month, mapping=mapping, calls=calls))
             if runs:
-                connection.execute(
-                    RUN.delete().where(RUN.c.run_id == sa.bindparam("gone")), [{"gone": run.run_id} for run in runs]
-                )
+                gone = [{"gone": run.run_id} for run in runs]
+                for table in (RUN, TRAIL):
+                    connection.execute(table.delete().where(table.c.run_id == sa.bindparam("gone")), gone)
                 used = sa.exists().where(RUN.c.recipe == RECIPE.c.digest)
                 connection.execute(RECIPE.delete().where(~used))
             return len(runs)

@@ -175,7 +175,7 @@ class Deliver:
         self._missed = self._missed + 1 if missed and None not in answers else 0
         if missed and self._missed >= MISSED and self._failure is None:
             self._failure = EndpointError(
-                f"nothing more is sent: {missed}; the rows are tried again by the next sync", code="not_delivered"
+                f"{missed}. Nothing more is sent; the next sync tries these rows again", code="not_delivered"
             )
             self.stop()
 

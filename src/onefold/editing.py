@@ -20,7 +20,7 @@ from onefold.errors import Conflict, InvalidObject, InvalidWorkspace, NotFound, 
 from onefold.nearest import nearest
 
 # Kind -> where its objects stand.
-SECTIONS = {"space": "spaces", "source": "sources", "model": "models", "destination": "destinations"}
+SECTIONS = {"space": "spaces", "source": "sources", "model": "models", "destination": "destinations", "alert": "alerts"}
 KINDS = (*SECTIONS, "mapping")
 HIDDEN = "***"  # stands for a secret that is not shown, and for the same one when it comes back
 PATIENCE = 10  # seconds to wait for somebody else who is saving
@@ -125,44 +125,53 @@ def save(
     kept = variables.read(home)
     secrets = dict(kept)
     sql_file: Path | None = None
+    sql: str | None = None
     if given is None:
         assert at is not None  # _same has looked
         del items[at]
     else:
-        if given.get("slug", own) != own:
-            raise _invalid("slug", "a slug is not changed: that would be another object; make a new one instead")
-        made = {"slug": own, **deepcopy(given)}
-        if kind == "destination" and "mappings" not in made and old and "mappings" in old:
-            made["mappings"] = old["mappings"]
+        made = _made(kind, own, given, old)
         sql_file = _sql_file(made, old, file.parent)
         sql = made.pop("sql") if sql_file else None
         _shown(made, old, _names(before, kind, slug, env), secrets)
-        if at is None:
-            at = len(items)
-            items.append(made)
-        else:
-            items[at] = made
-    prefix = f"{path}[{at}]" if given is not None else None
+        at = len(items) if at is None else at
+        items[at : at + 1] = [made]
     with _back(file, sql_file, home, kept):
         if secrets != kept:
             variables.write(home, secrets)
         if sql_file and sql is not None:
             variables.replace(sql_file, sql)
-        _drop_empty(typed.data, before)
-        text = splice.changed(typed.text, before, typed.data, config.SHAPE)
-        try:
-            config.parse(text, file, {**secrets, **env})
-        except InvalidWorkspace as error:
-            raise _located(error, prefix, typed.data) from None
-        if document.parse(text, file.name)[0] != typed.data:
-            raise OnefoldError(
-                f"{file.name} is written in a way that cannot be changed from here (an anchor or a merge, perhaps);"
-                " change it by hand",
-                code="not_editable",
-            )
+        text = _text(typed, before, {**secrets, **env}, f"{path}[{at}]" if given is not None else None)
         variables.replace(file, text.replace("\n", typed.ends))
         applied = apply()
-    return applied, version(_whole(items[at], file.parent)) if given is not None and at is not None else ""
+    return applied, version(_whole(items[at], file.parent)) if given is not None else ""
+
+
+def _made(kind: str, slug: str, given: dict[str, Any], old: dict[str, Any] | None) -> dict[str, Any]:
+    """The object as it is to stand in the file. Raises InvalidObject."""
+    if given.get("slug", slug) != slug:
+        raise _invalid("slug", "a slug is not changed: that would be another object; make a new one instead")
+    made = {"slug": slug, **deepcopy(given)}
+    if kind == "destination" and "mappings" not in made and old and "mappings" in old:
+        made["mappings"] = old["mappings"]
+    return made
+
+
+def _text(typed: Typed, before: dict[str, Any], env: Mapping[str, str], prefix: str | None) -> str:
+    """The text of the file with the changed data, which is valid. Raises InvalidObject, OnefoldError."""
+    _drop_empty(typed.data, before)
+    text = splice.changed(typed.text, before, typed.data, config.SHAPE)
+    try:
+        config.parse(text, typed.file, env)
+    except InvalidWorkspace as error:
+        raise _located(error, prefix, typed.data) from None
+    if document.parse(text, typed.file.name)[0] != typed.data:
+        raise OnefoldError(
+            f"{typed.file.name} is written in a way that cannot be changed from here (an anchor or a merge, perhaps);"
+            " change it by hand",
+            code="not_editable",
+        )
+    return text
 
 
 def _same(kind: str, slug: str, old: dict[str, Any] | None, seen: str | None, *, gone: bool) -> None:
@@ -256,12 +265,15 @@ def _named(path: str, data: Any) -> str:
 # --- secrets ------------------------------------------------------------------------------------------
 
 
-def _urls(found: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str]]:
-    """(object, key) of what may hold a password in an object of any kind."""
-    settings = found.get("settings")
-    for holder, key in ((found, "url"), (found, "store"), (settings, "endpoint")):
+def _urls(found: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str, str]]:
+    """(object, key, dotted path) of what may hold a password in an object of any kind."""
+    for where, key in (
+        *(("", key) for key in ("url", "store")),
+        *(("settings", "endpoint"), ("email", "server"), ("webhook", "url")),
+    ):
+        holder = found.get(where) if where else found
         if isinstance(holder, dict) and isinstance(holder.get(key), str):
-            yield holder, key
+            yield holder, key, f"{where}.{key}".lstrip(".")
 
 
 def _inputs(found: dict[str, Any] | None) -> dict[str, dict[str, Any]]:
@@ -272,17 +284,27 @@ def _inputs(found: dict[str, Any] | None) -> dict[str, dict[str, Any]]:
             and isinstance(item.get("slug"), str)}  # fmt: skip
 
 
+def _words(found: dict[str, Any] | None) -> dict[tuple[str, str], tuple[dict[str, Any], str]]:
+    """(slug, kind) -> (object, key) of what is a secret as a whole in an object of any kind."""
+    kept = {(slug, "WRITE_KEY"): (source, "write_key") for slug, source in _inputs(found).items()}
+    for where, key, kind in (("webhook", "secret", "SECRET"), ("slack", "url", "SLACK_URL")):
+        holder = (found or {}).get(where)
+        if found and isinstance(holder, dict) and isinstance(holder.get(key), str):
+            kept[str(found.get("slug")), kind] = (holder, key)
+    return kept
+
+
 def _hidden(found: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
     """A copy of an object without its secrets."""
     found = deepcopy(found)
-    for holder, key in _urls(found):
+    for holder, key, _ in _urls(found):
         holder[key] = secret.mask(holder[key])
-    for source in _inputs(found).values():
-        if secret.literal(source["write_key"]):
-            source["write_key"] = HIDDEN
+    for holder, key in _words(found).values():
+        if secret.literal(holder[key]):
+            holder[key] = HIDDEN
     keys = {source["write_key"]: slug for space in data.get("spaces") or [] for slug, source in _inputs(space).items()}
     for mapping in found.get("mappings") or [found]:
-        fields = mapping.get("fields")
+        fields = mapping.get("fields") if isinstance(mapping, dict) else None
         if isinstance(fields, dict) and isinstance(fields.get("engage_space"), str):
             fields["engage_space"] = keys.get(fields["engage_space"], fields["engage_space"])
     return found
@@ -298,9 +320,9 @@ def _shown(
         secrets[variable] = typed
         return f"${{{variable}}}"
 
-    were = {key: holder[key] for holder, key in _urls(old or {})}
-    for holder, key in _urls(made):
-        was = were.get(key, "")
+    were = {path: holder[key] for holder, key, path in _urls(old or {})}
+    for holder, key, path in _urls(made):
+        was = were.get(path, "")
         if holder[key] == was or holder[key] == secret.mask(was):
             holder[key] = was
             continue
@@ -309,15 +331,15 @@ def _shown(
         if known:
             back = secret.swap(back, partial(_known, known[0]))
         if HIDDEN in secret.literals(back):
-            raise _invalid("settings.endpoint" if key == "endpoint" else key, "type the password, it is not known here")
+            raise _invalid(path, "type the password, it is not known here")
         holder[key] = secret.swap(back, lambda typed: keep(made["slug"], "PASSWORD", typed))
-    inputs = _inputs(old)
-    for slug, source in _inputs(made).items():
-        was = inputs.get(slug, {}).get("write_key", "")
-        if source["write_key"] in (HIDDEN, was):
-            source["write_key"] = was
-        elif secret.literal(source["write_key"]):
-            source["write_key"] = keep(slug, "WRITE_KEY", source["write_key"])
+    kept = _words(old)
+    for at, (holder, key) in _words(made).items():
+        was = kept[at][0][kept[at][1]] if at in kept else ""
+        if holder[key] in (HIDDEN, was):
+            holder[key] = was
+        elif secret.literal(holder[key]):
+            holder[key] = keep(*at, holder[key])
 
 
 def _known(known: str, typed: str) -> str:

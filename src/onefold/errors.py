@@ -142,6 +142,7 @@ class Cancelled(OnefoldError):
 
     code = "cancelled"
     STAYS = "what was committed stays, and the next sync goes on with the rest"
+    AGAIN = "what was committed stays; run it again for the rest"  # of a resend or a replay
 
 
 class Forbidden(OnefoldError):

@@ -171,30 +171,46 @@ def stream(store: Store, after: int = 0) -> Iterator[Block]:
 def tables(store: Store, after: int = 0) -> Iterator[pa.Table]:
     """The calls whose blocks begin after a place, in order, as tables of `seq` and COLUMNS; for reading many.
 
-    Raises StoreError.
+    The next table is unpacked while one is worked on. Raises StoreError.
     """
+    from concurrent.futures import ThreadPoolExecutor
+
+    query = f"select seq, size, data from block where seq > $1 order by seq limit {_MANY}"
+    with ThreadPoolExecutor(1, "log") as ahead:
+        blocks = store.query(query, after)
+        unpacking = ahead.submit(_unpacked, blocks)
+        while blocks.num_rows:
+            blocks = store.query(query, blocks["seq"][-1].as_py())
+            unpacked, unpacking = unpacking, ahead.submit(_unpacked, blocks)
+            yield unpacked.result()
+
+
+def _unpacked(blocks: pa.Table) -> pa.Table:
+    """The calls of some blocks, one after another; of none, nothing."""
     from pyarrow import csv
 
+    if not blocks.num_rows:
+        return blocks
     numbers = dict.fromkeys([COLUMNS[at] for at in _NUMBERS], pa.int64())
-    options = {
-        "read_options": csv.ReadOptions(column_names=list(COLUMNS), block_size=_BYTES),
-        "parse_options": csv.ParseOptions(delimiter="\t", quote_char=False, double_quote=False),
-        "convert_options": csv.ConvertOptions(
-            column_types=dict.fromkeys(COLUMNS, pa.string()) | numbers, null_values=["\\N"], strings_can_be_null=True
+    sizes = zip(blocks["data"], blocks["size"].to_pylist(), strict=True)
+    texts = (_codec.decompress(data.as_buffer(), decompressed_size=size, asbytes=True) for data, size in sizes)
+    found = csv.read_csv(
+        pa.py_buffer(b"\n".join(texts)),
+        read_options=csv.ReadOptions(column_names=list(COLUMNS), block_size=_BYTES),
+        parse_options=csv.ParseOptions(delimiter="\t", quote_char=False, double_quote=False),
+        convert_options=csv.ConvertOptions(
+            column_types=dict.fromkeys(COLUMNS, pa.string()) | numbers,
+            null_values=["\\N"],
+            strings_can_be_null=True,
+            check_utf8=False,  # it was written as text, and looking costs as much as all the rest
         ),
-    }
-    query = f"select seq, size, data from block where seq > $1 order by seq limit {_MANY}"
-    while (blocks := store.query(query, after)).num_rows:
-        sizes = zip(blocks["data"], blocks["size"].to_pylist(), strict=True)
-        texts = (_codec.decompress(data.as_buffer(), decompressed_size=size, asbytes=True) for data, size in sizes)
-        found = csv.read_csv(pa.py_buffer(b"\n".join(texts)), **options)
-        for name in FREE:
-            if pc.any(pc.match_substring(found[name], "\\")).as_py():
-                plain = pa.array(map(_plain, found[name].to_pylist()), pa.string())
-                found = found.set_column(found.column_names.index(name), name, plain)
-        first = blocks["seq"][0].as_py()
-        yield found.add_column(0, "seq", pa.array(np.arange(first, first + found.num_rows)))
-        after = blocks["seq"][-1].as_py()
+    )
+    for name in FREE:
+        if pc.any(pc.match_substring(found[name], "\\")).as_py():
+            plain = pa.array(map(_plain, found[name].to_pylist()), pa.string())
+            found = found.set_column(found.column_names.index(name), name, plain)
+    first = blocks["seq"][0].as_py()
+    return found.add_column(0, "seq", pa.array(np.arange(first, first + found.num_rows)))
 
 
 # Blocks of a table, and bytes of text that are taken apart at a time.

@@ -27,6 +27,7 @@ from onefold import alerts, times
 from onefold.alerts import FIRST, RECOVERED, RUNS, STILL, TEST, Alert, Email, Ended, Judged, Open, Slack, Webhook
 from onefold.catalog import Message, Rule, Run
 from onefold.errors import OnefoldError
+from onefold.nearest import pick
 from onefold.remote import REMOTE
 from onefold.runs import SYNC, now
 
@@ -185,10 +186,34 @@ def _messages(
     return found
 
 
+def shown(workspace: Workspace, limit: int) -> list[dict[str, Any]]:
+    """The alerts, without secrets: what each watches, what fires now, and its newest messages. Raises StoreError."""
+    fires = [
+        {"alert": slug, "mapping": mapping, "rule": rule, "since": times.text(fire.since), "count": fire.count}
+        for (slug, mapping, rule), (fire, _) in workspace.catalog.open_alerts().items()
+    ]
+    messages = [
+        {
+            **message.body,
+            "channel": message.channel,
+            "tries": message.tries,
+            "sent_at": times.text(message.sent_at) if message.sent_at else None,
+            "answer": message.answer,
+        }
+        for message in workspace.catalog.messages(limit)
+    ]
+    return [
+        {
+            **alerts.view(alert),
+            "fires": [line for line in fires if line["alert"] == alert.slug],
+            "messages": [line for line in messages if line["alert"] == alert.slug],
+        }
+        for alert in workspace.applied.alerts
+    ]
+
+
 def test(workspace: Workspace, slug: str | None) -> list[dict[str, Any]]:
     """Send a test message through each channel of an alert, or of all; what the other sides answered."""
-    from onefold.workspace import pick
-
     chosen = [pick(workspace.applied.alerts, slug, "alert")] if slug else list(workspace.applied.alerts)
     lines = []
     for alert in chosen:
@@ -286,19 +311,28 @@ def _mail(mail: Email, body: dict[str, Any]) -> str:
     host, implicit = server.hostname or "", server.scheme == "smtps"
     try:
         port = server.port or (465 if implicit else 587 if server.username else 25)
-        make: Any = smtplib.SMTP_SSL if implicit else smtplib.SMTP
-        with make(host, port, timeout=TIMEOUT) as client:
+        # Who the server says it is, is verified: else anybody between could take the password.
+        safe, encrypted = ssl.create_default_context(), implicit
+        with (
+            smtplib.SMTP_SSL(host, port, timeout=TIMEOUT, context=safe)
+            if implicit
+            else smtplib.SMTP(host, port, timeout=TIMEOUT) as client
+        ):
             client.ehlo()
-            if not implicit and client.has_extn("starttls"):
-                client.starttls(context=ssl.create_default_context())
-                implicit = True
+            if not encrypted and client.has_extn("starttls"):
+                client.starttls(context=safe)
+                encrypted = True
             if server.username:
-                if not implicit and host not in ("localhost", "127.0.0.1", "::1"):
+                if not encrypted and host not in ("localhost", "127.0.0.1", "::1"):
                     raise NotSent(f"{host} takes passwords without encryption only; none was sent")
                 client.login(unquote(server.username), unquote(server.password or ""))
             return _handed_over(client, mail, _letter(mail, body), host)
     except (smtplib.SMTPException, MessageError, OSError, ValueError, IndexError) as error:
         said = getattr(error, "smtp_error", None) or getattr(error, "strerror", None) or type(error).__name__
+        if isinstance(error, smtplib.SMTPServerDisconnected):
+            said = "it closed the connection"
+        if isinstance(error, ssl.SSLCertVerificationError):
+            said = f"its certificate cannot be trusted: {error.verify_message}"
         text = said.decode(errors="replace") if isinstance(said, bytes) else str(said)
         raise NotSent(f"{host} did not take the e-mail: {text[:200]}") from None
 

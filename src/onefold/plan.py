@@ -287,10 +287,18 @@ def _texts(name: str, old: Any, new: Any, before: Workspace, after: Workspace) -
     """A change as (field, old text, new text), without its secrets."""
     keys = [s.write_key for w in (before, after) for space in w.spaces for s in space.sources if s.write_key]
     keys += [hidden for w in (before, after) for alert in w.alerts for hidden in alerts.secrets(alert)]
+    keys += [key for w in (before, after) for key in _keys_of_elsewhere(w)]
     was, is_now = (_hidden(_text(name, value), keys) for value in (old, new))
     if is_now == was:  # only a secret differs
         is_now += " (another)" if is_now == "***" else " (another password)"
     return name, was, is_now
+
+
+def _keys_of_elsewhere(workspace: Workspace) -> list[str]:
+    """The write keys that mappings of remote destinations name themselves."""
+    away = (found for found in workspace.destinations if found.endpoint != "local")
+    named = {mapping.engage_space for destination in away for mapping in destination.mappings}
+    return sorted(key for key in named if key and workspace.profile_source(key) is None)
 
 
 def _hidden(text: str, keys: Sequence[str]) -> str:

@@ -20,6 +20,9 @@ from onefold.rules import ACCOUNTS, Identifier, Rules
 from onefold.stores import Store
 from onefold.sync import Job
 
+# The row that is tried is sought among so many first, before all rows of a model are read.
+FIRST = 100
+
 
 def mapping(job: Job, key: str | None) -> dict[str, Any]:
     """One row of a mapping's model, the call it becomes, and what that would do to which profiles.
@@ -27,12 +30,9 @@ def mapping(job: Job, key: str | None) -> dict[str, Any]:
     `key` is the key as text; without one the first row is taken. Returns `row`, `event`, `selected` (by the
     trigger), `calls`, `rejected` and `effects`. Raises NotFound, WarehouseError.
     """
-    with diff.staging(job.temp) as staging:
-        with job.warehouse.read(job.model.sql) as reader:
-            staging.load(reader, job.model.key)
-        sync.check_columns(job, staging.columns)
-        found = next(staging.records(1, key=key), None)
-        columns = staging.columns
+    found, columns = _row(job, key, FIRST if job.warehouse.typed else None)
+    if found is None and job.warehouse.typed:
+        found, columns = _row(job, key, None)
     if found is None:
         raise NotFound(
             f"model {job.model.slug} has no rows"
@@ -52,6 +52,15 @@ def mapping(job: Job, key: str | None) -> dict[str, Any]:
     arrival = Arrival(job.source, now, said["messageId"])
     remote = None if job.remote is None else secret.mask(endpoints.address(job.remote.endpoint))
     return {"row": found, **event(said, rows.shape, arrival, job.store, job.rules, remote)}
+
+
+def _row(job: Job, key: str | None, limit: int | None) -> tuple[dict[str, Any] | None, list[str]]:
+    """The row with a key, or the first, among so many of the model; and the model's columns."""
+    with diff.staging(job.temp) as staging:
+        with job.warehouse.read(job.model.sql, limit=limit) as reader:
+            staging.load(reader, job.model.key)
+        sync.check_columns(job, staging.columns)
+        return next(staging.records(1, key=key), None), staging.columns
 
 
 def event(

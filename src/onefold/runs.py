@@ -34,6 +34,8 @@ SYNC, RESEND, REPLAY = "sync", "resend", "replay"
 LISTENS = "takes live calls as they come: send one, and look at `onefold debug`"
 # How many profiles of each kind of effect a dry run names.
 NAMED = 10
+# Among so many of its newest syncs the last that ended well is sought.
+WHOLE = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,9 +191,9 @@ class Runs:
                 options = {"progress": record.progress, "cancel": cancel, **told, **options}
                 (work or sync)(job, run_id, counts, stages=stages, **options)
         except OnefoldError as error:
-            return ended(*_stopped(error))
+            return ended(*_stopped(error, by.kind))
         except (KeyboardInterrupt, Exception) as error:
-            ended(*_stopped(error))
+            ended(*_stopped(error, by.kind))
             raise
         return ended("partly" if counts.rejected else "succeeded")
 
@@ -213,9 +215,15 @@ class Runs:
         record = Record(self._catalog, run_id, cancel, progress)
 
         def ended(status: str, code: str | None, error: str | None, synced: Synced | None = None) -> None:
-            outcome = {"status": status, "code": code, "error": error, "counts": asdict(synced) if synced else {}}
+            outcome: dict[str, Any] = {
+                "status": status,
+                "code": code,
+                "error": error,
+                "counts": asdict(synced) if synced else {},
+            }
             at = {**record.view(), "rate": None} if code else None
-            self._catalog.finish(run_id, finished_at=now(), seconds=perf_counter() - began, progress=at, **outcome)
+            outcome |= {"finished_at": now(), "seconds": perf_counter() - began, "progress": at}
+            self._catalog.finish(run_id, trail=record.trail(), **outcome)
 
         try:
             with record.kept():
@@ -230,6 +238,7 @@ class Runs:
         progress = {**record.view(), "stage": outcome.stage, "rate": None} if outcome.stage else None
         self._catalog.finish(
             run_id,
+            trail=record.trail(),
             status=outcome.status,
             finished_at=now(),
             seconds=outcome.seconds,
@@ -278,9 +287,27 @@ class Runs:
 
     # --- show -----------------------------------------------------------------------------------------
 
-    def newest(self, limit: int) -> list[dict[str, Any]]:
-        """The newest runs first."""
-        return [_view(run) for run in self._catalog.runs(limit)]
+    def newest(self, limit: int, within: str = "", status: str = "") -> list[dict[str, Any]]:
+        """The newest runs first, as Workspace.runs."""
+        # One whose process died says that it is running.
+        statuses = ("failed", "running") if status == "failed" else (status,) if status else ()
+        found = map(_view, self._catalog.runs(limit, within, statuses))
+        return [run for run in found if status in ("", run["status"])]
+
+    def latest(self, path: str, limit: int) -> tuple[dict[str, Any] | None, list[str]]:
+        """The last run of a mapping, and the status of its newest ones, newest first."""
+        found = self._catalog.runs_of(path, limit)
+        return _view(found[0]) if found else None, ["failed" if run.abandoned else run.status for run in found]
+
+    def open(self, path: str, space: str) -> list[dict[str, Any]]:
+        """The rejected rows of a mapping that are open, as rejected.groups, each with `mapping` and its run's `at`."""
+        from onefold import rejected
+
+        newest = self._catalog.runs_of(path, WHOLE, SYNC)
+        whole = next((run.run_id for run in newest if run.status in ("succeeded", "partly")), None)
+        with self._space(space) as store:
+            found = rejected.groups(store, path, whole)
+        return [{**group, "mapping": path, "at": times.text(group["at"])} for group in found]
 
     def newest_of(self, path: str) -> dict[str, Any] | None:
         """The newest run of a mapping."""
@@ -291,12 +318,19 @@ class Runs:
         return _view(self._catalog.run(run_id))
 
     def show(self, run_id: str) -> dict[str, Any]:
-        """One run, with what it ran and its rejected rows counted by code. Raises NotFound."""
+        """One run, with what it ran, where it was, and its rejected rows counted by code. Raises NotFound.
+
+        While it is under way, with the counts of what it has committed.
+        """
         run = self._catalog.run(run_id)
         found = _view(run)
         if run.recipe is not None:
             found["recipe"] = self._catalog.recipe(run.recipe)
+        found["trail"] = self._catalog.trail(run.run_id)
         with self._space(run.space) as store:
+            if run.counts is None:
+                committed = store.rows("select counts from run where run_id = $1", run.run_id)
+                found |= json.loads(committed[0]["counts"]) if committed else {}
             found["rejected_by_code"] = {
                 row["code"]: row["rows"]
                 for row in store.rows(
@@ -307,8 +341,11 @@ class Runs:
             }
         return found
 
-    def refused(self, run_id: str, code: str | None) -> tuple[dict[str, Any], list[str]]:
-        """A run, and the keys of its rejected rows (canonical JSON), of those with a code if given. Raises NotFound."""
+    def refused(self, run_id: str, code: str | None, chosen: Sequence[str] = ()) -> tuple[dict[str, Any], list[str]]:
+        """A run, and the keys of its rejected rows (canonical JSON): with a code, of the chosen, if these are given.
+
+        Raises NotFound.
+        """
         run = self._catalog.run(run_id)
         with self._space(run.space) as store:
             rows = store.rows(
@@ -316,10 +353,11 @@ class Runs:
                 f" and j.key is not null {'and j.code = $2' if code else ''} order by j.key",
                 *(run.run_id, *([code] if code else [])),
             )
-        if not rows:
-            of = f" with the code {code}" if code else ""
+        keys = [row["key"] for row in rows if not chosen or row["key"] in chosen]
+        if not keys:
+            of = (f" with the code {code}" if code else "") + (f" and the key {', '.join(chosen)}" if chosen else "")
             raise NotFound(f"run {run.run_id} has no rejected rows{of} that have a key; nothing was sent")
-        return _view(run), [row["key"] for row in rows]
+        return _view(run), keys
 
     def recorded(self, run_id: str, task: Task) -> tuple[dict[str, Any], Recorded]:
         """A run of the task's mapping, and what is recorded of the calls that it sent. Raises NotFound, Disabled."""
@@ -404,18 +442,21 @@ def _view(run: Run) -> dict[str, Any]:
         found |= {"stage": run.progress["stage"]} if over else {"progress": run.progress}
     if abandoned:
         found |= {"status": "failed", "code": "interrupted"}
-        found["error"] = "the process ended before the run did; the next sync goes on where it stopped"
+        goes_on = "the next sync goes on where it stopped" if run.kind == SYNC else Cancelled.AGAIN
+        found["error"] = f"the process ended before the run did; {goes_on}"
     elif run.error:
         found |= {"code": run.code, "error": run.error}
     return found
 
 
-def _stopped(error: BaseException) -> tuple[str, str, str]:
-    """The status, code and sentence of a run that ended so."""
+def _stopped(error: BaseException, kind: str = SYNC) -> tuple[str, str, str]:
+    """The status, code and sentence of a run of some kind that ended so."""
+    if isinstance(error, KeyboardInterrupt):
+        error = Cancelled(Cancelled.STAYS, code="stopped")
+    if isinstance(error, Cancelled) and kind != SYNC:
+        error = Cancelled(str(error).replace(Cancelled.STAYS, Cancelled.AGAIN), code=error.code)
     if isinstance(error, OnefoldError):
         return "cancelled" if isinstance(error, Cancelled) else "failed", error.code, str(error)
-    if isinstance(error, KeyboardInterrupt):
-        return "cancelled", "stopped", Cancelled.STAYS
     return "failed", "internal_error", f"Onefold failed: {type(error).__name__}: {error}"
 
 

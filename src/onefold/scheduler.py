@@ -97,6 +97,26 @@ def ready(found: Sequence[Entry], at: int, free: int) -> list[Entry]:
     return sorted(waiting, key=lambda entry: (entry.due, entry.path))[: max(free, 0)]
 
 
+def timetable(workspace: Workspace) -> list[dict[str, Any]]:
+    """As Workspace.timetable says. Raises NotFound."""
+    due = {entry.path: entry.due for entry in entries(workspace, runs.now())}
+    found = [
+        (f"{of.slug}/{mapping.slug}", mapping.schedule, runs.off(of, mapping)) for of, mapping in workspace.mappings()
+    ]
+    found += [(target.path, target.schedule, None) for target in workspace.applied.profiles_syncs]
+    recorded = runs.Runs(workspace.catalog, workspace.space)
+    return [
+        {
+            "mapping": path,
+            "schedule": "manual" if schedule is None else str(schedule),
+            "off": off,
+            "last_run": recorded.newest_of(path),
+            "next_due": None if (at := due.get(path)) is None else times.text(at),
+        }
+        for path, schedule, off in found
+    ]
+
+
 class Scheduler:
     """A thread that looks twice a second. `limit`: how many syncs may run at once on this host."""
 

@@ -180,6 +180,7 @@ def _chunks(
                 with clock.timed(step.doing):
                     cancel.check()
                 writing = writer.submit(step.chunk, mapped, ready, chunk.num_rows, clock)
+                progress(step.doing, done, changed)
         except BaseException:
             step.stop()  # the writer ends its turn; what was not begun is not begun any more
             raise

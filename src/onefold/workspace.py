@@ -12,11 +12,10 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from onefold import config, remote, runs
+from onefold import config, remote, runs, tasks
 from onefold.errors import (
     Conflict,
     Disabled,
-    EndpointError,
     InvalidWorkspace,
     LoginFailed,
     NotFound,
@@ -24,7 +23,7 @@ from onefold.errors import (
     TargetError,
     WarehouseError,
 )
-from onefold.nearest import nearest
+from onefold.nearest import pick as pick
 from onefold.remote import REMOTE, UNSET, label
 from onefold.roles import ADMIN, EDITOR, VIEWER, Who, here, needs
 from onefold.runs import LISTENS, REPLAY, RESEND, Began, Outcome, Runs, Task, Work, now
@@ -597,7 +596,7 @@ class Workspace:
     def _through(self) -> dict[str, str]:
         """DEST/MAPPING -> the profile source it sends through."""
         return {
-            f"{destination.slug}/{mapping.slug}": _profile_source(self.applied, mapping)[1].slug
+            f"{destination.slug}/{mapping.slug}": tasks.profile_source(self.applied, mapping)[1].slug
             for destination, mapping in self.mappings()
             if destination.endpoint == "local"
         }
@@ -622,30 +621,9 @@ class Workspace:
         store: Store,
     ) -> Job:
         """What a sync of a mapping needs. Raises NotFound, EndpointError."""
-        from onefold import meaning
-        from onefold.rules import Rules
-        from onefold.sync import Job
-
-        model = pick(workspace.models, mapping.model, "model")
-        delivers, rules, source = None, None, destination.slug
-        for why in meaning.elsewhere(workspace, destination, destination.endpoint):
-            raise EndpointError(f"destination {destination.slug}: {why}", code="region_mismatch")
-        if destination.endpoint == "local":
-            space, through = _profile_source(workspace, mapping)
-            rules, source = self.rules(space.slug, workspace), through.slug
-        else:
-            delivers = remote.of(workspace, destination, mapping)
-        return Job(
-            path=f"{destination.slug}/{mapping.slug}",
-            mapping=mapping,
-            model=model,
-            source=source,
-            warehouse=self.warehouse(model.source, workspace),
-            store=store,
-            rules=rules or Rules.of(config.Space("", "")),
-            temp=self.home / "tmp",
-            remote=delivers,
-        )
+        source = pick(workspace.models, mapping.model, "model").source
+        warehouse = self.warehouse(source, workspace)
+        return tasks.job(workspace, destination, mapping, warehouse, store, self.home / "tmp")
 
     def test_mapping(
         self, selector: str, key: str | None = None, event: dict[str, Any] | None = None
@@ -663,14 +641,14 @@ class Workspace:
         destination = pick(workspace.destinations, slug, "destination")
         mapping = pick(destination.mappings, name, "mapping")
         if not mapping.model:
-            space, source = _profile_source(workspace, mapping)
+            space, source = tasks.profile_source(workspace, mapping)
             selected = Selected(selector, mapping, source.slug)
             said, arrival = self._tried(destination.source, selected, event, key)
             with self.space(space.slug, workspace) as store:
                 return preview.event(said, selected.shape, arrival, store, self.rules(space.slug, workspace))
         if event is not None:
             raise Disabled(f"mapping {selector} reads rows; try one with --key, not --event", code="other_kind")
-        with self.space(_kept(workspace, destination, mapping), workspace) as store:
+        with self.space(tasks.kept(workspace, destination, mapping), workspace) as store:
             return preview.mapping(self.job(destination, mapping, workspace, store), key)
 
     def test_rows(self, selector: str, limit: int = 100) -> dict[str, Any]:
@@ -681,7 +659,7 @@ class Workspace:
         workspace = self.document.workspace
         destination = pick(workspace.destinations, slug, "destination")
         mapping = pick(destination.mappings, name, "mapping")
-        with self.space(_kept(workspace, destination, mapping), workspace) as store:
+        with self.space(tasks.kept(workspace, destination, mapping), workspace) as store:
             return preview.several(self.job(destination, mapping, workspace, store), limit)
 
     @needs(EDITOR)
@@ -762,14 +740,8 @@ class Workspace:
         return [self._task(destination, mapping, shown) for destination, mapping in self.mappings(selector)]
 
     def _task(self, destination: config.Destination, mapping: config.Mapping, shown: config.Workspace) -> Task:
-        off = runs.off(destination, mapping)
-        return Task(
-            path=f"{destination.slug}/{mapping.slug}",
-            off=off,
-            space="" if off else _kept(self.applied, destination, mapping),
-            job=partial(self.job, destination, mapping, self.applied),
-            recipe={} if off else _recipe(shown, destination.slug, mapping.slug),
-        )
+        job = partial(self.job, destination, mapping, self.applied)
+        return tasks.task(self.applied, shown, destination, mapping, job)
 
     # --- profiles sync --------------------------------------------------------------------------------
 
@@ -862,7 +834,7 @@ class Workspace:
         mapping = pick(destination.mappings, name, "mapping")
         if not mapping.model:
             raise Disabled(f"mapping {selector} {LISTENS}; it has seen no rows")
-        with self.space(_kept(self.applied, destination, mapping)) as store:
+        with self.space(tasks.kept(self.applied, destination, mapping)) as store:
             known = ledger.reset(store, selector, dry_run=dry_run)
         if not dry_run:
             self.note("mapping reset", selector, [f"{known:,} keys"])
@@ -870,13 +842,19 @@ class Workspace:
 
     @needs(EDITOR)
     def resend(
-        self, run_id: str, code: str | None = None, *, started_by: str = "cli", new_id: str | None = None
+        self,
+        run_id: str,
+        code: str | None = None,
+        keys: Sequence[str] = (),
+        *,
+        started_by: str = "cli",
+        new_id: str | None = None,
     ) -> tuple[int, Outcome]:
         """Try the rejected rows of a run again at once, as they are now: how many there were, and how it went.
 
-        Only those with a code, if one is given. Raises NotFound.
+        Only those with a code, and those with some keys (canonical JSON), if these are given. Raises NotFound.
         """
-        run, keys = self._runs.refused(run_id, code)
+        run, keys = self._runs.refused(run_id, code, keys)
         began = Began(started_by, self.who.name, RESEND, run["run_id"])
         return len(keys), self._again(run["mapping"], began, new_id, None, None, only=keys)
 
@@ -902,13 +880,16 @@ class Workspace:
         return outcome
 
     @needs(EDITOR)
-    def start_resend(self, run_id: str, code: str | None = None, *, started_by: str) -> str:
+    def start_resend(self, run_id: str, code: str | None = None, keys: Sequence[str] = (), *, started_by: str) -> str:
         """Begin `resend` in a process of its own; the id of its run. Raises NotFound, Disabled."""
-        run, _ = self._runs.refused(run_id, code)
+        run, found = self._runs.refused(run_id, code, keys)
         (task,) = self._tasks(run["mapping"])
         words = ["runs", "resend", run["run_id"], *(["--code", code] if code else [])]
-        began = Began(started_by, self.who.name, RESEND, run["run_id"])
-        return self._runs.begin(task, words, self.folder, began)
+        for key in keys:
+            words += ["--key", key]
+        new = self._runs.begin(task, words, self.folder, Began(started_by, self.who.name, RESEND, run["run_id"]))
+        self.note("resend", run["mapping"], [f"run {new}", f"{len(found):,} rejected rows of run {run['run_id']}"])
+        return new
 
     def replayable(self, run_id: str) -> dict[str, Any]:
         """What `replay` would do, in calls: those the run sent, and of these `to_send` and what the others are.
@@ -919,6 +900,9 @@ class Workspace:
         from onefold import endpoints, secret
 
         mapping = self._runs.follow(run_id)["mapping"]
+        if mapping.startswith(config.PROFILES):
+            why = f"run {run_id} is of a profiles sync, which sends no calls; `--full` writes its tables anew"
+            raise Disabled(why, code="other_kind")
         ((destination, found),) = self.mappings(mapping)
         if "message_id" in found.fields and found.fields["message_id"] != {"@path": "$.messageId"}:
             raise Disabled(
@@ -1002,30 +986,9 @@ class Workspace:
 
     def alerts(self, limit: int = 20) -> list[dict[str, Any]]:
         """The alerts, without secrets: what each watches, what fires now, and its newest messages."""
-        from onefold import alerts, times
+        from onefold import notify
 
-        fires = [
-            {"alert": slug, "mapping": mapping, "rule": rule, "since": times.text(now.since), "count": now.count}
-            for (slug, mapping, rule), (now, _) in self.catalog.open_alerts().items()
-        ]
-        messages = [
-            {
-                **message.body,
-                "channel": message.channel,
-                "tries": message.tries,
-                "sent_at": times.text(message.sent_at) if message.sent_at else None,
-                "answer": message.answer,
-            }
-            for message in self.catalog.messages(limit)
-        ]
-        return [
-            {
-                **alerts.view(alert),
-                "fires": [line for line in fires if line["alert"] == alert.slug],
-                "messages": [line for line in messages if line["alert"] == alert.slug],
-            }
-            for alert in self.applied.alerts
-        ]
+        return notify.shown(self, limit)
 
     @needs(EDITOR)
     def test_alert(self, slug: str | None = None) -> list[dict[str, Any]]:
@@ -1040,9 +1003,44 @@ class Workspace:
     def _runs(self) -> Runs:
         return Runs(self.catalog, self.space)
 
-    def runs(self, limit: int = 50) -> list[dict[str, Any]]:
-        """The newest runs first, as `onefold runs --json` prints them."""
-        return self._runs.newest(limit)
+    def runs(self, limit: int = 50, within: str = "", status: str = "") -> list[dict[str, Any]]:
+        """The newest runs first, as `onefold runs --json` prints them.
+
+        Of a destination, DEST/, or a mapping, DEST/MAPPING, and with a status, if these are given.
+        """
+        return self._runs.newest(limit, within, status)
+
+    def latest(self, selector: str | None = None, limit: int = 1) -> dict[str, tuple[dict[str, Any] | None, list[str]]]:
+        """For each mapping, DEST/MAPPING: its last run, and the status of its newest ones, newest first."""
+        paths = (f"{destination.slug}/{mapping.slug}" for destination, mapping in self.mappings(selector))
+        return {path: self._runs.latest(path, limit) for path in paths}
+
+    def tally(self, since: datetime, spans: int, figures: Sequence[str]) -> list[dict[str, int]]:
+        """Figures of runs (ledger.Counts) since a time until now, summed up in so many equal spans, oldest first."""
+        start = int(since.timestamp() * 1e6)
+        width = max((now() - start) // spans, 1)
+        found: list[dict[str, int]] = [dict.fromkeys(figures, 0) for _ in range(spans)]
+        for line in self.catalog.tally(start, width, figures):
+            at = found[min(line.pop("span"), spans - 1)]
+            for name, value in line.items():
+                at[name] += value
+        return found
+
+    def moved(self) -> tuple[int | None, ...]:
+        """Differs when something was applied, or a run has begun or ended since."""
+        return self.catalog.version(), *self.catalog.moved()
+
+    def open_rejected(self, selector: str | None = None) -> list[dict[str, Any]]:
+        """The rows that are rejected as things are: mapping, run_id, code, rows, why (of one of them), at.
+
+        What was accepted since, or is gone, is not among them. Raises NotFound, StoreError.
+        """
+        found: list[dict[str, Any]] = []
+        for destination, mapping in self.mappings(selector):
+            if mapping.model:
+                space = tasks.kept(self.applied, destination, mapping)
+                found += self._runs.open(f"{destination.slug}/{mapping.slug}", space)
+        return found
 
     def run(self, run_id: str) -> dict[str, Any]:
         """One run, with what it ran and its rejected rows counted by code. Raises NotFound."""
@@ -1053,23 +1051,9 @@ class Workspace:
 
         `next_due` is in the past where `onefold serve` has to make up for it. Raises NotFound.
         """
-        from onefold import scheduler, times
+        from onefold import scheduler
 
-        due = {entry.path: entry.due for entry in scheduler.entries(self, now())}
-        found = [
-            (f"{of.slug}/{mapping.slug}", mapping.schedule, runs.off(of, mapping)) for of, mapping in self.mappings()
-        ]
-        found += [(target.path, target.schedule, None) for target in self.applied.profiles_syncs]
-        return [
-            {
-                "mapping": path,
-                "schedule": "manual" if schedule is None else str(schedule),
-                "off": off,
-                "last_run": self._runs.newest_of(path),
-                "next_due": None if (at := due.get(path)) is None else times.text(at),
-            }
-            for path, schedule, off in found
-        ]
+        return scheduler.timetable(self)
 
     def follow(self, run_id: str) -> dict[str, Any]:
         """One run as it is now: while it is under way with its `progress`. Raises NotFound."""
@@ -1080,40 +1064,6 @@ class Workspace:
         return self._runs.rejected(run_id, limit)
 
 
-def pick(items: Sequence[Any], slug: str, kind: str) -> Any:
-    """The item with a slug. Raises NotFound, which names the nearest and all there are."""
-    for item in items:
-        if item.slug == slug:
-            return item
-    slugs = [item.slug for item in items]
-    hint = nearest(slug, slugs)
-    listed = f"there are {', '.join(slugs)}" if slugs else f"the workspace has no {kind}"
-    raise NotFound(f"no {kind} {slug!r}{hint}; {listed}")
-
-
 def _has_slug(to: str) -> bool:
     """Whether a target is one of the workspace file; a folder beside is ./NAME."""
     return "/" not in to and "." not in to
-
-
-def _recipe(shown: config.Workspace, destination: str, slug: str) -> dict[str, Any]:
-    """The model and the mapping as they are shown."""
-    mapping = pick(pick(shown.destinations, destination, "destination").mappings, slug, "mapping")
-    schedule = None if mapping.schedule is None else str(mapping.schedule)
-    model = pick(shown.models, mapping.model, "model")
-    return {"model": {**vars(model)}, "mapping": {**vars(mapping), "schedule": schedule}}
-
-
-def _profile_source(workspace: config.Workspace, mapping: config.Mapping) -> tuple[config.Space, config.ProfileSource]:
-    """The space and profile source that a mapping's `engage_space` names."""
-    found = workspace.profile_source(mapping.engage_space)
-    if found is None:
-        raise NotFound(f"mapping {mapping.slug}: no profile source {mapping.engage_space!r}; add it to a space")
-    return found
-
-
-def _kept(workspace: config.Workspace, destination: config.Destination, mapping: config.Mapping) -> str:
-    """Where the state and the runs of a mapping are kept: its space, or a store of its remote destination."""
-    if destination.endpoint != "local":
-        return f"{REMOTE}{destination.slug}"
-    return _profile_source(workspace, mapping)[0].slug

@@ -368,6 +368,8 @@ OPERATIONS: tuple[Operation, ...] = (
     *_edited("source", "/api/sources/{source}", config.SHAPE["sources"], statement_timeout=INTEGER),
     *_edited("model", "/api/models/{model}", config.SHAPE["models"]),
     *_edited("destination", _DESTINATION, config.SHAPE["destinations"], settings=OBJECT, enabled=SWITCH),
+    *_edited("alert", "/api/alerts/{alert}", config.SHAPE["alerts"], when=OBJECT, email=OBJECT, webhook=OBJECT,
+             slack=OBJECT),
     *_edited("mapping", _MAPPING, config.SHAPE["destinations"]["mappings"], schedule=OBJECT, fields=OBJECT,
              enabled=SWITCH),
 )  # fmt: skip

@@ -35,7 +35,7 @@ def runs(
         for run in found:
             dump(run)
         return
-    columns = ["run_id", "mapping", "status", "started_at", "extracted", "sent", "rejected", "seconds"]
+    columns = ["run_id", "kind", "mapping", "status", "started_at", "extracted", "sent", "rejected", "seconds"]
     grid(columns, [[cell(run.get(column)) for column in columns] for run in found])
 
 
@@ -47,6 +47,7 @@ def runs_show(run_id: str, folder: Folder = HERE, as_json: Json = False) -> None
         dump(found)
         return
     stages, recipe = found.pop("stages", {}), found.pop("recipe", None)
+    found.pop("trail")  # that is for charts
     show(f"{name:20} {cell(value)}" for name, value in found.items() if value is not None)
     show(f"{stage:20} {spent['seconds']:.3f} s, {cell(spent['rows'])} rows" for stage, spent in stages.items())
     for part, said in (recipe or {}).items():
@@ -77,12 +78,13 @@ def runs_rejected(
 def runs_resend(
     run_id: str,
     code: Annotated[str | None, typer.Option(help="Only rows that were rejected with this code.")] = None,
+    key: Annotated[list[str] | None, typer.Option(help="Only the row with this key, as JSON; may be repeated.")] = None,
     new_id: Annotated[str | None, typer.Option("--run-id", hidden=True, help="Of a run that was announced.")] = None,
     folder: Folder = HERE,
     as_json: Json = False,
 ) -> None:
     """Try the rejected rows of a run again now, as they are in the warehouse now."""
-    asked, outcome = workspace(folder).resend(run_id, code, new_id=new_id)
+    asked, outcome = workspace(folder).resend(run_id, code, key or (), new_id=new_id)
     line = {"asked": asked, **outcome.line()}
     if as_json:
         dump(line)
@@ -135,6 +137,9 @@ def runs_replay(
 
 def _replayable(found: dict[str, Any]) -> Iterator[str]:
     """What a replay would do, for people."""
+    if not found["sent"]:
+        yield f"Run {found['run_id']} sent no calls; `onefold runs resend {found['run_id']}` tries its rejected rows"
+        return
     yield f"Run {found['run_id']} of {found['mapping']} sent {found['sent']:,} calls"
     others = {
         "already_there": "are in profiles already",

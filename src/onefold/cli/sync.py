@@ -66,16 +66,19 @@ def _outcome(outcome: Outcome, *, dry_run: bool) -> list[str]:
     c = outcome.counts
     if outcome.error is not None:
         where = f" at {outcome.stage}" if outcome.stage else ""
-        done = [f"  calls     {c['sent']:,} sent before that"] if c["sent"] else []
-        return [f"{title}{where}: {outcome.error}", *done]
+        done = [f"  calls     {c['sent']:,} sent before that, {c['rejected']:,} rejected"] if c["sent"] else []
+        see = [f"  see       onefold runs rejected {outcome.run_id}"] if c["rejected"] and not dry_run else []
+        return [f"{title}{where}: {outcome.error}", *done, *see]
     rate = c["extracted"] / outcome.seconds if outcome.seconds else 0
     lines = [
         f"{title}{' (dry run: nothing was changed)' if dry_run else ''} in {outcome.seconds:.1f} s, {rate:,.0f} rows/s",
         f"  rows      {c['extracted']:,} read: {c['added']:,} added, {c['updated']:,} updated,"
         f" {c['deleted']:,} deleted, {c['unchanged']:,} unchanged",
         f"  calls     {c['sent']:,} sent, {c['filtered']:,} filtered, {c['rejected']:,} rejected",
-        f"  profiles  {c['profiles_created']:,} created, {c['profiles_updated']:,} updated, {c['merges']:,} merges",
     ]
+    if not outcome.note:  # it says why there is nothing to tell
+        figures = (c["profiles_created"], c["profiles_updated"], c["merges"])
+        lines.append("  profiles  {:,} created, {:,} updated, {:,} merges".format(*figures))
     if c["unresolved"] or c["identifiers_dropped"]:
         lines.append(
             f"  identity  {c['unresolved']:,} calls of nobody, {c['identifiers_dropped']:,} identifiers dropped"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import random
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -81,7 +82,7 @@ class Endpoint:
                 refused = self._deliver(items[start:stop])
             except _Undelivered as error:
                 for at in (at for begin, end in [(start, stop), *waiting] for at in range(begin, end)):
-                    answers[at] = RowRejected("not_delivered", f"the call could not be delivered: {error}")
+                    answers[at] = RowRejected("not_delivered", str(error))
                 break
             if refused is None:
                 self._alone = 0
@@ -107,7 +108,7 @@ class Endpoint:
             try:
                 answer = self._client.post(self.address, content=body)
             except self._failures as error:
-                why = f"{type(error).__name__}: {error}".rstrip(": ")
+                why = re.sub(r"\[Errno -?\d+\] ", "", str(error)) or type(error).__name__
                 continue
             if answer.is_success:
                 return None
@@ -120,7 +121,7 @@ class Endpoint:
             if patience > PATIENCE:
                 raise _Undelivered(f"{self.name} answered {why} and asks to wait for {patience:,.0f} seconds")
             self._quiet = max(self._quiet, time() + patience)
-        raise _Undelivered(f"{self.name} did not take it in {ATTEMPTS} attempts; the last one: {why}")
+        raise _Undelivered(f"{self.name} took nothing in {ATTEMPTS} attempts; in the last one: {why}")
 
     def _no(self, status: int, why: str) -> EndpointError:
         """An answer that more calls would get too."""

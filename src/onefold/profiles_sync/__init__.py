@@ -195,6 +195,7 @@ class _Run:
         self.whole = before is None or not {tables.TRAITS, tables.ACCOUNT_TRAITS}.isdisjoint(anew)
         self.synced = Synced(full=before is None)
         self.beside: dict[str, Table] = {}
+        self.names: dict[str, bool] = {}  # of traits and properties in a chunk, as tables.NAMES
 
     def write(self, progress: Progress, cancel: Cancel) -> None:
         """Write what there is beside the tables. Raises _Retyped where that must begin again."""
@@ -213,7 +214,7 @@ class _Run:
                 if name not in PROFILES:
                     self._append(name, table)
             if self.whole:
-                self.kernel.execute(tables.single())
+                self.kernel.execute(tables.single(self.names, self.selection.traits))
                 self._profiles()
             progress("calls", self.synced.calls, total)
         progress("profiles", total, total)
@@ -238,9 +239,10 @@ class _Run:
             if event in events and self._wanted("tables", events[event]):
                 self._create(events[event], tables.event(event, events[event]))
         self.kernel.execute(tables.EVENT_TABLES, [list(events), list(events.values())])
-        self.kernel.execute(tables.items(self.selection.traits))
+        self.kernel.execute(tables.DOCS)
+        self.names = dict(self.kernel.execute(tables.NAMES).fetchall())
         found: dict[str, list[tuple[str, int]]] = {}
-        for family, name, kinds in self.kernel.execute(tables.KINDS).fetchall():
+        for family, name, kinds in self.kernel.execute(tables.kinds(self.names, self.selection.traits)).fetchall():
             found.setdefault(family, []).append((name, kinds))
         for family, names in found.items():
             self._take_in(family, names)

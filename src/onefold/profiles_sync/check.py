@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from duckdb import DuckDBPyConnection
+from duckdb import DuckDBPyConnection, Error
 
 from onefold.errors import TargetError
 from onefold.profiles_sync import Selection, kernel, position, sync
@@ -59,7 +59,11 @@ def check(
                 found += [Difference(table, 0, 0, [f"the column {name} is missing or of another type"])
                           for name in columns if theirs.get(name) != columns[name]]  # fmt: skip
                 if set(columns) <= set(theirs):
-                    found += _compared(connection, table, columns, right.rows(table), target.rows(table))
+                    try:
+                        found += _compared(connection, table, columns, right.rows(table), target.rows(table))
+                    except (TargetError, Error) as error:
+                        why = f"cannot be compared: {str(error).splitlines()[0]}; run with --full to make it anew"
+                        found.append(Difference(table, 0, 0, [why]))
             return found
 
 

@@ -30,7 +30,7 @@ _RUN = """
     create or replace temp table times (seq bigint, timestamp timestamptz, received_at timestamptz);
 """
 _READ = """
-    create or replace temp table read as
+    create or replace temp view read as
     select r.seq, r.born, r."user", r.account, r.message_id, r.type, r.event, r.traits, r.time,
         s.slug as source, s.name as source_name,
         make_timestamptz(r.time) as timestamp, make_timestamptz(r.received_at) as received_at,
@@ -46,11 +46,13 @@ _BORN = """
     select b.*, case b.owner when 'u' then 'use_' else 'grp_' end
         || left(sha256(concat(?::varchar, b.owner, k.name, chr(0), b.filed[1][2])), 32) as segment_id
     from (
-        select "user" as segment, seq, user_filed as filed, 'u' as owner,
-            case when type <> 'group' then traits end as traits
+        select "user" as segment, user_filed as filed, 'u' as owner,
+            case when type <> 'group' then traits end as traits, seq, time, timestamp, received_at, type, message_id
         from read where born & 1 = 1
         union all
-        select account, seq, account_filed, 'a', case when type = 'group' then traits end from read where born & 2 = 2
+        select account, account_filed, 'a',
+            case when type = 'group' then traits end, seq, time, timestamp, received_at, type, message_id
+        from read where born & 2 = 2
     ) b join kinds k on k.type = b.filed[1][1]::bigint
 """
 _UNKNOWN = """
@@ -68,15 +70,13 @@ _CALLS = """
 """
 # Of the segments that were born: those that are nothing more are profiles as they are; the members of merged ones.
 _SINGLE = """
-    create or replace temp table single as
-    select b.segment_id, b.owner, b.filed, b.traits, c.seq, c.timestamp, c.received_at
-    from born b join read c on c.seq = b.seq where b.segment not in (select segment from more)
+    create or replace temp view single as from born where segment not in (select segment from more)
 """
 _MEMBERS = """
     insert into segments
     select b.segment, m.profile, b.segment_id, to_json(list_transform(b.filed,
-        lambda f: [f[1], f[2], c.time::varchar, c.seq::varchar]))::varchar, b.traits, null, c.time, c.seq
-    from born b join read c on c.seq = b.seq join more m on m.segment = b.segment and not m.own
+        lambda f: [f[1], f[2], b.time::varchar, b.seq::varchar]))::varchar, b.traits, null, b.time, b.seq
+    from born b join more m on m.segment = b.segment and not m.own
 """
 _MORE = """
     insert into more

@@ -143,14 +143,15 @@ _FILED = """
     ) f join kinds k on k.type = f.filed[1]::bigint
 """
 _GRAPH = """
-    select g.*, c.type as triggering_event_type, c.message_id as triggering_event_id, c.timestamp, c.received_at,
-        getvariable('uuid_ts') as uuid_ts
-    from (
-        select segment_id, segment_id as canonical_segment_id, seq from born
+    select *, getvariable('uuid_ts') as uuid_ts from (
+        select segment_id, segment_id as canonical_segment_id, seq, type as triggering_event_type,
+            message_id as triggering_event_id, timestamp, received_at
+        from born
         union all
-        select s.segment_id, p.segment_id, m.seq
+        select s.segment_id, p.segment_id, m.seq, c.type, c.message_id, c.timestamp, c.received_at
         from moves m join ids s on s.segment = m.segment join ids p on p.segment = m.profile
-    ) g left join calls c on c.seq = g.seq where g.seq > getvariable('since')
+            join calls c on c.seq = m.seq
+    ) where seq > getvariable('since')
 """
 # The table of a track event is in `event`, its name in `event_text`.
 _TRACK = ", event as event_text, (select any_value(t.event) from event_tables t where t.name = calls.event) as event"
@@ -234,30 +235,57 @@ EVENT_TABLES = """
     create or replace temp table event_tables as
     select unnest(?::varchar[]) as name, unnest(?::varchar[]) as event
 """
-# The traits and properties of a chunk, each with the family of its column; a token is the JSON of a value.
-_ITEMS = """
-    create or replace temp table items as from (
-        select family, seq, unnest(map_keys(m)) as name, nullif(unnest(map_values(m))::varchar, 'null') as token from (
+# The traits and properties of a chunk, with the family of their columns.
+DOCS = f"""
+    create or replace temp view docs as from (
         select case
                 when type in ('page', 'screen') then type || 's'
                 when type = 'track' then (select any_value(t.event) from event_tables t where t.name = calls.event)
-            end as family, seq, said.properties::map(varchar, json) as m
+            end as family, seq, said.properties as doc
         from calls where json_type(said.properties) = 'OBJECT'
         union all
-        select case when type = 'group' then '{account_traits}' else '{traits}' end, seq,
-            traits::json::map(varchar, json)
-        from calls where traits is not null) where family is not null
-    ) where family not in ('{traits}', '{account_traits}') or {wanted}
+        select case when type = 'group' then '{ACCOUNT_TRAITS}' else '{TRAITS}' end, seq, traits::json
+        from calls where traits is not null
+    ) where family is not null
 """
-KINDS = f"""
-    select family, name, bit_or(kind) as kinds from (select *, {KIND} as kind from items) where kind > 0
-    group by family, name order by min(seq), name
+# The names in these, and whether so many have them that looking for them in all is the cheaper way to take them apart.
+NAMES = """
+    select name, count(*) * 16 >= (select count(*) from docs) as often
+    from (select unnest(json_keys(doc)) as name from docs) group by name
 """
 
 
-def items(traits: Sequence[str] | None) -> str:
-    """Takes the traits and properties of a chunk apart; `traits` are patterns of those that are wanted."""
-    return _ITEMS.format(traits=TRAITS, account_traits=ACCOUNT_TRAITS, wanted=_wanted(traits))
+def kinds(names: Mapping[str, bool], traits: Sequence[str] | None) -> str:
+    """The kinds of values that each name has, in the order in which they came; `traits`: patterns of those wanted."""
+    return f"""
+        select family, name, bit_or({KIND}) as kinds from ({apart("docs", "family, seq", "doc", names)})
+        where family not in ('{TRAITS}', '{ACCOUNT_TRAITS}') or {_wanted(traits)}
+        group by family, name order by min(seq), name
+    """
+
+
+def apart(rows: str, kept: str, doc: str, names: Mapping[str, bool]) -> str:
+    """What is `kept` of some rows once for each name in a JSON object of theirs, with the token: the JSON of its value.
+
+    `names` are all that there are, and whether many have them. What is null has no token and is left out.
+    """
+    often = sorted(name for name, often in names.items() if often)
+    listed = f"[{', '.join(map(literal, often))}]::varchar[]"
+    pointers = ", ".join(literal("/" + name.replace("~", "~0").replace("/", "~1")) for name in often)
+    ways = []
+    if often:
+        ways.append(f"""
+            select {kept}, unnest({listed}) as name, unnest(json_extract({doc}, [{pointers}]))::varchar as token
+            from {rows} where {doc} is not null
+        """)
+    if len(often) < len(names):
+        ways.append(f"""select * from (
+            select {kept}, unnest(map_keys(m)) as name, unnest(map_values(m))::varchar as token from (
+                select *, {doc}::json::map(varchar, json) as m from {rows}
+                where {doc} is not null and not list_has_all({listed}, json_keys({doc}))
+            )) where not list_contains({listed}, name)""")
+    everything = " union all ".join(ways) or f"select {kept}, '' as name, '' as token from {rows} where false"
+    return f"select * from ({everything}) where token <> 'null'"
 
 
 def _wanted(patterns: Sequence[str] | None) -> str:
@@ -275,9 +303,7 @@ _SINGLE = """
         s.received_at
     from (select * exclude (filed), unnest(filed) as filed from single) s join kinds k on k.type = s.filed[1]::bigint;
     create or replace temp view told as
-    select s.segment_id as canonical_segment_id, s.owner, i.name, i.token, s.seq, s.timestamp, s.received_at
-    from items i join single s on s.seq = i.seq and s.owner = case i.family when '{traits}' then 'u' else 'a' end
-    where i.family in ('{traits}', '{account_traits}');
+    select segment_id as canonical_segment_id, * exclude (segment_id) from ({told}) where {wanted};
     create or replace temp view profiled as
     select segment_id as canonical_segment_id, owner, null::varchar as merged_to, traits as doc from single;
     create or replace temp view merged as
@@ -326,8 +352,10 @@ _WHOLE = """
 """
 
 
-def single() -> str:
-    return _SINGLE.format(traits=TRAITS, account_traits=ACCOUNT_TRAITS)
+def single(names: Mapping[str, bool], traits: Sequence[str] | None) -> str:
+    """`names` and `traits` as for `kinds`."""
+    told = apart("single", "segment_id, owner, seq, timestamp, received_at", "traits", names)
+    return _SINGLE.format(told=told, wanted=_wanted(traits))
 
 
 def whole(traits: Sequence[str] | None) -> str:

@@ -47,6 +47,9 @@ class Table:
 class Warehouse(Protocol):
     """A warehouse that can be read. Every method raises WarehouseError."""
 
+    # Whether a column has one type, whichever rows of it are read.
+    typed: bool
+
     def tables(self) -> list[Table]: ...
 
     def read(self, sql: str, *, limit: int | None = None) -> AbstractContextManager[pa.RecordBatchReader]: ...
@@ -57,6 +60,8 @@ class Warehouse(Protocol):
 
 class Breakable:
     """The `interrupt` of a warehouse: what breaks off the query that is under way."""
+
+    typed = True
 
     def __init__(self) -> None:
         self._lock = Lock()

@@ -37,6 +37,8 @@ Kind = tuple[pa.DataType, Callable[[Any], Any] | None]
 class Warehouse(Breakable):
     """A source of type sqlite; its option is `path`."""
 
+    typed = False  # a type is that of the values that are read
+
     def __init__(self, options: Mapping[str, Any], folder: Path, _: Path | None = None) -> None:
         super().__init__()
         self.path = folder / str(options["path"])

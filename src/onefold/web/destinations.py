@@ -12,14 +12,14 @@ from nicegui.page_arguments import PageArguments
 from onefold import config, meaning, secret
 from onefold.errors import OnefoldError
 from onefold.roles import EDITOR
-from onefold.web import edit, kit, runs, words
+from onefold.web import edit, kit, runs, standing, words
 from onefold.web.edit import Form
 from onefold.web.kit import column, el, link, text
 from onefold.web.shell import ask, asked, crumbs, given, may, path
+from onefold.web.standing import Standing
 from onefold.workspace import Workspace, pick
 
 LIVE = 1.0
-NEWEST = 400  # runs among which the last of each mapping is sought
 COLUMNS = [
     column("on", "On", tight=True),
     column("name", "Mapping", name=True),
@@ -149,16 +149,19 @@ async def new(args: PageArguments) -> None:
 # --- one ----------------------------------------------------------------------------------------------
 
 
-def reader(slug: str) -> Callable[[Workspace], tuple[config.Workspace, config.Destination, list[runs.Run]]]:
-    def read(workspace: Workspace) -> tuple[config.Workspace, config.Destination, list[runs.Run]]:
+Read = tuple[config.Workspace, config.Destination, Standing]
+
+
+def reader(slug: str) -> Callable[[Workspace], Read]:
+    def read(workspace: Workspace) -> Read:
         now = workspace.configuration()
         found = pick(now.destinations, slug, "destination")
-        return now, found, [run for run in workspace.runs(NEWEST) if run["mapping"].startswith(f"{slug}/")]
+        return now, found, standing.read(workspace, slug)
 
     return read
 
 
-def head(now: config.Workspace, found: config.Destination, newest: list[runs.Run], tab: str) -> None:
+def head(now: config.Workspace, found: config.Destination, stands: Standing, tab: str) -> None:
     """The head with the switch, Sync now and the tabs."""
     crumbs(("Destinations", "/destinations"), (found.name, path("destinations", found.slug)))
     source = next((one.name for one in now.sources if one.slug == found.source), found.source)
@@ -175,8 +178,7 @@ def head(now: config.Workspace, found: config.Destination, newest: list[runs.Run
                 with kit.menu("Sync now", "play"):
                     kit.menu_item("Sync all mappings", lambda: sync(found, found.mappings))
                     kit.menu_item("Sync all rows again", lambda: _full(found))
-    last = last_runs(newest)
-    rejected = sum(run.get("rejected") or 0 for run in last.values())
+    rejected = sum(stands.refused.values())
     kit.tabs(
         [
             (path("destinations", found.slug), "Mappings", len(found.mappings)),
@@ -186,14 +188,6 @@ def head(now: config.Workspace, found: config.Destination, newest: list[runs.Run
         ],
         path("destinations", found.slug, *([tab] if tab else [])),
     )
-
-
-def last_runs(newest: list[runs.Run]) -> dict[str, runs.Run]:
-    """DEST/MAPPING -> its last run. `newest`: runs, newest first."""
-    found: dict[str, runs.Run] = {}
-    for run in newest:
-        found.setdefault(run["mapping"], run)
-    return found
 
 
 async def _enable(found: config.Destination, *, on: bool) -> None:
@@ -241,20 +235,20 @@ def _full(found: config.Destination) -> None:
 async def mappings(args: PageArguments) -> None:
     """The mappings of a destination."""
     read = reader(given(args, "destination"))
-    now, found, newest = await ask(read)
+    now, found, stands = await ask(read)
     status, said = asked(args, "show"), asked(args, "q")
     with kit.page():
-        head(now, found, newest, "")
-        _Mappings(now, found, newest, status, said).build(read)
+        head(now, found, stands, "")
+        _Mappings(now, found, stands, status, said).build(read)
 
 
 class _Mappings:
     """The table of mappings, with its filters."""
 
     def __init__(
-        self, now: config.Workspace, found: config.Destination, newest: list[runs.Run], status: str, said: str
+        self, now: config.Workspace, found: config.Destination, stands: Standing, status: str, said: str
     ) -> None:
-        self.now, self.found, self.newest, self.status, self.said = now, found, newest, status, said
+        self.now, self.found, self.stands, self.status, self.said = now, found, stands, status, said
 
     def build(self, read: Any) -> None:
         found = self.found
@@ -295,7 +289,7 @@ class _Mappings:
         self.table.on_act(self._act)
 
         async def look() -> None:
-            _, _, self.newest = await ask(read)
+            _, _, self.stands = await ask(read)
             self.table.show(self.rows())
 
         ui.timer(LIVE, look)
@@ -334,19 +328,19 @@ class _Mappings:
                     )
 
     def rows(self) -> list[kit.Cell]:
-        last = last_runs(self.newest)
         found = []
         for mapping in self.found.mappings:
-            run = last.get(f"{self.found.slug}/{mapping.slug}")
-            wrong = run is not None and run["status"] in ("failed", "partly")
+            selector = f"{self.found.slug}/{mapping.slug}"
+            run, refused = self.stands.last.get(selector), self.stands.refused.get(selector, 0)
+            wrong = refused or (run is not None and run["status"] == "failed")
             if (self.status == "enabled" and not mapping.enabled) or (self.status == "attention" and not wrong):
                 continue
             if self.said.lower() not in f"{mapping.name} {mapping.slug} {mapping.model} {mapping.action}".lower():
                 continue
-            found.append(self._row(mapping, run))
+            found.append(self._row(mapping, run, refused, self.stands.due_in(selector)))
         return found
 
-    def _row(self, mapping: config.Mapping, run: runs.Run | None) -> kit.Cell:
+    def _row(self, mapping: config.Mapping, run: runs.Run | None, refused: int, due: str | None) -> kit.Cell:
         href = path("destinations", self.found.slug, "mappings", mapping.slug)
         selected = words.records(mapping.trigger)
         return {
@@ -357,18 +351,16 @@ class _Mappings:
             "action": {"t": words.action(mapping.action), "faint": True},
             "model": {"t": mapping.model or "live calls"},
             "records": selected or {"t": mapping.trigger, "code": True, "title": mapping.trigger},
-            "schedule": {"t": words.when(mapping.schedule), "faint": mapping.schedule is None},
+            "schedule": {"t": words.when(mapping.schedule), "s": due, "faint": mapping.schedule is None},
             "last": last_cell(mapping, run),
             "changed": words.number(runs.changed(run)) if run else None,
-            "rejected": {"t": words.number(run.get("rejected")), "tone": "bad" if run.get("rejected") else "off"}
-            if run
-            else None,
+            "rejected": {"t": words.number(refused), "tone": "bad" if refused else "off"} if run else None,
             "menu": {"menu": MENU if may(EDITOR) else MENU[:1], "label": f"Actions of {mapping.name}"},
         }
 
     async def _toggle(self, slug: str, on: bool) -> None:
         await ask(lambda workspace: workspace.enable("mapping", f"{self.found.slug}/{slug}", on=on))
-        _, self.found, self.newest = await ask(reader(self.found.slug))
+        _, self.found, self.stands = await ask(reader(self.found.slug))
         self.table.show(self.rows())
 
     async def _act(self, slug: str, act: str) -> None:
@@ -429,25 +421,19 @@ def last_cell(mapping: config.Mapping, run: runs.Run | None) -> kit.Cell:
 async def destination_runs(args: PageArguments) -> None:
     """The runs of a destination."""
     slug = given(args, "destination")
-    read = reader(slug)
-    now, found, newest = await ask(read)
+    now, found, stands = await ask(reader(slug))
     with kit.page():
-        head(now, found, newest, "runs")
-        show = runs.listing(newest, asked(args, "status"), asked(args, "mapping"), path("destinations", slug, "runs"))
-
-    async def look() -> None:
-        show((await ask(read))[2])
-
-    ui.timer(LIVE, look)
+        head(now, found, stands, "runs")
+        await runs.listing(args, path("destinations", slug, "runs"), f"{slug}/")
 
 
 async def settings(args: PageArguments) -> None:
     """Name, region, whether it is enabled; delete."""
     slug = given(args, "destination")
-    now, found, newest = await ask(reader(slug))
+    now, found, stands = await ask(reader(slug))
     spaces = {space.slug: space for space in now.spaces}
     with kit.page():
-        head(now, found, newest, "settings")
+        head(now, found, stands, "settings")
         form, chosen = Form(), {"enabled": found.enabled}
         with el("div", "of-form"):
             form.add("name", "Name", found.name, must=True)

@@ -113,12 +113,12 @@ class Form:
             await act()
         except InvalidObject as error:
             for path, sentences in error.fields.items():
-                self.say(path.rpartition(".")[2], "; ".join(sentences), path)
+                self.say(path, "; ".join(sentences), path)
             return False
         except InvalidWorkspace as error:
             for problem in error.problems:
                 missing = re.match(r"(\w+) is missing", problem.message)
-                self.say(missing[1] if missing else problem.path.rpartition(".")[2], problem.message, problem.path)
+                self.say(missing[1] if missing else problem.path, problem.message, problem.path)
             return False
         except OnefoldError as error:
             self.say("", str(error))
@@ -126,7 +126,8 @@ class Form:
         return True
 
     def say(self, key: str, sentence: str, where: str = "") -> None:
-        """What is wrong, at the field or above all."""
+        """What is wrong, at the field, which is known by its place in the file or the end of that, or above all."""
+        key = key if key in self.fields else key.rpartition(".")[2]
         sentence = sentence[:1].upper() + sentence[1:]
         if key in self.fields:
             self.fields[key].wrong(sentence)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from nicegui.page_arguments import PageArguments
 
+from onefold.roles import ADMIN
 from onefold.web import kit
-from onefold.web.kit import el
-from onefold.web.shell import crumbs
+from onefold.web.kit import el, link, text
+from onefold.web.shell import crumbs, may
 
 KEYS = (
     (
@@ -66,3 +67,8 @@ async def help_(args: PageArguments) -> None:
                 for word, said in WORDS:
                     el("dt", "", word)
                     el("dd", "", said)
+        if may(ADMIN):
+            with el("p", "of-note"):
+                text("For developers of the app: ")
+                link("all parts of its screens, in every state", "/components")
+                text(".")

@@ -6,6 +6,7 @@ from typing import Any
 from urllib.parse import quote
 
 from nicegui import ui
+from nicegui.element import Element
 
 from onefold.web import kit, shell, words
 from onefold.web.kit import el, icon, text
@@ -53,14 +54,8 @@ def open_box() -> None:
             found = [*(await ask(lambda workspace: _things(workspace, said.strip())))[: SHOWN - 1], further, *found]
         hits.clear()
         with hits:
-            for at, (name, title, what, href) in enumerate(found[:SHOWN]):
-                with el("li"), el("a", "of-first" if at == 0 else "", href=href) as made:
-                    icon(name)
-                    el("span", "of-name of-cut", title)
-                    el("span", "of-sub of-cut", what)
-                    if at == 0:
-                        el("kbd", "", "Enter")
-                kit.on(made, "click", box.close)
+            for at, hit in enumerate(found[:SHOWN]):
+                kit.on(draw(hit, first=at == 0), "click", box.close)
             if not found:
                 with el("li", "of-row"):
                     text("Nothing is called so, and no profile has such an identifier.", "of-note")
@@ -70,7 +65,20 @@ def open_box() -> None:
 
     kit.on(typed, "enter", enter)
     ui.timer(0.01, lambda: find(""), once=True)
-    ui.timer(0.15, lambda: ui.run_javascript("document.querySelector('.of-jumpbox input')?.focus()"), once=True)
+    focus = "document.querySelector('.of-jumpbox:not(:focus-within) input')?.focus()"
+    ui.timer(0.15, lambda: ui.run_javascript(focus), once=True)
+
+
+def draw(hit: Hit, *, first: bool) -> Element:
+    """A line of what was found."""
+    name, title, what, href = hit
+    with el("li"), el("a", "of-first" if first else "", href=href) as made:
+        icon(name)
+        el("span", "of-name of-cut", title)
+        el("span", "of-sub of-cut", what)
+        if first:
+            el("kbd", "", "Enter")
+    return made
 
 
 def _screens(said: str) -> list[Hit]:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from html import escape
-from inspect import isawaitable
+from inspect import iscoroutine
 from typing import Any
 
 from nicegui import ui
@@ -84,7 +84,8 @@ def button(
     cls = f"of-btn{' of-btn-' + kind if kind else ''}{' of-btn-small' if small else ''}"
     made = el("a" if href else "button", cls if said else f"{cls} of-btn-icon", href=href, aria_label=label)
     if not href:
-        made.props["type"] = "button"
+        # What closes gives the focus back to what has a tabindex: else to the pane around a button.
+        made.props.update({"type": "button", "tabindex": "0"})
     if off:
         made.props["disabled"] = True
     with made:
@@ -104,7 +105,7 @@ def on(made: Element, event: str, act: Callable[..., Any], *, args: bool = False
         made.props["aria-busy"] = "true"
         try:
             found = act(event_.args) if args else act()
-            if isawaitable(found):
+            if iscoroutine(found):
                 await found
         except OnefoldError as error:
             if not made.is_deleted:
@@ -120,7 +121,7 @@ def on(made: Element, event: str, act: Callable[..., Any], *, args: bool = False
 
 def press(said: str, act: Act, label: str | None = None) -> Element:
     """A button within a sentence, that looks like a link."""
-    made = el("button", "of-link", said, type="button", aria_label=label)
+    made = el("button", "of-link", said, type="button", tabindex="0", aria_label=label)
     on(made, "click", act)
     return made
 
@@ -247,7 +248,7 @@ class Switch(Element):
         self.set(value=wanted)
         try:
             found = act(wanted)
-            if isawaitable(found):
+            if iscoroutine(found):
                 await found
         except OnefoldError:
             self.set(value=not wanted)
@@ -277,7 +278,7 @@ def segments(options: Sequence[tuple[str, str]], now: str, act: Callable[[str], 
                 one.props["aria-checked"] = _flag(key == value)
                 one.update()
             found = act(value)
-            if isawaitable(found):
+            if iscoroutine(found):
                 await found
 
         for value, word in options:
@@ -443,6 +444,12 @@ class Table(Element, component="parts/table.js"):
             self.props["rows"] = rows
             self.update()
 
+    def select(self, keys: list[str]) -> None:
+        """Select these rows and no others."""
+        self.selected = keys
+        self.props["selected"] = keys
+        self.update()
+
     def on_select(self, act: Callable[[list[str]], Any]) -> None:
         def chosen(keys: Any) -> Any:
             self.selected = list(keys)
@@ -510,28 +517,34 @@ def loading() -> Element:
 
 
 def toast(said: str, icon_: str = "check", more: str = "", act: Act | None = None, href: str = "") -> None:
-    """What happened, and the way back or on."""
+    """What happened, and the way back or on; for ten seconds."""
     from onefold.web.shell import here
 
     with here().toasts:
-        made = el("div", "of-toast", role="status")
-        with made:
-            icon(icon_)
-            text(said[:1].upper() + said[1:])
-            if href:
-                link(more, href)
-            elif act is not None:
-                on(el("button", "", more, type="button"), "click", act)
-            with el("button", "", type="button", aria_label="Dismiss") as gone:
-                icon("close", "of-i-14")
-        on(gone, "click", made.delete)
+        made = toast_box(said, icon_, more, act, href)
         ui.timer(10, lambda: None if made.is_deleted else made.delete(), once=True)
+
+
+def toast_box(said: str, icon_: str = "check", more: str = "", act: Act | None = None, href: str = "") -> Element:
+    """The box of a toast."""
+    with el("div", "of-toast", role="status") as made:
+        icon(icon_)
+        text(said[:1].upper() + said[1:])
+        if href:
+            link(more, href)
+        elif act is not None:
+            on(el("button", "", more, type="button"), "click", act)
+        with el("button", "", type="button", aria_label="Dismiss") as gone:
+            icon("close", "of-i-14")
+    on(gone, "click", made.delete)
+    return made
 
 
 @contextmanager
 def dialog(title: str, *, wide: bool = False) -> Iterator[ui.dialog]:
     """A dialog, open; what it holds stands within."""
     with ui.dialog(value=True) as box:
+        box.props["aria-label"] = title
         box.on("hide", box.delete)
         with el("div", "of-dialog of-wide" if wide else "of-dialog", role="document"):
             el("h2", "", title)
@@ -540,18 +553,23 @@ def dialog(title: str, *, wide: bool = False) -> Iterator[ui.dialog]:
 
 def confirm(title: str, said: str, act: str, do: Act, *, destroy: bool = True) -> None:
     """Ask first, saying what will happen; the button repeats the act."""
+
+    async def done() -> None:
+        found = do()
+        if iscoroutine(found):
+            await found
+        box.close()
+
     with dialog(title) as box:
-        el("p", "of-text", said)
-        with el("div", "of-dialog-end"):
-            button("Cancel", box.close)
+        question(said, act, box.close, done, destroy=destroy)
 
-            async def done() -> None:
-                found = do()
-                if isawaitable(found):
-                    await found
-                box.close()
 
-            button(act, done, "destroy" if destroy else "primary")
+def question(said: str, act: str, cancel: Act, do: Act, *, destroy: bool = True) -> None:
+    """What will happen, and the buttons for it."""
+    el("p", "of-text", said)
+    with el("div", "of-dialog-end"):
+        button("Cancel", cancel)
+        button(act, do, "destroy" if destroy else "primary")
 
 
 def dump(value: Any) -> ui.html:

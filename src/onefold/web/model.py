@@ -121,7 +121,7 @@ class _Editor:
         ui.run_javascript(
             f"const made = setInterval(() => {{ const editor = getElement({self.editor.id});"
             " const typed = editor?.$el?.querySelector?.('.cm-content'); if (!typed) return; clearInterval(made);"
-            " typed.setAttribute('aria-label', 'SQL');"
+            " typed.setAttribute('aria-label', 'SQL; Escape, then Tab, leads out of it');"
             " if (document.body.classList.contains('body--dark')) editor.setTheme?.('xcodeDark') }, 50)"
         )
 

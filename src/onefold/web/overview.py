@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from time import monotonic
 from typing import Any
 
 from nicegui import ui
@@ -12,9 +15,10 @@ from nicegui.page_arguments import PageArguments
 from onefold import config
 from onefold.errors import OnefoldError
 from onefold.roles import EDITOR
-from onefold.web import destinations, kit, rejected, runs, style, words
+from onefold.web import chart, destinations, kit, runs, standing, words
 from onefold.web.kit import column, el, link, text
 from onefold.web.shell import ask, asked, crumbs, may, path
+from onefold.web.standing import Group, Standing
 from onefold.workspace import Workspace
 
 RANGES = {
@@ -22,30 +26,69 @@ RANGES = {
     "7d": ("7 d", timedelta(days=7), 28),
     "30d": ("30 d", timedelta(days=30), 30),
 }
-NEWEST, TICKS, LIVE = 1000, 24, 2.0
+TICKS, LIVE = 24, 2.0
+WINDOW = 60.0  # seconds over which calls a second are counted
 KINDS = ("added", "updated", "deleted", "rejected")
+FIGURES = (*KINDS, "extracted", "unchanged", "profiles_created", "profiles_updated", "merges", "identifiers_dropped")
 TONES = {"succeeded": "ok", "partly": "warn", "failed": "bad", "running": "run"}
-Read = tuple[config.Workspace, list[runs.Run], list[rejected.Group], dict[str, int], list[dict[str, Any]]]
+# (seconds of the clock, live calls so far) of the last looks, whoever's they were.
+_CALLS: deque[tuple[float, int]] = deque()
 
 
-def _read(workspace: Workspace) -> Read:
+@dataclass(frozen=True)
+class Read:
+    """What the overview shows."""
+
+    now: config.Workspace
+    standing: Standing
+    groups: list[Group]
+    spans: list[dict[str, int]]  # FIGURES of each bar of the chart
+    sizes: dict[str, int]  # profiles of each space
+    usage: list[dict[str, Any]]  # of this month
+
+    def sum(self, figure: str) -> int:
+        return sum(span[figure] for span in self.spans)
+
+
+def _read(workspace: Workspace, chosen: str) -> Read:
     now = workspace.configuration()
     sizes: dict[str, int] = {}
     for space in now.spaces:
-        try:
+        with suppress(OnefoldError):  # its own screen says what is wrong with it
             sizes[space.slug] = workspace.size(space.slug)
-        except OnefoldError:
-            continue  # its own screen says what is wrong with it
-    return now, workspace.runs(NEWEST), rejected.groups(workspace), sizes, workspace.usage()
+    _, span, bars = RANGES[chosen]
+    usage = workspace.usage()
+    return Read(
+        now,
+        standing.read(workspace, newest=TICKS),
+        standing.groups(workspace),
+        workspace.tally(datetime.now(UTC) - span, bars, FIGURES),
+        sizes,
+        [line for line in usage if line["month"] == usage[0]["month"]],
+    )
+
+
+def _rate(read: Read) -> float:
+    """Live calls a second, of late; every look adds to what is known."""
+    calls, at = sum(line["api_calls"] for line in read.usage), monotonic()
+    if _CALLS and calls < _CALLS[-1][1]:  # another month, or another folder
+        _CALLS.clear()
+    _CALLS.append((at, calls))
+    while at - _CALLS[0][0] > WINDOW:
+        _CALLS.popleft()
+    gone = at - _CALLS[0][0]
+    return (calls - _CALLS[0][1]) / gone if gone else 0.0
 
 
 async def overview(args: PageArguments) -> None:
     """How the workspace does."""
     chosen = asked(args, "range", "24h")
     chosen = chosen if chosen in RANGES else "24h"
+    word = RANGES[chosen][0]
     crumbs(("Overview", "/"))
-    read = await ask(_read)
-    if not any((read[0].spaces, read[0].sources, read[0].models, read[0].destinations)):
+    shown = await ask(lambda workspace: _read(workspace, chosen))
+    now = shown.now
+    if not any((now.spaces, now.sources, now.models, now.destinations)):
         _first()
         return
     with kit.page():
@@ -55,21 +98,29 @@ async def overview(args: PageArguments) -> None:
                 "/" if chosen == "24h" else f"/?range={chosen}",
                 "Range",
             )
-            if may(EDITOR) and read[0].destinations:
-                kit.button("Sync all", lambda: _sync_all(read[0]), "", "sync")
-        body = el("div", "of-stack")
-    with body:
-        _body(read, chosen)
+            if may(EDITOR) and now.destinations:
+                kit.button("Sync all", lambda: _sync_all(now), "", "sync")
+        strip = el("div")
+        with el("div", "of-split"):
+            bars = _Bars(chosen)
+            profiles = el("div")
+        attention, syncs = el("div"), el("div")
+
+    def show(read: Read) -> None:
+        for place, draw in ((strip, _figures), (profiles, _profiles), (attention, _attention), (syncs, _syncs)):
+            place.clear()
+            with place:
+                draw(read, word)
+        bars.show(read)
 
     async def look() -> None:
-        nonlocal read
-        now = await ask(_read)
-        if now != read:
-            read = now
-            body.clear()
-            with body:
-                _body(read, chosen)
+        nonlocal shown
+        found = await ask(lambda workspace: _read(workspace, chosen))
+        if found != shown:
+            shown = found
+            show(found)
 
+    show(shown)
     ui.timer(LIVE, look)
 
 
@@ -99,173 +150,134 @@ async def _sync_all(now: config.Workspace) -> None:
             await destinations.sync(destination, destination.mappings)
 
 
-def _body(read: Read, chosen: str) -> None:
-    now, newest, groups, sizes, usage = read
-    word, span, bars = RANGES[chosen]
-    since = (datetime.now(UTC) - span).isoformat()
-    recent = [run for run in newest if words.moment(run["started_at"]).isoformat() >= since]
-    _figures(now, newest, recent, groups, sizes, usage, word)
-    with el("div", "of-split"):
-        _chart(recent, span, bars, word)
-        _profiles(now, recent, sizes, word)
-    _attention(newest, groups)
-    _syncs(now, newest)
-
-
-def _figures(
-    now: config.Workspace,
-    newest: list[runs.Run],
-    recent: list[runs.Run],
-    groups: list[rejected.Group],
-    sizes: dict[str, int],
-    usage: list[dict[str, Any]],
-    word: str,
-) -> None:
-    last = destinations.last_runs(newest)
+def _figures(read: Read, word: str) -> None:
+    stands = read.standing
     enabled = [
         f"{one.slug}/{mapping.slug}"
-        for one in now.destinations
+        for one in read.now.destinations
         if one.enabled
         for mapping in one.mappings
         if mapping.enabled and mapping.model
     ]
-    status = Counter(last[path_]["status"] for path_ in enabled if path_ in last)
-    failing, partly = status["failed"], status["partly"]
-    changed = sum(runs.changed(run) or 0 for run in recent)
-    read = sum(run.get("extracted") or 0 for run in recent)
-    unchanged = sum(run.get("unchanged") or 0 for run in recent)
-    open_ = sum(group["rows"] for group in groups)
-    created, merges = (sum(run.get(key) or 0 for run in recent) for key in ("profiles_created", "merges"))
-    month = [line for line in usage if line["month"] == usage[0]["month"]] if usage else []
+    last = {path_: stands.last.get(path_) for path_ in enabled}
+    failing = [path_ for path_, run in last.items() if run and run["status"] == "failed"]
+    partly = [path_ for path_ in enabled if stands.refused.get(path_) and path_ not in failing]
+    open_ = sum(group["rows"] for group in read.groups)
+    rate = _rate(read)
     with kit.strip():
         said = ", ".join(
-            filter(None, (f"{failing} failing" if failing else "", f"{partly} with rejected rows" if partly else ""))
+            filter(
+                None,
+                (
+                    f"{len(failing)} failing" if failing else "",
+                    f"{len(partly)} with rejected rows" if partly else "",
+                ),
+            )
         )
         kit.figure(
-            "Syncs healthy", str(len(enabled) - failing - partly), said or "nothing fails", unit=f"of {len(enabled)}"
+            "Syncs healthy",
+            str(len(enabled) - len(failing) - len(partly)),
+            said or "nothing fails",
+            unit=f"of {len(enabled)}",
         )
         kit.figure(
-            "Rows synced", words.number(changed), f"{words.short(read)} read, {words.short(unchanged)} unchanged"
+            "Rows synced",
+            words.number(sum(read.sum(kind) for kind in ("added", "updated", "deleted"))),
+            f"{words.short(read.sum('extracted'))} read, {words.short(read.sum('unchanged'))} unchanged",
         )
-        where = len({group["mapping"] for group in groups})
+        where = len({group["mapping"] for group in read.groups})
+        oldest = words.ago(min((group["at"] for group in read.groups), default=None)).removesuffix(" ago")
         kit.figure(
             "Rejected rows, open",
             words.number(open_),
-            f"in {words.many(where, 'mapping')}" if open_ else "none",
+            f"in {words.many(where, 'mapping')}, oldest {oldest}" if open_ else "none",
             tone="bad" if open_ else "",
         )
-        kit.figure("Profiles", words.number(sum(sizes.values())), f"+{created:,} new, {merges:,} merges in {word}")
-        calls = sum(line["api_calls"] for line in month)
-        refused = sum(line["rejected"] for line in month)
-        kit.figure("Live calls", words.number(calls), f"this month, {refused:,} rejected")
+        created, merges = read.sum("profiles_created"), read.sum("merges")
+        kit.figure(
+            "Profiles",
+            words.number(sum(read.sizes.values())),
+            f"+{created:,} new, {words.many(merges, 'merge')} in {word}",
+        )
+        calls, refused = (sum(line[key] for line in read.usage) for key in ("api_calls", "rejected"))
+        kit.figure(
+            "Live calls",
+            words.number(rate) if rate >= 100 else f"{rate:.1f}".removesuffix(".0"),
+            f"{words.short(calls)} this month, {refused:,} rejected",
+            unit="per second",
+        )
 
 
-def _chart(recent: list[runs.Run], span: timedelta, bars: int, word: str) -> None:
-    width = span / bars
-    start = datetime.now(UTC) - span
-    sums = {kind: [0] * bars for kind in KINDS}
-    for run in recent:
-        at = min(bars - 1, max(0, int((words.moment(run["started_at"]) - start) / width)))
-        for kind in KINDS:
-            sums[kind][at] += run.get(kind) or 0
-    labels = [
-        f"{start + width * (at + 1):%H:%M}" if span.days <= 1 else f"{start + width * (at + 1):%-d %b}"
-        for at in range(bars)
-    ]
-    unit = "hour" if width <= timedelta(hours=1) else "6 hours" if width < timedelta(days=1) else "day"
-    with kit.panel("Rows synced", f"per {unit}, all mappings", plain=True) as (right, _):
-        with right, el("div", "of-legend", aria_hidden="true"):
-            for kind in KINDS:
-                with el("span"):
-                    el("i", f"of-{kind}")
-                    text(kind.capitalize())
-        if not any(map(any, sums.values())):
-            with kit.empty(
-                f"Nothing was synced in the last {word}", "Rows that were added, updated or deleted are counted here."
-            ):
-                pass
+class _Bars:
+    """Rows synced, one bar a span."""
+
+    def __init__(self, chosen: str) -> None:
+        self._word, self._span, self._count = RANGES[chosen]
+        width = self._span / self._count
+        unit = "hour" if width <= timedelta(hours=1) else "6 hours" if width < timedelta(days=1) else "day"
+        with kit.panel("Rows synced", f"per {unit}, all mappings", plain=True) as (right, self._body):
+            with right, el("div", "of-legend", aria_hidden="true"):
+                for kind in KINDS:
+                    with el("span"):
+                        el("i", f"of-{kind}")
+                        text(kind.capitalize())
+        self._drawn: ui.echart | None = None
+
+    def show(self, read: Read) -> None:
+        options = self._options(read.spans)
+        if self._drawn is not None and not self._drawn.is_deleted:
+            chart.show(self._drawn, options)
             return
-        total = ", ".join(f"{sum(sums[kind]):,} {kind}" for kind in KINDS)
-        with el("div", role="img", aria_label=f"Rows synced in the last {word}: {total}").style("padding: 0 10px 8px"):
-            made = ui.echart(_options(labels, sums, dark=False), renderer="svg").classes("of-chart")
-            dark = _options(labels, sums, dark=True)
-            ui.run_javascript(
-                "setTimeout(() => { if (document.body.classList.contains('body--dark'))"
-                f" getElement({made.id})?.chart?.setOption({_script(dark)}) }}, 60)"
-            )
+        self._body.clear()
+        with self._body:
+            if any(read.sum(kind) for kind in KINDS):
+                total = ", ".join(f"{read.sum(kind):,} {kind}" for kind in KINDS)
+                self._drawn = chart.draw(f"Rows synced in the last {self._word}: {total}", options)
+                return
+            said = "Rows that were added, updated or deleted are counted here."
+            with kit.empty(f"Nothing was synced in the last {self._word}", said):
+                pass
+
+    def _options(self, spans: list[dict[str, int]]) -> chart.Options:
+        start, width = datetime.now(UTC) - self._span, self._span / self._count
+        ends = [start + width * (at + 1) for at in range(self._count)]
+        labels = [f"{end:%H:%M}" if self._span.days <= 1 else f"{end:%-d %b}" for end in ends]
+        return {
+            "xAxis": {"type": "category", "data": labels},
+            "series": [
+                {
+                    "type": "bar",
+                    "stack": "rows",
+                    "name": kind.capitalize(),
+                    "data": [span[kind] for span in spans],
+                    "barCategoryGap": "28%",
+                    "itemStyle": {":color": chart.color(kind)},
+                }
+                for kind in KINDS
+            ],
+        }
 
 
-def _script(value: Any) -> str:
-    import json
-
-    return json.dumps(value).replace("<", "\\u003c")
-
-
-def _options(labels: list[str], sums: dict[str, list[int]], *, dark: bool) -> dict[str, Any]:
-    def color(token: str) -> str:
-        return style.color(token, dark=dark)
-
-    plain = {
-        "axisLine": {"show": False},
-        "axisTick": {"show": False},
-        "axisLabel": {"color": color("t3"), "fontSize": 11, "fontFamily": "Inter"},
-    }
-    return {
-        "animation": False,
-        "grid": {"left": 8, "right": 6, "top": 12, "bottom": 4, "containLabel": True},
-        "xAxis": {"type": "category", "data": labels, **plain},
-        "yAxis": {
-            "type": "value",
-            "splitNumber": 3,
-            "minInterval": 1,
-            **plain,
-            "splitLine": {"lineStyle": {"color": color("border")}},
-        },
-        "tooltip": {
-            "trigger": "axis",
-            "backgroundColor": color("bg"),
-            "borderColor": color("border"),
-            "padding": [6, 10],
-            "textStyle": {"color": color("t1"), "fontSize": 12, "fontFamily": "Inter"},
-        },
-        "series": [
-            {
-                "type": "bar",
-                "stack": "rows",
-                "name": kind.capitalize(),
-                "data": sums[kind],
-                "barCategoryGap": "28%",
-                "itemStyle": {"color": color(kind)},
-            }
-            for kind in KINDS
-        ],
-    }
-
-
-def _profiles(now: config.Workspace, recent: list[runs.Run], sizes: dict[str, int], word: str) -> None:
-    total = sum(sizes.values())
-    figures = {
-        key: sum(run.get(key) or 0 for run in recent)
-        for key in ("profiles_created", "profiles_updated", "merges", "identifiers_dropped")
-    }
-    name = now.spaces[0].slug if len(now.spaces) == 1 else "all spaces"
+def _profiles(read: Read, word: str) -> None:
+    total, spaces = sum(read.sizes.values()), read.now.spaces
+    name = spaces[0].slug if len(spaces) == 1 else "all spaces"
     with kit.panel("Profiles", name) as (right, _):
         with right:
             link("All profiles", "/profiles")
         rows: list[kit.Cell] = [
             {"id": "total", "what": "Total", "count": words.number(total), "note": ""},
-            {"id": "new", "what": "New", "count": words.number(figures["profiles_created"]), "note": f"in {word}"},
+            {"id": "new", "what": "New", "count": words.number(read.sum("profiles_created")), "note": f"in {word}"},
             {
                 "id": "updated",
                 "what": "Updated",
-                "count": words.number(figures["profiles_updated"]),
-                "note": words.percent(figures["profiles_updated"], total) if total else "",
+                "count": words.number(read.sum("profiles_updated")),
+                "note": words.percent(read.sum("profiles_updated"), total) if total else "",
             },
-            {"id": "merged", "what": "Merged", "count": words.number(figures["merges"]), "note": ""},
+            {"id": "merged", "what": "Merged", "count": words.number(read.sum("merges")), "note": ""},
             {
                 "id": "limit",
                 "what": "Identifiers left out",
-                "count": words.number(figures["identifiers_dropped"]),
+                "count": words.number(read.sum("identifiers_dropped")),
                 "note": {"t": "Rules", "href": "/rules"},
             },
         ]
@@ -277,26 +289,26 @@ def _profiles(now: config.Workspace, recent: list[runs.Run], sizes: dict[str, in
         kit.Table(columns, rows, "Profiles", dense="30").classes("of-headless")
 
 
-def _attention(newest: list[runs.Run], groups: list[rejected.Group]) -> None:
-    failed = [run for run in destinations.last_runs(newest).values() if run["status"] == "failed"]
+def _attention(read: Read, _word: str) -> None:
+    failed = [run for run in read.standing.last.values() if run and run["status"] == "failed"]
     with kit.panel("Needs attention") as (right, _):
         with right:
-            if groups:
+            if read.groups:
                 link("All rejected rows", "/rejected")
-        rows = [_failed(run) for run in failed] + [_refused(group) for group in groups[:8]]
+        rows = [_failed(run) for run in failed] + [_refused(group) for group in read.groups[:8]]
         if not rows:
             with kit.empty("Nothing needs you", "Failed runs and rejected rows stand here, each with what to do."):
                 pass
             return
         columns = [
-            column("state", "State"),
-            column("mapping", "Mapping", name=True),
+            column("state", "State", width="128px"),
+            column("mapping", "Mapping", name=True, width="19%"),
             column("what", "What happened"),
-            column("rows", "Rows", num=True),
-            column("when", "When", faint=True),
-            column("act", "Action", tight=True, hidden=True),
+            column("rows", "Rows", num=True, width="76px"),
+            column("when", "When", faint=True, width="104px"),
+            column("act", "Action", hidden=True, width="104px"),
         ]
-        kit.Table(columns, rows, "Needs attention")
+        kit.Table(columns, rows, "Needs attention", fixed=True)
 
 
 def _failed(run: runs.Run) -> kit.Cell:
@@ -312,33 +324,30 @@ def _failed(run: runs.Run) -> kit.Cell:
     }
 
 
-def _refused(group: rejected.Group) -> kit.Cell:
-    href = path("runs", group["run"]["run_id"])
+def _refused(group: Group) -> kit.Cell:
+    href = path("runs", group["run_id"]) + f"?code={group['code']}"
     return {
-        "id": f"{group['mapping']} {group['code']}",
+        "id": f"{group['run_id']} {group['code']}",
         "go": href,
         "state": {"t": "Rejected", "icon": "partly", "tone": "warn"},
         "mapping": {"t": group["mapping"].partition("/")[2], "s": group["mapping"].partition("/")[0]},
         "what": {"t": words.flat(group["why"], 120), "c": group["code"], "title": group["why"]},
         "rows": words.number(group["rows"]),
-        "when": {"t": words.ago(group["run"]["started_at"]), "title": words.exact(group["run"]["started_at"])},
+        "when": {"t": words.ago(group["at"]), "title": words.exact(group["at"])},
         "act": {"act": "Review", "href": href},
     }
 
 
-def _syncs(now: config.Workspace, newest: list[runs.Run]) -> None:
-    history: dict[str, list[str]] = {}
-    for run in newest:
-        history.setdefault(run["mapping"], []).append(run["status"])
-    last = destinations.last_runs(newest)
+def _syncs(read: Read, _word: str) -> None:
+    stands = read.standing
     with kit.panel("Syncs", f"last {TICKS} runs of each") as (right, _):
         with right:
             link("All runs", "/runs")
         rows = []
-        for destination in now.destinations:
+        for destination in read.now.destinations:
             for mapping in destination.mappings:
                 selector = f"{destination.slug}/{mapping.slug}"
-                latest, statuses = last.get(selector), history.get(selector, [])[:TICKS]
+                latest, statuses = stands.last.get(selector), stands.statuses.get(selector, [])
                 href = path("destinations", destination.slug, "mappings", mapping.slug)
                 ticks = ["none"] * (TICKS - len(statuses)) + [TONES.get(one, "") for one in reversed(statuses)]
                 counts = Counter(statuses)
@@ -356,7 +365,7 @@ def _syncs(now: config.Workspace, newest: list[runs.Run]) -> None:
                         "last": {"t": words.ago(latest["started_at"]), "title": words.exact(latest["started_at"])}
                         if latest
                         else "—",
-                        "next": words.when(mapping.schedule) if mapping.model else "as they come",
+                        "next": stands.next(selector, mapping),
                     }
                 )
         if not rows:

@@ -33,7 +33,7 @@ ROUTES = {
     "/destinations/{destination}/mappings/{mapping}": "mapping.mapping",
     "/rejected": "rejected.rejected",
     "/runs": "runs.runs",
-    "/runs/{run}": "runs.run",
+    "/runs/{run}": "run.run",
     "/spaces": "spaces.spaces",
     "/spaces/new": "spaces.new",
     "/spaces/{space}": "spaces.space",
@@ -46,6 +46,7 @@ ROUTES = {
     "/debugger": "debugger.debugger",
     "/usage": "usage.usage",
     "/help": "help.help_",
+    "/components": "components.components",
 }
 FAVICON = (
     '<svg viewBox="0 0 20 20" xmlns="http://www.w3.org/2000/svg"><rect width="20" height="20" rx="5" fill="#18191c"/>'

@@ -1,4 +1,4 @@
-"""Settings: the account, access tokens, users, and who changed what."""
+"""Settings: the account, alerts, access tokens, users, and who changed what."""
 
 from __future__ import annotations
 
@@ -8,12 +8,18 @@ from nicegui import ui
 from nicegui.page_arguments import PageArguments
 
 from onefold.roles import ADMIN, ROLES
-from onefold.web import edit, kit, words
+from onefold.web import alerts, edit, kit, words
 from onefold.web.kit import column, el, text
 from onefold.web.shell import ask, crumbs, given, here, may
 from onefold.workspace import Workspace
 
-TABS = (("account", "Account"), ("tokens", "Access tokens"), ("users", "Users"), ("audit", "Audit log"))
+TABS = (
+    ("account", "Account"),
+    ("alerts", "Alerts"),
+    ("tokens", "Access tokens"),
+    ("users", "Users"),
+    ("audit", "Audit log"),
+)
 MAY = {"viewer": "reads", "editor": "changes and syncs", "admin": "also says who may"}
 
 
@@ -32,13 +38,13 @@ async def _tab(name: str) -> None:
     crumbs(("Settings", "/settings"), (word, f"/settings/{name}"))
     with kit.page():
         kit.simple_head("Settings", f"Workspace {here().name}")
-        shown = TABS if may(ADMIN) else TABS[:1]
+        shown = TABS if may(ADMIN) else TABS[:2]
         href = {"account": "/settings"}
         kit.tabs(
             [(href.get(key, f"/settings/{key}"), said, None) for key, said in shown],
             href.get(name, f"/settings/{name}"),
         )
-        build = {"tokens": _tokens, "users": _users, "audit": _audit}.get(name)
+        build = {"alerts": alerts.panel, "tokens": _tokens, "users": _users, "audit": _audit}.get(name)
         if build is None:
             _account()
         else:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from nicegui import Client, context, run, ui
 from nicegui.element import Element
+from nicegui.elements.mixins.text_element import TextElement
 from nicegui.elements.sub_pages import SubPages
 from nicegui.page_arguments import PageArguments
 
 from onefold.errors import NotFound, OnefoldError
 from onefold.roles import Who
 from onefold.telemetry import logger
-from onefold.web import kit
+from onefold.web import kit, standing
 from onefold.web.kit import el, icon, link, text
 from onefold.workspace import Workspace
 
@@ -65,6 +67,14 @@ class Shell:
     items: dict[str, Element] = field(default_factory=dict)
     count: Element = field(init=False)
     skeleton: Element | None = None
+    came: bool = False  # whether a screen was shown before
+
+    def counted(self, rows: int) -> None:
+        """So many rejected rows are open."""
+        assert isinstance(self.count, TextElement)
+        self.count.text = f"{rows:,}"
+        self.count.props["aria-label"] = f"{rows:,} open"
+        self.count.set_visibility(rows > 0)
 
     def asked(self, read: Callable[[Workspace], T]) -> T:
         """Read from the facade as who is logged in now. In a thread. Raises OnefoldError."""
@@ -123,6 +133,11 @@ def screen(build: Build) -> Build:
     async def shown(args: PageArguments) -> None:
         shell = here()
         shell.skeleton = kit.loading()
+        if shell.came:  # by a link: whoever reads by keyboard goes on in the new screen
+            ui.run_javascript(
+                "if (document.activeElement === document.body) document.querySelector('.of-main').focus()"
+            )
+        shell.came = True
         _current(shell, args.path)
         try:
             await build(args)
@@ -199,7 +214,8 @@ def build(shell: Shell, routes: dict[str, Build], jump: Callable[[], Any]) -> No
                     text("Search or jump to…")
                     el("kbd", "of-mod", "Ctrl K")
                 kit.on(opener, "click", jump)
-            main = el("main", "of-main", tabindex="-1", id="of-main")
+            main = el("main", "of-main", tabindex="-1")
+    _counting(shell)
     shell.toasts = el("div", "of-toasts", aria_live="polite")
     ui.skip_link(target=main)
     with main:
@@ -232,6 +248,20 @@ def _item(shell: Shell, word: str, href: str, name: str) -> None:
             shell.count = el("span", "of-count", "")
             shell.count.set_visibility(False)
     shell.items[href] = made
+
+
+COUNT = 4.0  # seconds between two looks at the open rejected rows
+
+
+def _counting(shell: Shell) -> None:
+    """Keep the number of open rejected rows beside Rejected."""
+
+    async def look() -> None:
+        with suppress(OnefoldError):  # screens say what is wrong
+            found = await run.io_bound(shell.asked, standing.groups)
+            shell.counted(sum(group["rows"] for group in found or ()))
+
+    ui.timer(COUNT, look)
 
 
 LOGO = (

@@ -55,11 +55,6 @@ FONTS = {
 }
 
 
-def color(token: str, *, dark: bool) -> str:
-    """A colour, for what cannot take it from CSS."""
-    return TOKENS[token][dark]
-
-
 @cache
 def font(name: str) -> bytes:
     _, package, file = FONTS[name]

@@ -134,6 +134,7 @@ class Value:
     ) -> None:
         self.label, self.value, self.context, self.changed, self.default = label, value, context, changed, default
         self.button = el("button", "of-value", type="button", aria_label=f"{label}: edit", aria_haspopup="dialog")
+        self.button.props["tabindex"] = "0"  # so that the focus comes back to it
         self.button.props["aria-expanded"] = "false"
         self._draw()
 
@@ -149,7 +150,7 @@ class Value:
         # Keys typed in the popover are no presses of the button around it.
         body.on("click", js_handler="(e) => e.stopPropagation()")
         body.on("keydown", js_handler="(e) => { if (e.key !== 'Escape') e.stopPropagation() }")
-        body.on("keyup", js_handler="(e) => e.stopPropagation()")
+        body.on("keyup", js_handler="(e) => { if (e.key !== 'Escape') e.stopPropagation() }")
         menu.on("hide", lambda: self._expanded("false"))
 
     def bind(self) -> Value:
@@ -173,6 +174,7 @@ class Value:
         self.value = value
         self.menu.close()
         self._draw()
+        self._expanded("false")
         self.changed(value)
 
     def _build(self, what: str) -> None:

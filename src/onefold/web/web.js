@@ -27,7 +27,24 @@
     (next.querySelector("a, button") || next).focus?.();
     next.scrollIntoView({ block: "nearest" });
   };
+  // Arrow keys move within menus, within what the jump box found, and within rows that open.
+  const groups = { ".q-menu": "[role=menuitem]:not([disabled])", ".of-jumpbox": "input, li a", tbody: "tr[tabindex]" };
+  const arrow = (event) => {
+    const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+    if (!step || event.target.closest("select, textarea, .cm-editor, .of-pop")) return;
+    for (const [group, items] of Object.entries(groups)) {
+      const opened = group === ".q-menu" && event.target.matches("body, [aria-haspopup=menu]");
+      const within = opened ? document.querySelector(group) : event.target.closest(group);
+      const all = [...(within?.querySelectorAll(items) || [])];
+      if (!all.length) continue;
+      event.preventDefault();
+      const at = all.indexOf(document.activeElement);
+      const next = at < 0 && step < 0 ? all.length - 1 : Math.max(0, Math.min(all.length - 1, at + step));
+      return all[next].focus();
+    }
+  };
   document.addEventListener("keydown", (event) => {
+    arrow(event);
     const key = event.key.toLowerCase();
     if ((event.ctrlKey || event.metaKey) && key === "k") {
       event.preventDefault();

@@ -57,7 +57,7 @@ class Target:
 
     def create(self, table: str, columns: Mapping[str, str]) -> None:
         with self._failing():
-            self.kernel.execute(f"create table {self._in(table + BESIDE)} ({_columns(columns)})")
+            self.kernel.execute(f"create table {self._in(table + BESIDE)} ({_columns(columns, table)})")
 
     def add(self, table: str, columns: Mapping[str, str], beside: str = BESIDE) -> None:
         with self._failing():
@@ -118,8 +118,23 @@ class Target:
             told = str(error).splitlines()[0]
             if "Could not set lock" in told:
                 told = "another process has it open; close it there, and run again"
+            elif isinstance(error, duckdb.CatalogException | duckdb.BinderException):
+                told += " Somebody else has changed its tables: run again with --full to make them anew"
             raise TargetError(f"target {self.name}: {told}") from error
 
 
-def _columns(columns: Mapping[str, str]) -> str:
-    return ", ".join(f"{quote(name)} {TYPES.get(kind, kind)}" for name, kind in columns.items())
+# How columns are kept whose values are nearly all different: DuckDB would look for those that are not, which costs as
+# much as all the rest of writing them and saves little. A segment_id is random; in some tables it stands once.
+_DISTINCT = dict.fromkeys(
+    ("id", "message_id", "user_id", "anonymous_id", "external_id_value", "external_id_hash", "value"), "zstd"
+)
+_ONCE = {"id_graph_updates": ("segment_id", KEY), "profile_traits": (KEY,), "account_profile_traits": (KEY,)}
+
+
+def _columns(columns: Mapping[str, str], table: str = "") -> str:
+    how = _DISTINCT | dict.fromkeys(_ONCE.get(table, ()), "uncompressed")
+    return ", ".join(
+        f"{quote(name)} {TYPES.get(kind, kind)}"
+        + (f" using compression {how[name]}" if name in how and kind == "text" else "")
+        for name, kind in columns.items()
+    )

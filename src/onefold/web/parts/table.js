@@ -14,10 +14,10 @@ export default {
         :style="c.width ? {width: c.width} : null"><span :class="{'of-sr': c.hidden}">{{ c.label }}</span></th>
     </tr></thead>
     <tbody>
-      <tr v-for="(row, at) in rows" :key="row.id"
+      <tr v-for="(row, at) in rows" :key="row.id" :tabindex="stop(row, at)" @focus="here = row.id" @keydown.enter.self="open(row, $event)"
         :class="[row.tone ? 'of-' + row.tone : '', row.go ? 'of-go' : '', row.at ? 'of-at' : '', selected.includes(row.id) ? 'of-on' : '']"
         @click="open(row, $event)">
-        <td v-if="selectable" class="of-tight"><input type="checkbox" class="of-box" :checked="selected.includes(row.id)"
+        <td v-if="selectable" class="of-tight"><input type="checkbox" class="of-box" :checked="selected.includes(row.id)" :disabled="row.off"
           :aria-label="'Select row ' + (row.label || row.id)" @change="select(row.id)"></td>
         <td v-for="c in columns" :key="c.key" :class="{'of-num': c.num, 'of-tight': c.tight}" :title="tip(row[c.key])">
           <template v-if="row[c.key] === null || row[c.key] === undefined"></template>
@@ -37,7 +37,7 @@ export default {
               @click.stop="$emit('act', {id: row.id, act: row[c.key].act})">{{ row[c.key].act }}</button>
           </template>
           <template v-else-if="row[c.key].menu">
-            <button class="of-btn of-btn-ghost of-btn-icon of-btn-small" type="button" aria-haspopup="menu" :aria-label="row[c.key].label" @click.stop>
+            <button class="of-btn of-btn-ghost of-btn-icon of-btn-small" type="button" tabindex="0" aria-haspopup="menu" :aria-label="row[c.key].label" @click.stop>
               <i class="of-i of-i-menu" aria-hidden="true"></i>
               <q-menu anchor="bottom right" self="top right" auto-close><div role="menu">
                 <button v-for="m in row[c.key].menu" :key="m.key" role="menuitem" type="button" class="of-menu-item" :class="m.bad ? 'of-tone-bad' : ''"
@@ -45,12 +45,12 @@ export default {
               </div></q-menu>
             </button>
           </template>
+          <div v-else-if="row[c.key].c" class="of-said"><span>{{ row[c.key].t }}</span><span class="of-code">{{ row[c.key].c }}</span></div>
           <template v-else>
             <span :class="[row[c.key].icon || row[c.key].spin ? 'of-state' : '', row[c.key].tone ? 'of-tone-' + row[c.key].tone : '']"><i v-if="row[c.key].icon" class="of-i of-i-14" :class="'of-i-' + row[c.key].icon" aria-hidden="true"></i><i
               v-if="row[c.key].spin" class="of-spin" aria-hidden="true"></i><a v-if="row[c.key].href"
               :href="row[c.key].href" :class="cls(c, row[c.key])">{{ row[c.key].t }}</a><span v-else :class="cls(c, row[c.key])">{{ row[c.key].t }}</span></span>
             <span v-if="row[c.key].s" class="of-sub" :class="{'of-mono': row[c.key].smono}"> {{ row[c.key].s }}</span>
-            <span v-if="row[c.key].c" class="of-code"> {{ row[c.key].c }}</span>
           </template>
         </td>
       </tr>
@@ -58,10 +58,18 @@ export default {
   </table>
   </div>`,
   props: { columns: Array, rows: Array, caption: String, dense: String, selectable: Boolean, fixed: Boolean, selected: { type: Array, default: () => [] } },
+  data() { return { here: null }; }, // the row that had the focus last
   computed: {
-    all() { return this.rows.length > 0 && this.rows.every((row) => this.selected.includes(row.id)); },
+    free() { return this.rows.filter((row) => !row.off); },
+    all() { return this.free.length > 0 && this.free.every((row) => this.selected.includes(row.id)); },
   },
   methods: {
+    // Of the rows that open without a link one is a stop of the Tab key; arrow keys lead to the others.
+    stop(row, at) {
+      if (row.go !== true) return null;
+      const there = this.rows.some((one) => one.id === this.here);
+      return (there ? row.id === this.here : at === 0) ? 0 : -1;
+    },
     cls(c, cell) {
       return { "of-mono": c.mono || cell.mono, "of-name": c.name || cell.name, "of-code": cell.code, "of-faint": c.faint || cell.faint };
     },
@@ -80,6 +88,6 @@ export default {
       const now = this.selected.includes(id) ? this.selected.filter((one) => one !== id) : [...this.selected, id];
       this.$emit("select", now);
     },
-    selectAll() { this.$emit("select", this.all ? [] : this.rows.map((row) => row.id)); },
+    selectAll() { this.$emit("select", this.all ? [] : this.free.map((row) => row.id)); },
   },
 };
