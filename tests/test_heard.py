@@ -9,6 +9,7 @@ import pytest
 
 from onefold import heard, stores
 from onefold.heard import Heard
+from onefold.log import LINES
 from onefold.stores import Store
 
 
@@ -26,10 +27,10 @@ def note(store: Store, first_seq: int, *sources: int) -> None:
 
 
 def test_the_blocks_of_each_source_are_noted_with_their_calls(store: Store) -> None:
-    note(store, 1, *[1] * 32, 2, 1, 2)
-    note(store, 36, 1)
-    assert heard.read(store, "loud") == Heard(34, True, [(1, 32), (33, 1), (36, 1)])
-    assert heard.read(store, "quiet") == Heard(2, True, [(33, 2)])
+    note(store, 1, *[1] * LINES, 2, 1, 2)
+    note(store, LINES + 4, 1)
+    assert heard.read(store, "loud") == Heard(LINES + 2, True, [(1, LINES), (LINES + 1, 1), (LINES + 4, 1)])
+    assert heard.read(store, "quiet") == Heard(2, True, [(LINES + 1, 2)])
     assert heard.read(store, "nobody") == Heard()
     store.close()
 
@@ -40,7 +41,7 @@ def test_only_as_many_blocks_are_kept_as_hold_the_last_calls(store: Store) -> No
     note(store, 5002, 1, 1)
     loud = heard.read(store, "loud")
     assert loud.calls == 5002
-    assert heard.CALLS <= sum(count for _, count in loud.blocks) < heard.CALLS + 32
+    assert heard.CALLS <= sum(count for _, count in loud.blocks) < heard.CALLS + LINES
     assert loud.blocks[-1] == (5002, 2)
     assert heard.read(store, "quiet").blocks == [(1, 1)]
     store.close()
