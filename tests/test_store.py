@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from onefold import apply, calls, components, digest, index, log, profiles, stores
+from onefold import space as space_of
 from onefold.errors import StoreError
 from onefold.rules import Identifier, Rules
 from onefold.space import load
@@ -244,18 +245,19 @@ MESSAGE = st.fixed_dictionaries(
 def test_one_batch_or_many_give_the_same_profiles(
     tmp_path_factory: pytest.TempPathFactory, messages: list[dict[str, Any]], size: int
 ) -> None:
-    """The whole batch in columns, the parts call by call."""
+    """The whole batch in columns, the parts call by call, or looked up in two steps."""
     folder = tmp_path_factory.mktemp("batches")
     rows = [said(at, **message) for at, message in enumerate(messages)]
     found = []
-    for name, step, few in (("whole", 1000, 0), ("parts", size, 1000)):
+    for name, step, few, at_once in (("whole", 1000, 0, 1000), ("parts", size, 1000, 1000), ("steps", size, 0, 0)):
         with pytest.MonkeyPatch.context() as patch, stores.open("sqlite", folder / f"{name}.db") as store:
             patch.setattr(components, "FEW", few)
+            patch.setattr(space_of, "FEW", at_once)
             for start in range(0, len(rows), step):
                 put(store, *rows[start : start + step])
             views = every(store) + list(profiles.each(store, "accounts", RULES))
             found.append([_without_ids(view) for view in views])
-    assert found[0] == found[1]
+    assert found[0] == found[1] == found[2]
 
 
 def _without_ids(view: dict[str, Any]) -> dict[str, Any]:
