@@ -239,6 +239,7 @@ def test_a_stream_ends_with_the_server() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "1.2", "1.2.x", "1.2.-3", f"1.2.{'9' * 30}"])
-def test_a_cursor_is_three_numbers(text: str) -> None:
+def test_a_cursor_is_three_numbers_and_how_many_calls_came(text: str) -> None:
     assert debugger.cursor(text) is None
-    assert str(debugger.cursor("1.2.3")) == "1.2.3"
+    assert str(debugger.cursor("1.2.3.4")) == "1.2.3.4"
+    assert debugger.cursor("1.2.3") == debugger.cursor("1.2.3.0")
