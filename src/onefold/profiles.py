@@ -275,6 +275,10 @@ def _merges(
         )
 
 
+def _calls(store: Store, seqs: set[int]) -> dict[int, dict[str, Any]]:
+    return told(store, log.calls(store, seqs))
+
+
 def told(store: Store, logged: Mapping[int, Logged]) -> dict[int, dict[str, Any]]:
     """seq -> where a call came from: type, message_id, source, mapping, run, timestamp, its user."""
     sources = store.names("source")
