@@ -7,6 +7,8 @@ import hashlib
 import hmac
 import json
 import ssl
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -361,6 +363,43 @@ def test_a_run_whose_process_was_killed_is_told_by_serve_once(tmp_path: Path, ho
     (body,) = hooks.bodies
     assert (body["rule"], body["run_id"]) == ("run_failed", "killed")
     assert body["message"] == "the sync failed: the process ended before the run did"
+
+
+def test_a_profiles_sync_that_was_killed_is_a_failed_run_and_told(tmp_path: Path, hooks: Hooks) -> None:
+    shop = Alerted(tmp_path / "shop", {"slug": "on-call", "webhook": {"url": hooks.url}})
+    shop.targets = [{"slug": "out", "type": "duckdb", "path": "out.duckdb", "space": "production"}]
+    shop.apply()
+    shop.sync()
+    script = str(Path(__file__).with_name("crash_profiles.py"))
+    killed = subprocess.run([sys.executable, script, str(shop.folder), "out", "5"], check=False, timeout=120)
+    assert killed.returncode == -9
+    with shop.workspace() as workspace:
+        newest = workspace.runs()[0]
+        assert (newest["mapping"], newest["status"], newest["code"]) == ("profiles sync/out", "failed", "interrupted")
+        for _ in range(2):
+            notify.look(workspace)
+            notify.deliver(workspace)
+        workspace.sync_profiles("production", "out")
+        notify.deliver(workspace)
+        assert [run["status"] for run in workspace.runs()][:2] == ["succeeded", "failed"]
+    assert [(body["kind"], body["rule"], body["mapping"]) for body in hooks.bodies] == [
+        ("first", "run_failed", "profiles sync/out"),
+        ("recovered", "run_failed", "profiles sync/out"),
+    ]
+
+
+def test_what_a_killed_run_sent_counts_as_delivered(tmp_path: Path, hooks: Hooks) -> None:
+    alert = {"slug": "quiet", "when": {"nothing_delivered": "24h"}, "webhook": {"url": hooks.url}}
+    shop = Alerted(tmp_path / "shop", alert)
+    shop.sync()
+    with shop.workspace() as workspace:
+        with workspace.catalog._engine.begin() as connection:
+            # As if the process had died before it could write how the run ended, and had been applied long ago.
+            connection.exec_driver_sql("update run set status = 'running', counts = null, pid = 999999999")
+            connection.exec_driver_sql("update configuration set applied_at = applied_at - 90000000000")
+        notify.look(workspace)
+        notify.deliver(workspace)
+    assert hooks.bodies == []
 
 
 def test_serve_tells_that_nothing_was_delivered_and_that_it_is_again(tmp_path: Path, hooks: Hooks) -> None:

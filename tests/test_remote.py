@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -19,9 +20,10 @@ import pytest
 import onefold
 from faulty import Fault, Proxy, faulty
 from live import KEY, Live, Server, eventually, serving
-from onefold import deliver, endpoints, log, remote
+from onefold import backup, deliver, endpoints, log, remote
 from onefold.cancel import Cancel
 from onefold.endpoints import tracking
+from onefold.runs import Runs
 from shop import IDENTIFY, Shop, command, mapping
 
 PLACES = count(1)
@@ -386,6 +388,10 @@ def test_a_sync_that_is_killed_sends_again_only_what_was_not_acknowledged(sender
     proxy.fault = kill
     assert process.wait(60) == -signal.SIGKILL
     before = {call["messageId"] for call in proxy.calls}
+    with closing(onefold.open(sender.folder)) as workspace:
+        newest = workspace.catalog.runs_of("d/people", 1)[0]
+        assert Runs(workspace.catalog, workspace.space).delivered("d/people") == newest.seen_at, "what it sent counts"
+        assert workspace.catalog.delivered("d/people") < newest.started_at
     line = sender.sync()
     assert (line["status"], line["extracted"]) == ("succeeded", 300)
     again = before & {call["messageId"] for batch in proxy.batches[3:] for call in batch}
@@ -483,6 +489,26 @@ def test_with_a_catalog_in_postgresql_every_host_knows_what_was_delivered(
     (tmp_path / "back/w.duckdb").write_bytes((sender.folder / "w.duckdb").read_bytes())
     back = json.loads(command("sync", "--json", cwd=tmp_path / "back").stdout)
     assert (back["unchanged"], back["sent"]) == (3, 0)
+
+
+def test_a_backup_holds_what_a_destination_delivered_that_is_configured_no_more(
+    sender: Sender, tmp_path: Path, postgres_url: str
+) -> None:
+    schema = f"gone{sender.first}"
+    env = {**os.environ, "ONEFOLD_CATALOG": f"{postgres_url}{'&' if '?' in postgres_url else '?'}schema={schema}"}
+    sender.add(3)
+    with closing(onefold.open(sender.folder, env)) as workspace:
+        workspace.apply()
+        assert [outcome.counts["sent"] for outcome in workspace.sync()] == [3]
+    data = json.loads((sender.folder / "onefold.yaml").read_text())
+    (sender.folder / "onefold.yaml").write_text(json.dumps({**data, "destinations": []}))
+    file, there = tmp_path / "shop.backup", tmp_path / "there"
+    with closing(onefold.open(sender.folder, env)) as workspace:
+        workspace.apply()
+        assert "destinations/d" in workspace.backup(file)["spaces"]
+    backup.restore(file, there, {})
+    with remote.store("destinations/d", there / ".onefold", None) as store:
+        assert store.counters()["seq"] == 4
 
 
 def test_what_lay_in_a_file_goes_to_the_database_of_the_catalog(sender: Sender, postgres_url: str) -> None:

@@ -99,6 +99,60 @@ def test_only_the_newest_version_of_a_row_is_sent_again(sender: Replayed, proxy:
     assert sender.replayable(second)[2:] == (1, 0, 0)
 
 
+def told_of_deletes(sender: Replayed) -> None:
+    sender.mappings[0]["trigger"] = 'event = "new" or event = "updated" or event = "deleted"'
+    sender.apply()
+
+
+def compacted(sender: Replayed) -> bool:
+    """Whether the next run made one part of what was seen."""
+    sender.sync()
+    with sender.workspace() as workspace, workspace.space("destinations/d") as store:
+        return store.rows("select count(*) as later from state where later = 1") == [{"later": 0}]
+
+
+def test_a_deleted_row_is_known_when_what_was_seen_has_become_one_part(sender: Replayed, proxy: Proxy) -> None:
+    told_of_deletes(sender)
+    first = sender.sync()["run_id"]
+    sender.sql("delete from people where id <= 3")
+    second = sender.sync()["run_id"]
+    before = sender.replayable(first), sender.replayable(second)
+    assert before == ((5, 0, 3, 0, 2), (3, 0, 0, 0, 3))
+    assert compacted(sender)
+    assert (sender.replayable(first), sender.replayable(second)) == before
+    proxy.batches.clear()
+    assert sender.replay(second)["sent"] == 3
+    assert {call["userId"] for call in proxy.calls} == {"1", "2", "3"}
+    assert sender.sync()["sent"] == 0
+    sender.people((1, "1@x", "free"))
+    assert sender.sync()["added"] == 1
+    assert sender.replayable(second)[2:] == (1, 0, 2), "it came back"
+
+
+def test_what_was_sent_before_a_reset_is_replayed_until_it_is_sent_anew(sender: Replayed, proxy: Proxy) -> None:
+    told_of_deletes(sender)
+    first = sender.sync()["run_id"]
+    sender.sql("update people set plan = 'pro' where id = 1", "delete from people where id = 2")
+    second = sender.sync()["run_id"]
+    with sender.workspace() as workspace:
+        assert workspace.reset("d/people")["known"] == 4
+    assert (sender.replayable(first), sender.replayable(second)) == ((5, 0, 2, 0, 3), (2, 0, 0, 0, 2))
+    proxy.batches.clear()
+    assert sender.replay(first)["sent"] == 3
+    assert {call["userId"] for call in proxy.calls} == {"3", "4", "5"}
+    again = sender.sync()
+    assert (again["added"], again["updated"], again["deleted"], again["sent"]) == (4, 0, 0, 4)
+    assert (sender.replayable(first)[2:], sender.replayable(second)[2:]) == ((5, 0, 0), (1, 0, 1))
+
+
+def test_a_mapping_with_another_key_replays_nothing_of_before(sender: Replayed) -> None:
+    first = sender.sync()["run_id"]
+    sender.models["people"] = ("email", sender.models["people"][1])
+    sender.apply()
+    sender.sync()
+    assert sender.replayable(first)[2:] == (5, 0, 0)
+
+
 def test_what_a_replay_cannot_deliver_is_retried_by_later_syncs(sender: Replayed, proxy: Proxy) -> None:
     run = sender.sync()["run_id"]
     proxy.fault = lambda *_: Fault(503)

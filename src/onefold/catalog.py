@@ -221,8 +221,9 @@ def _file(file: Path) -> sa.Engine:
     return engine
 
 
-# The schema of a catalog; another one is named in the url: …?schema=NAME.
-SCHEMA = "onefold"
+# The schema of a catalog; another one is named in the url: …?schema=NAME. Beside it lie those of remote destinations,
+# named by the two, this, and the slug.
+SCHEMA, DESTINATION = "onefold", ":destination:"
 
 
 def placed(url: str) -> tuple[str, str]:
@@ -357,6 +358,17 @@ class Catalog:
                 postgresql = self._engine.dialect.name == "postgresql"
                 found.append((table.name, rows, connection.execute(size).scalar() if postgresql else None))
             return found
+
+    def destinations(self) -> list[str]:
+        """The slugs of the remote destinations that have a schema beside this catalog's."""
+        if self._engine.dialect.name != "postgresql":
+            return []
+        named = sa.text(
+            "select substr(nspname, length(mine.prefix) + 1) as slug from pg_namespace,"
+            " (select current_schema() || :beside as prefix) mine where starts_with(nspname, mine.prefix) order by 1"
+        )
+        with self.transaction() as connection:
+            return [row.slug for row in connection.execute(named, {"beside": DESTINATION})]
 
     # --- configuration --------------------------------------------------------------------------------
 

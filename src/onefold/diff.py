@@ -148,7 +148,7 @@ class Staging:
 
     def seen(self) -> pa.Table:
         """The state that `compare` was given, as one part (STATE)."""
-        return self._table(f"select {', '.join(STATE.names)} from seen where status <> {GONE}").cast(STATE)
+        return self._table(f"select {', '.join(STATE.names)} from seen").cast(STATE)
 
     def _counts(self) -> Counts:
         extracted = int(self._one("select count(*) from staged"))

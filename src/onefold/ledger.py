@@ -151,11 +151,13 @@ class Ledger:
                 self.reject(rows)
                 self.record()
 
-    def compact(self, seen: pa.Table) -> None:
-        """Make the parts of the state one."""
+    def compact(self, seen: pa.Table, *, deletes: bool) -> None:
+        """Make the parts of the state one, without keys that are gone; where `deletes` were sent these stay known."""
         assert self.header.mapping is not None
+        gone = pc.equal(seen["status"], state.GONE)
+        sent = seen.filter(gone) if deletes else state.STATE.empty_table()
         with self.turn():
-            state.replace(self.store, self.header.mapping, seen)
+            state.replace(self.store, self.header.mapping, seen.filter(pc.invert(gone)), sent)
 
     def remember(self, rows: pa.Table) -> None:
         """Write what the mapping has seen (rows.REMEMBERED), in the turn of the changes it describes."""
@@ -212,8 +214,11 @@ def reset(store: Store, path: str, *, dry_run: bool) -> int:
         statuses = dict(zip(first["key"].to_pylist(), first["status"].to_pylist(), strict=True))
         statuses |= dict(zip(later["key"].to_pylist(), later["status"].to_pylist(), strict=True))
         if not dry_run:
-            header.epoch, header.forget = header.epoch + 1, True
+            header.epoch += 1
+            assert header.mapping is not None  # as it was read
             with store.turn():
+                state.forget(store, header.mapping)
+                store.execute("delete from failing where mapping = $1", header.mapping)
                 header.write(store)
         return sum(
             status not in (state.GONE, state.REJECTED_DELETED, state.OPEN_DELETED) for status in statuses.values()

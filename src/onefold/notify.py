@@ -29,7 +29,7 @@ from onefold.catalog import Message, Rule, Run
 from onefold.errors import OnefoldError
 from onefold.nearest import pick
 from onefold.remote import REMOTE
-from onefold.runs import SYNC, now
+from onefold.runs import SYNC, Runs, now
 
 if TYPE_CHECKING:
     from onefold.workspace import Workspace
@@ -111,20 +111,31 @@ def look(workspace: Workspace) -> None:
     found, at = workspace.applied, now()
     if not found.alerts:
         return
-    still = workspace.catalog.open_alerts()
-    for destination, mapping in workspace.mappings():
-        path = f"{destination.slug}/{mapping.slug}"
+    recorded = Runs(workspace.catalog, workspace.space)
+    synced = [
+        f"{destination.slug}/{mapping.slug}"
+        for destination, mapping in workspace.mappings()
+        if mapping.model and mapping.enabled and destination.enabled
+    ]
+    for path in [*synced, *(target.path for target in found.profiles_syncs)]:
         watching = [alert for alert in found.alerts if alert.watches(path)]
-        if not (watching and mapping.model and mapping.enabled and destination.enabled):
+        if not watching:
             continue
-        newest = workspace.catalog.runs_of(path, 1)
-        if newest and newest[0].abandoned:
-            known = [run_id for (_, about, rule), (_, run_id) in still.items() if (about, rule) == (path, "run_failed")]
-            if newest[0].run_id not in known:
-                judge_run(workspace, newest[0])
-        delivered = workspace.catalog.delivered(path)
-        judged = {alert.slug: alerts.silence(alert.when, delivered, at) for alert in watching}
-        _tell(workspace, path, judged, None)
+        _died(workspace, path)
+        if path in synced and any(alert.when.nothing_delivered is not None for alert in watching):
+            delivered = recorded.delivered(path)
+            judged = {alert.slug: alerts.silence(alert.when, delivered, at) for alert in watching}
+            _tell(workspace, path, judged, None)
+
+
+def _died(workspace: Workspace, path: str) -> None:
+    """Judge the newest run of something if its process died and nobody was told. Raises StoreError."""
+    newest = workspace.catalog.runs_of(path, 1)
+    if newest and newest[0].abandoned:
+        still = workspace.catalog.open_alerts()
+        known = [run_id for (_, about, rule), (_, run_id) in still.items() if (about, rule) == (path, "run_failed")]
+        if newest[0].run_id not in known:
+            judge_run(workspace, newest[0])
 
 
 def _tell(workspace: Workspace, mapping: str, judged: Mapping[str, Judged], run_id: str | None) -> None:

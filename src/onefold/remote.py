@@ -35,10 +35,10 @@ def store(name: str, home: Path, catalog: str | None) -> Store:
     file = home / f"{name}.db"
     if not catalog:
         return stores.open("sqlite", file)
-    from onefold.catalog import placed
+    from onefold.catalog import DESTINATION, placed
 
     url, schema = placed(catalog)
-    found = stores.open(url, file, f"{schema}:destination:{file.stem}")
+    found = stores.open(url, file, f"{schema}{DESTINATION}{file.stem}")
     try:
         if file.exists():
             _move(file, found)

@@ -34,8 +34,8 @@ from onefold.sync import Apply, Job, Stages, leased
 class Recorded:
     """What is recorded of the calls that a run sent, in calls; `places` are those to be sent again, in the log.
 
-    `there`: in a profile of the space already. `superseded`: their row was sent again since, is gone, or its mapping
-    was reset. `forgotten`: no longer kept whole (retention). `seen` has the row of each place (state.STATE).
+    `there`: in a profile of the space already. `superseded`: their row was sent again since, is gone, or has another
+    key now. `forgotten`: no longer kept whole (retention). `seen` has the row of each place (state.STATE).
     """
 
     sent: int
@@ -98,10 +98,12 @@ _LOGGED = pa.schema([("seq", pa.int64()), ("message_id", pa.string()), ("there",
 def _newest(store: Store, header: Header) -> tuple[pa.Array, pa.Table]:
     """The message id of the newest call of each row that a mapping has seen, and the row (STATE).
 
-    Not of rows whose newest version was left out by the trigger or rejected.
+    Not of rows whose newest version was left out by the trigger or rejected. Also of those that it was to forget, as
+    long as they were not sent anew.
     """
+    assert header.mapping is not None  # as it was read
     first, later = header.seen(store)
-    seen = pa.concat_tables([first, later.select(state.STATE.names)])
+    seen = pa.concat_tables([state.past(store, header.mapping), first, later.select(state.STATE.names)])
     last = {key: at for at, key in enumerate(seen["key"].to_pylist())}
     seen = seen.take(pa.array(last.values(), pa.int64()))
     seen = seen.filter(pc.is_in(seen["status"], pa.array([state.SENT, state.GONE, *_OPEN], pa.int64())))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from onefold import times
 from onefold.cancel import Cancel
+from onefold.config import PROFILES
 from onefold.errors import REMEDIES, Cancelled, Disabled, NotFound, NotRunning, OnefoldError
 from onefold.remote import REMOTE
 
@@ -309,6 +310,26 @@ class Runs:
             found = rejected.groups(store, path, whole)
         return [{**group, "mapping": path, "at": times.text(group["at"])} for group in found]
 
+    def delivered(self, path: str) -> int:
+        """When a mapping sent something last, in µs, also in a run that goes on or whose process died.
+
+        If none did, when the configuration was applied last. Raises StoreError.
+        """
+        last = self._catalog.delivered(path)
+        for run in self._catalog.runs_of(path, WHOLE):
+            seen = run.seen_at or run.started_at  # when it was heard of last: it wrote what it sent as it went
+            with suppress(NotFound):  # its space is configured no more
+                if run.counts is None and seen > last and self._committed(run).get("sent"):
+                    return seen
+        return last
+
+    def _committed(self, run: Run) -> dict[str, int]:
+        """The counts of what a run has committed so far. Raises StoreError."""
+        with self._space(run.space) as store:
+            rows = store.rows("select counts from run where run_id = $1", run.run_id)
+        found: dict[str, int] = json.loads(rows[0]["counts"]) if rows else {}
+        return found
+
     def newest_of(self, path: str) -> dict[str, Any] | None:
         """The newest run of a mapping."""
         return next((_view(run) for run in self._catalog.runs_of(path, 1)), None)
@@ -443,6 +464,8 @@ def _view(run: Run) -> dict[str, Any]:
     if abandoned:
         found |= {"status": "failed", "code": "interrupted"}
         goes_on = "the next sync goes on where it stopped" if run.kind == SYNC else Cancelled.AGAIN
+        if run.mapping.startswith(PROFILES):
+            goes_on = "the next one ends in the same tables"
         found["error"] = f"the process ended before the run did; {goes_on}"
     elif run.error:
         found |= {"code": run.code, "error": run.error}

@@ -24,6 +24,9 @@ SENT, FILTERED, REJECTED_NEW, REJECTED_UPDATED, REJECTED_DELETED, GONE = range(6
 # A call was sent to a remote endpoint with this counter, and no answer is known. The event is kept here too.
 OPEN_NEW, OPEN_UPDATED, OPEN_DELETED = range(6, 9)
 
+# What the rows of a part are of: keys that were new, keys that an earlier part has, and what is compared no more but
+# may still be asked to be sent again (replay.py).
+_NEW, _LATER, _PAST = range(3)
 # A part's rows are written in pieces of at most so many, so that no blob grows too large for a database.
 PIECE = 250_000
 # All parts are made one when rows of known keys come to one in so many.
@@ -35,7 +38,8 @@ def read(store: Store, mapping: int) -> tuple[pa.Table, pa.Table]:
 
     What a later row says of a key takes the place of what earlier parts say.
     """
-    rows = store.rows("select part, later, data from state where mapping = $1 order by part", mapping)
+    query = f"select part, later, data from state where mapping = $1 and later < {_PAST} order by part"
+    rows = store.rows(query, mapping)
     first, later = [STATE.empty_table()], [LATER_STATE.empty_table()]
     for row in rows:
         part = pa.ipc.open_stream(row["data"]).read_all()
@@ -49,8 +53,19 @@ def read(store: Store, mapping: int) -> tuple[pa.Table, pa.Table]:
 LATER_STATE = pa.schema([*STATE, ("part", pa.int64())])
 
 
+def past(store: Store, mapping: int) -> pa.Table:
+    """What is compared no more (STATE), oldest first; what `read` says of a key takes its place."""
+    query = f"select data from state where mapping = $1 and later = {_PAST} order by part"
+    parts = [pa.ipc.open_stream(row["data"]).read_all() for row in store.rows(query, mapping)]
+    return pa.concat_tables([STATE.empty_table(), *parts])
+
+
 def append(store: Store, mapping: int, rows: pa.Table, *, later: bool) -> list[int]:
     """Add parts (STATE): of keys that no part has, or, `later`, of such as one has. Returns their numbers."""
+    return _append(store, mapping, rows, _LATER if later else _NEW)
+
+
+def _append(store: Store, mapping: int, rows: pa.Table, kind: int) -> list[int]:
     if not rows.num_rows:
         return []
     newest = store.rows("select coalesce(max(part), 0) as part from state where mapping = $1", mapping)[0]["part"]
@@ -59,7 +74,7 @@ def append(store: Store, mapping: int, rows: pa.Table, *, later: bool) -> list[i
     columns = {
         "mapping": [mapping] * len(starts),
         "part": parts,
-        "later": [int(later)] * len(starts),
+        "later": [kind] * len(starts),
         "data": pa.array([_packed(rows.slice(start, PIECE)) for start in starts], pa.binary()),
     }
     store.append("state", pa.table(columns))
@@ -72,10 +87,16 @@ def withdraw(store: Store, mapping: int, parts: Sequence[int]) -> None:
         store.execute("delete from state where mapping = $1 and part = $2", mapping, part)
 
 
-def replace(store: Store, mapping: int, rows: pa.Table) -> None:
-    """Make all parts one (STATE)."""
-    store.execute("delete from state where mapping = $1", mapping)
+def replace(store: Store, mapping: int, rows: pa.Table, gone: pa.Table) -> None:
+    """Make all parts one (STATE); what is `gone` is compared no more."""
+    store.execute(f"delete from state where mapping = $1 and later < {_PAST}", mapping)
+    _append(store, mapping, gone, _PAST)
     append(store, mapping, rows, later=False)
+
+
+def forget(store: Store, mapping: int) -> None:
+    """Compare with nothing that was seen."""
+    store.execute(f"update state set later = {_PAST} where mapping = $1", mapping)
 
 
 def _packed(rows: pa.Table) -> bytes:

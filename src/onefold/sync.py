@@ -16,7 +16,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from onefold import diff, identity, index, mapping, state
+from onefold import diff, identity, index, mapping, state, trigger
 from onefold.apply import Applied, apply
 from onefold.cancel import Cancel
 from onefold.config import Mapping, Model
@@ -122,7 +122,7 @@ def sync(
         diff.guard(found, allow_deletes=allow_deletes)
         ledger.begin(found, staging.rejected(CHUNK_ROWS), cancel)
         if only is None and known[1].num_rows * state.LATER > known[0].num_rows:
-            ledger.compact(staging.seen())
+            ledger.compact(staging.seen(), deletes="deleted" in trigger.parse(job.mapping.trigger).events())
         if found.changed:
             step: Apply | Deliver = Apply(job, ledger, applied)
             if job.remote is not None:

@@ -303,11 +303,12 @@ class Workspace:
         return stores.open(space.store, self.home / "spaces" / f"{slug}.db")
 
     def kept(self) -> list[str]:
-        """The names of all stores, for `space`: the spaces, and remote destinations of which something is kept."""
+        """The names of all stores, for `space`: the spaces, and remote destinations of which something is kept.
+
+        Also of those that are configured no more.
+        """
         spaces = [space.slug for space in self.applied.spaces]
-        away = {destination.slug for destination in self.applied.destinations if destination.endpoint != "local"}
-        if not self.env.get("ONEFOLD_CATALOG"):
-            away = {file.stem for file in (self.home / REMOTE).glob("*.db")}
+        away = {*self.catalog.destinations(), *(file.stem for file in (self.home / REMOTE).glob("*.db"))}
         return [*spaces, *(f"{REMOTE}{slug}" for slug in sorted(away))]
 
     def rules(self, slug: str, workspace: config.Workspace | None = None) -> Rules:
@@ -895,7 +896,7 @@ class Workspace:
         """What `replay` would do, in calls: those the run sent, and of these `to_send` and what the others are.
 
         With `to`, where they would go, `already_there` (in a profile of the space), `superseded` (the row was sent
-        again since, is gone, or its mapping was reset) and `forgotten` (by `retention`). Raises NotFound, Disabled.
+        again since, is gone, or has another key now) and `forgotten` (by `retention`). Raises NotFound, Disabled.
         """
         from onefold import endpoints, secret
 

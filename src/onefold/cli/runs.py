@@ -143,7 +143,7 @@ def _replayable(found: dict[str, Any]) -> Iterator[str]:
     yield f"Run {found['run_id']} of {found['mapping']} sent {found['sent']:,} calls"
     others = {
         "already_there": "are in profiles already",
-        "superseded": "are not sent: their row was sent again since, is gone, or the mapping was reset",
+        "superseded": "are not sent: their row was sent again since, is gone, or has another key now",
         "forgotten": "are not sent: they are no longer kept whole (retention)",
     }
     yield from (f"  {found[name]:>9,}  {why}" for name, why in others.items() if found[name])

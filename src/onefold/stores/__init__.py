@@ -97,6 +97,8 @@ STEPS: list[list[str]] = [
         "alter table source add column blocks {text}",
         "update source set blocks = '{{\"whole\": false}}'",
     ],
+    # Parts of the state that are compared no more (state.py); who does not know of them would compare them.
+    [],
 ]
 # The schema number of the first step.
 FIRST = 2
