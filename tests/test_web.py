@@ -276,6 +276,14 @@ def test_a_run_is_followed_by_stage_and_stopped(walked: Browser) -> None:
         workspace.enable("mapping", "profiles/endless", on=False)
 
 
+def test_a_run_says_what_replaying_it_would_send_before_it_does(walked: Browser) -> None:
+    with closing(onefold.open(walked.folder)) as workspace:
+        run_id = workspace.runs(within="profiles/customers")[-1]["run_id"]
+    walked.go(f"/runs/{run_id}")
+    walked.press("Replay")
+    expect(walked.page.get_by_text(f"The run sent {ROWS} calls: {ROWS} in profiles already")).to_be_visible()
+
+
 def test_rejected_rows_say_why_and_are_sent_again(walked: Browser) -> None:
     page, count = walked.page, walked.page.get_by_label("Main").locator(".of-count")
     fields = {"email": "email", "email_subscription_status": "said"}

@@ -21,7 +21,7 @@ def listed(found: dict[str, Any], key: str, change: Callable[[], Change]) -> Non
         for name, kind, empty in found["columns"]:
             with el("li", "of-row").style("min-height: 27px; flex-wrap: nowrap"):
                 opener = kit.press(name, partial(_values, name, change), f"Values of {name}")
-                opener.classes("of-mono of-cut")
+                opener.classes("of-quiet of-mono of-cut")
                 share = f", {words.percent(empty, found['rows'])} null" if empty else ""
                 keyed = ", key" if name == key else ""
                 el("span", "of-note of-right", f"{_type(kind)}{keyed}{share}")

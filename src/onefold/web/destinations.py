@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from nicegui import ui
+from nicegui.element import Element
 from nicegui.page_arguments import PageArguments
 
 from onefold import config, meaning, secret
@@ -473,10 +474,31 @@ async def settings(args: PageArguments) -> None:
                     kit.toast("Settings saved")
                     ui.navigate.to(path("destinations", slug))
 
-            if may(EDITOR):
-                with kit.row():
+            with kit.row():
+                if may(EDITOR):
                     kit.button("Save changes", save, "primary").props["data-save"] = "1"
+                kit.button("Test connection", lambda: _test(now, found, tested), "", "test")
+                if may(EDITOR):
                     kit.button("Delete destination", lambda: _remove(found), "danger", "trash")
+            tested = el("div", "of-gone")
+
+
+async def _test(now: config.Workspace, found: config.Destination, place: Element) -> None:
+    """Say whether the source of a destination can be read, and where its calls go."""
+    source = next((one for one in now.sources if one.slug == found.source), None)
+    to = f"Calls go to {words.region(secret.mask(found.endpoint))}"
+    to += "." if found.endpoint == "local" else "; the first sync shows whether they are taken there."
+    try:
+        tables = await ask(lambda workspace: workspace.test_source(found.source)) if source else []
+    except OnefoldError as error:
+        place.clear()
+        with place:
+            kit.alert(f"{source.name if source else found.source} cannot be read", str(error), error.code)
+        return
+    place.clear()
+    with place:
+        read = f"{source.name} can be read: {words.many(len(tables), 'table')}. " if source else ""
+        kit.alert("Connection tested", f"{read}{to}", tone="ok")
 
 
 def _remove(found: config.Destination) -> None:

@@ -77,11 +77,11 @@ def path(name: str) -> str:
     return "&&".join(f"{line}@@{style}" for line in _lines(name)) + "|0 0 24 24"
 
 
-def mask(name: str) -> str:
-    """The icon as the value of a CSS mask."""
+def mask(name: str, color: str = "#000") -> str:
+    """The icon as the value of a CSS mask, or with a colour as a background."""
     lines = "".join(f"<path d='{line}'/>" for line in _lines(name))
     drawn = (
-        "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 24 24' fill='none' stroke='#000'"
+        f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 24 24' fill='none' stroke='{color}'"
         f" stroke-width='{STROKE}' stroke-linecap='round' stroke-linejoin='round'>{lines}</svg>"
     )
     return f'url("data:image/svg+xml,{quote(drawn, safe=_PLAIN)}")'

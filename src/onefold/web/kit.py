@@ -57,6 +57,14 @@ def link(said: str, href: str, cls: str = "") -> Element:
     return el("a", cls, said, href=href)
 
 
+def links(found: Sequence[tuple[str, str]]) -> None:
+    """Links in a sentence, with commas: (word, address)."""
+    for at, (said, href) in enumerate(found):
+        with el("span"):
+            link(said, href)
+            text("," if at < len(found) - 1 else "")
+
+
 def row(cls: str = "") -> Element:
     return el("div", f"of-row {cls}".strip())
 
@@ -412,7 +420,7 @@ def state_pill(status: str) -> Element:
 
 
 class Table(Element, component="parts/table.js"):
-    """A table of data. A column: {key, label, num, mono, name, faint, tight, width}; cells as in table.js."""
+    """A table of data. A column: {key, label, num, mono, raw, name, faint, tight, width}; cells as in table.js."""
 
     def __init__(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from nicegui import context, ui
@@ -16,6 +17,7 @@ from onefold.segment_profiles import ACTIONS, RECORDS_TRIGGER, Field
 from onefold.web import edit, kit, words
 from onefold.web.columns import read_by
 from onefold.web.destinations import duplicate
+from onefold.web.jump import name_of
 from onefold.web.kit import el, icon, link, text
 from onefold.web.profiles import address
 from onefold.web.shell import ask, asked, crumbs, given, may, path
@@ -625,11 +627,7 @@ class _Editor:
         key = self.rows[self.at].get(self.model.key)
         client = context.client
         try:
-            said = await ask(
-                lambda workspace: change.tried(workspace).test_mapping(
-                    selector, None if key is None else key if isinstance(key, str) else json.dumps(key)
-                )
-            )
+            said = await ask(lambda workspace: _tried(workspace, change, selector, key, self._into()))
         except InvalidWorkspace as error:
             said = None
             wrong = {_field(problem): problem.message for problem in error.problems}
@@ -678,7 +676,8 @@ class _Editor:
                 elif not said["selected"]:
                     _does("never", "off", "Nothing: the trigger does not select this row")
                 else:
-                    self._effects(said["effects"])
+                    sent = sum(len(call.get("traits") or {}) for call in said["calls"])
+                    self._effects(said["effects"], sent)
         for at, call in enumerate(said["calls"] if said else ()):
             with el("div", "of-pane-head").style("border: 0; position: static"):
                 el("h3", "of-h2", f"Call {at + 1} of {len(said['calls']) if said else 1}")
@@ -688,22 +687,24 @@ class _Editor:
                 made.props["data-copy"] = json.dumps(call, ensure_ascii=False, indent=2)
             kit.dump(call)
 
-    def _effects(self, effects: list[dict[str, Any]]) -> None:
-        """The effects in words: first who, then what changes."""
-        space = next(
-            (
-                space.slug
-                for space in self.now.spaces
-                for source in space.sources
-                if source.slug == self.fields.get("engage_space")
-            ),
-            "",
-        )
+    def _into(self) -> str:
+        """The slug of the space that the mapping sends to; empty without one."""
+        wanted = self.fields.get("engage_space")
+        spaces = self.now.spaces
+        return next((space.slug for space in spaces for source in space.sources if source.slug == wanted), "")
+
+    def _effects(self, effects: list[dict[str, Any]], sent: int) -> None:
+        """The effects in words: first who, then what changes. `sent`: traits of the call."""
+        space = self._into()
         traits = [one for one in effects if one["do"] in ("set", "unset")]
+        stay = sent - sum(one["do"] == "set" for one in traits)
         for one in effects:
             if one["do"] in ("create", "update"):
                 word, name = ("Create", "user-plus") if one["do"] == "create" else ("Update", "user-edit")
-                rest = f"{one['profile']}: {words.many(len(traits), 'trait changes', 'traits change')}"
+                rest = (
+                    f"{one.get('name') or one['profile']}: {words.many(len(traits), 'trait changes', 'traits change')}"
+                )
+                rest += f", {stay:,} stay" if stay > 0 else ""
                 with el("li"):
                     icon(name, "of-tone-acc")
                     with el("span"):
@@ -886,6 +887,18 @@ class _Editor:
                     self.wrong = {}
                     self.data = {**data, "slug": self.data["slug"]}
                 self._changed()
+
+
+def _tried(workspace: Workspace, change: edit.Change, selector: str, key: Any, space: str) -> dict[str, Any]:
+    """What a mapping does to a row, as Workspace.test_mapping; a profile that is updated with its `name`."""
+    text_ = None if key is None else key if isinstance(key, str) else json.dumps(key)
+    said = change.tried(workspace).test_mapping(selector, text_)
+    for one in said["effects"]:
+        if one["do"] == "update" and space:
+            with suppress(OnefoldError):  # it is known by an identifier then
+                accounts = one["segment_id"].startswith("grp_")
+                one["name"] = name_of(workspace.profile(space, f"segment_id:{one['segment_id']}", accounts=accounts))
+    return said
 
 
 def _does(name: str, tone: str, said: str) -> None:

@@ -16,6 +16,7 @@ from onefold.web import columns, edit, kit, tidy, words
 from onefold.web.edit import Form
 from onefold.web.kit import column, el, link, text
 from onefold.web.models import used_by
+from onefold.web.runs import Run
 from onefold.web.shell import ask, asked, crumbs, given, may, path
 from onefold.workspace import Workspace, pick
 
@@ -39,24 +40,33 @@ async def model(args: PageArguments) -> None:
     """One model."""
     slug = given(args, "model")
 
-    def read(workspace: Workspace) -> tuple[config.Workspace, config.Model, edit.Change]:
+    def read(workspace: Workspace) -> tuple[config.Workspace, config.Model, edit.Change, Run | None]:
         now = workspace.configuration()
-        return now, pick(now.models, slug, "model"), edit.read(workspace, "model", slug)
+        used = [f"{destination.slug}/{mapping.slug}" for destination, mapping in used_by(now, slug)]
+        runs = [run for at in used for run, _ in workspace.latest(at).values() if run and run.get("extracted")]
+        last = max(runs, key=lambda run: str(run["started_at"]), default=None)
+        return now, pick(now.models, slug, "model"), edit.read(workspace, "model", slug), last
 
-    now, found, data = await ask(read)
+    now, found, data, last = await ask(read)
     crumbs(("Models", "/models"), (found.name, args.path))
     typed = data.found or {}
     shown = {"name": found.name, "source": found.source, "key": found.key, "sql": typed.get("sql", found.sql)}
-    await _Editor(now, found, shown, data).build()
+    await _Editor(now, found, shown, data, last).build()
 
 
 class _Editor:
     """The editor of one model: SQL and preview at the left, key and columns at the right."""
 
     def __init__(
-        self, now: config.Workspace, model: config.Model | None, saved: edit.Data, read: edit.Change | None = None
+        self,
+        now: config.Workspace,
+        model: config.Model | None,
+        saved: edit.Data,
+        read: edit.Change | None = None,
+        last: Run | None = None,
     ) -> None:
-        self.now, self.model, self.saved, self.read = now, model, saved, read
+        """`last`: the newest run that read it."""
+        self.now, self.model, self.saved, self.read, self.last = now, model, saved, read, last
         self.name = f"model {model.slug if model else 'new'}"
         self.data: edit.Data = {**saved, **(edit.draft(self.name) or {})}
         self.columns: list[str] = []
@@ -99,8 +109,13 @@ class _Editor:
                 self.from_ = el("span", "of-note", f"{self.data['source']}{kind}")
             with facts:
                 text("Used by" if self.used else "Used by no mapping yet")
-                for destination, mapping in self.used:
-                    link(mapping.name, path("destinations", destination.slug, "mappings", mapping.slug))
+                kit.links([(one.name, path("destinations", at.slug, "mappings", one.slug)) for at, one in self.used])
+                if self.last:
+                    spent = (self.last.get("stages") or {}).get("read")
+                    took = f" in {words.lasted(spent['seconds'])}" if spent else ""
+                    said = f"· last read {words.ago(self.last['started_at'])}, "
+                    said += f"{words.many(self.last['extracted'], 'row')}{took}"
+                    el("span", "", said, title=words.exact(self.last["started_at"]))
             with actions:
                 if self.model and may(EDITOR):
                     kit.button("Delete", self._delete, "ghost", "trash")
@@ -239,11 +254,13 @@ class _Editor:
             numbers = {
                 name for name in self.columns if rows and all(isinstance(row.get(name), int | float) for row in rows)
             }
-            heads = [column(name, name, mono=True, num=name in numbers) for name in self.columns if name != "id"]
+            heads = [
+                column(name, name, mono=True, raw=True, num=name in numbers) for name in self.columns if name != "id"
+            ]
             if "id" in self.columns:
                 for row, one in zip(shown, rows, strict=True):
                     row["key id"] = _cell(one["id"])
-                heads.insert(self.columns.index("id"), column("key id", "id", mono=True, num="id" in numbers))
+                heads.insert(self.columns.index("id"), column("key id", "id", mono=True, raw=True, num="id" in numbers))
             for row, at in zip(shown, range(len(shown)), strict=True):
                 row["id"] = str(at)
             kit.Table(heads, shown, "Preview", dense="30")

@@ -93,6 +93,9 @@ async def overview(args: PageArguments) -> None:
         return
     with kit.page():
         with kit.head("Overview") as (_, _, actions), actions:
+            with kit.row("of-note").classes("of-live"):
+                kit.icon("debugger", "of-i-14")
+                text("Live")
             kit.segment_links(
                 [("/" if key == "24h" else f"/?range={key}", word) for key, (word, *_) in RANGES.items()],
                 "/" if chosen == "24h" else f"/?range={chosen}",
@@ -101,9 +104,9 @@ async def overview(args: PageArguments) -> None:
             if may(EDITOR) and now.destinations:
                 kit.button("Sync all", lambda: _sync_all(now), "", "sync")
         strip = el("div")
-        with el("div", "of-split"):
+        with el("div", "of-split of-split-level of-split-low"):
             bars = _Bars(chosen)
-            profiles = el("div")
+            profiles = el("div", "of-filled")
         attention, syncs = el("div"), el("div")
 
     def show(read: Read) -> None:
@@ -165,21 +168,7 @@ def _figures(read: Read, word: str) -> None:
     open_ = sum(group["rows"] for group in read.groups)
     rate = _rate(read)
     with kit.strip():
-        said = ", ".join(
-            filter(
-                None,
-                (
-                    f"{len(failing)} failing" if failing else "",
-                    f"{len(partly)} with rejected rows" if partly else "",
-                ),
-            )
-        )
-        kit.figure(
-            "Syncs healthy",
-            str(len(enabled) - len(failing) - len(partly)),
-            said or "nothing fails",
-            unit=f"of {len(enabled)}",
-        )
+        _healthy(len(enabled), len(failing), len(partly))
         kit.figure(
             "Rows synced",
             words.number(sum(read.sum(kind) for kind in ("added", "updated", "deleted"))),
@@ -206,6 +195,17 @@ def _figures(read: Read, word: str) -> None:
             f"{words.short(calls)} this month, {refused:,} rejected",
             unit="per second",
         )
+
+
+def _healthy(enabled: int, failing: int, partly: int) -> None:
+    """How many syncs do well, and a dot for each kind of those that do not."""
+    with kit.figure("Syncs healthy", str(enabled - failing - partly), unit=f"of {enabled}"), kit.row("of-note"):
+        found = [("bad", f"{failing} failing")] * bool(failing)
+        found += [("warn", f"{partly} with rejected rows")] * bool(partly)
+        for tone, said in found or [("ok" if enabled else "off", "nothing fails" if enabled else "none is enabled")]:
+            with el("span"):
+                el("i", f"of-dot of-dot-{tone}", aria_hidden="true")
+                text(said)
 
 
 class _Bars:
@@ -295,42 +295,47 @@ def _attention(read: Read, _word: str) -> None:
         with right:
             if read.groups:
                 link("All rejected rows", "/rejected")
-        rows = [_failed(run) for run in failed] + [_refused(group) for group in read.groups[:8]]
+        actions = {
+            f"{one.slug}/{mapping.slug}": words.action(mapping.action)
+            for one in read.now.destinations
+            for mapping in one.mappings
+        }
+        rows = [_failed(run, actions) for run in failed] + [_refused(group, actions) for group in read.groups[:8]]
         if not rows:
             with kit.empty("Nothing needs you", "Failed runs and rejected rows stand here, each with what to do."):
                 pass
             return
         columns = [
             column("state", "State", width="128px"),
-            column("mapping", "Mapping", name=True, width="19%"),
+            column("mapping", "Mapping", name=True, width="22%"),
             column("what", "What happened"),
             column("rows", "Rows", num=True, width="76px"),
             column("when", "When", faint=True, width="104px"),
-            column("act", "Action", hidden=True, width="104px"),
+            column("act", "Action", hidden=True, num=True, width="104px"),
         ]
         kit.Table(columns, rows, "Needs attention", fixed=True)
 
 
-def _failed(run: runs.Run) -> kit.Cell:
+def _failed(run: runs.Run, actions: dict[str, str]) -> kit.Cell:
     href = path("runs", run["run_id"])
     return {
         "id": run["run_id"],
         "go": href,
         "state": {"t": "Run failed", "icon": "failed", "tone": "bad"},
-        "mapping": {"t": run["mapping"].partition("/")[2], "s": run["mapping"].partition("/")[0]},
+        "mapping": {"t": run["mapping"].partition("/")[2], "s": actions.get(run["mapping"])},
         "what": {"t": words.flat(run.get("error") or "", 160), "title": run.get("error")},
         "when": {"t": words.ago(run["started_at"]), "title": words.exact(run["started_at"])},
         "act": {"act": "Open run", "href": href},
     }
 
 
-def _refused(group: Group) -> kit.Cell:
+def _refused(group: Group, actions: dict[str, str]) -> kit.Cell:
     href = path("runs", group["run_id"]) + f"?code={group['code']}"
     return {
         "id": f"{group['run_id']} {group['code']}",
         "go": href,
         "state": {"t": "Rejected", "icon": "partly", "tone": "warn"},
-        "mapping": {"t": group["mapping"].partition("/")[2], "s": group["mapping"].partition("/")[0]},
+        "mapping": {"t": group["mapping"].partition("/")[2], "s": actions.get(group["mapping"])},
         "what": {"t": words.flat(group["why"], 120), "c": group["code"], "title": group["why"]},
         "rows": words.number(group["rows"]),
         "when": {"t": words.ago(group["at"]), "title": words.exact(group["at"])},

@@ -112,9 +112,9 @@ def _identifiers(view: Profile, rules: Rules) -> None:
                 }
             )
         columns = [
-            column("type", "Type", width="120px"),
+            column("type", "Type", width="116px"),
             column("value", "Value"),
-            column("of", "Use", num=True, width="66px"),
+            column("of", "Use", num=True, width="62px"),
         ]
         kit.Table(columns, rows, "Identifiers, with the use of each limit", dense="30", fixed=True)
 
@@ -174,10 +174,10 @@ def _traits(view: Profile) -> None:
             el("p", "of-panel-body of-note", "No call has set a trait.")
             return
         columns = [
-            column("name", "Trait", name=True, width="28%"),
+            column("name", "Trait", name=True, width="26%"),
             column("value", "Value", mono=True),
-            column("by", "Set by", width="24%"),
-            column("when", "When", num=True, faint=True, width="112px"),
+            column("by", "Set by", width="30%"),
+            column("when", "When", num=True, faint=True, width="98px"),
         ]
         rows = []
         for name in names:
@@ -189,7 +189,12 @@ def _traits(view: Profile) -> None:
                     "go": True,
                     "name": name,
                     "value": words.flat(view["traits"][name], 120),
-                    "by": {"t": said, "href": href},
+                    "by": {
+                        "t": said,
+                        "s": item["run_id"][-4:] if href and item else "live",
+                        "href": href,
+                        "smono": True,
+                    },
                     "when": {"t": words.ago(item["timestamp"]), "title": words.exact(item["timestamp"])}
                     if item
                     else None,

@@ -20,10 +20,10 @@ from onefold.web.shell import ask, may, path
 ROWS = 500  # shown of a run
 Run = dict[str, Any]
 COLUMNS = [
-    column("key", "Key", mono=True, width="12%"),
-    column("code", "Code", width="262px"),
+    column("key", "Key", mono=True, width="9%"),
+    column("code", "Code", width="250px"),
     column("why", "Why"),
-    column("row", "Row", mono=True, faint=True, width="26%"),
+    column("row", "Row", mono=True, faint=True, width="24%"),
 ]
 
 
@@ -59,9 +59,10 @@ class Rows:
         with kit.panel("Rejected rows", words.number(total)) as (right, _):
             options = [("", f"All {total:,}"), *((code, f"{code} {count:,}") for code, count in codes.items())]
             with right:
-                kit.segments(options, self._code, self._choose, "Code")
+                if len(codes) > 1:
+                    kit.segments(options, self._code, self._choose, "Code")
                 self._actions = kit.row()
-            act = [column("act", "Resend", hidden=True, width="92px")] if self._may_resend else []
+            act = [column("act", "Resend", hidden=True, num=True, width="92px")] if self._may_resend else []
             self._table = kit.Table(
                 [*COLUMNS, *act], self._cells(), "Rejected rows", dense="34", selectable=self._may_resend, fixed=True
             )

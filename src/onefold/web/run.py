@@ -119,6 +119,8 @@ def _head(found: Run) -> None:
                 text(f"· {found['kind']} of")
                 link(found["about"], path("runs", found["about"]), "of-mono")
         with actions:
+            if found["status"] != "running" and found.get("sent") and may(EDITOR):
+                kit.button("Replay", lambda: _replay(found), "", "resend")
             kit.button("View mapping", href=path("destinations", destination, "mappings", mapping))
             _stopper(found)
     _wrong(found, "What was committed stays; the next sync goes on from there.")
@@ -165,6 +167,37 @@ def _stopper(found: Run) -> None:
         stopping = "cancelled_by" in found
         said = "Stopping…" if stopping else "Stop run"
         kit.button(said, lambda: _stop(found["run_id"]), "danger", "stop", off=stopping)
+
+
+async def _replay(found: Run) -> None:
+    """Say what sending this run's calls again would do, and do it if wanted. Raises OnefoldError."""
+    run_id = found["run_id"]
+    said = await ask(lambda workspace: workspace.replayable(run_id))
+    others = (
+        ("already_there", "in profiles already"),
+        ("superseded", "of rows that were sent again since, or are gone"),
+        ("forgotten", "no longer kept whole"),
+    )
+    rest = ", ".join(f"{said[key]:,} {why}" for key, why in others if said[key])
+    sent = f"The run sent {words.many(said['sent'], 'call')}"
+    if not said["to_send"]:
+        kit.toast(f"Nothing is to be sent again. {sent}: {rest or 'none is recorded'}", "succeeded")
+        return
+
+    async def done() -> None:
+        new = await ask(lambda workspace: workspace.start_replay(run_id, started_by="web"))
+        ui.navigate.to(path("runs", new))
+
+    again = words.many(said["to_send"], "call")
+    left = f"; of the others {rest}" if rest else ""
+    kit.confirm(
+        "Replay this run?",
+        f"{sent}. {again[:1].upper() + again[1:]} go again to {said['to']}, as they are recorded and under the same"
+        f" message ids, so that nothing is doubled{left}.",
+        f"Send {again} again",
+        done,
+        destroy=False,
+    )
 
 
 async def _stop(run_id: str) -> None:
@@ -244,7 +277,8 @@ def _figures(found: Run) -> None:
     with kit.strip():
         for key, label in FIGURES:
             value = found.get(key)
-            kit.figure(label, words.number(value), tone="bad" if key == "rejected" and value else "", small=True)
+            tone = "bad" if key == "rejected" and value else "off" if key == "unchanged" else ""
+            kit.figure(label, words.number(value), tone=tone, small=True)
     said = [
         f"{found[key]:,} {word}"
         for key, word in (

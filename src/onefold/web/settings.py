@@ -20,7 +20,7 @@ TABS = (
     ("users", "Users"),
     ("audit", "Audit log"),
 )
-MAY = {"viewer": "reads", "editor": "changes and syncs", "admin": "also says who may"}
+MAY = {"viewer": "reads", "editor": "changes and syncs", "admin": "changes, syncs, and says who may do what"}
 
 
 async def settings(args: PageArguments) -> None:

@@ -13,7 +13,7 @@ from onefold.roles import EDITOR
 from onefold.warehouses import Table
 from onefold.web import edit, kit, words
 from onefold.web.edit import Form
-from onefold.web.kit import column, el, link, text
+from onefold.web.kit import column, el, text
 from onefold.web.shell import ask, crumbs, given, may, path
 from onefold.workspace import Workspace, pick
 
@@ -214,8 +214,7 @@ async def source(args: PageArguments) -> None:
                 kit.mono(where(found))
                 if models:
                     text("· read by")
-                for model in models:
-                    link(model.name, path("models", model.slug))
+                    kit.links([(model.name, path("models", model.slug)) for model in models])
             with actions:
                 kit.button("Test connection", lambda: test(), "", "test")
                 if may(EDITOR):

@@ -64,8 +64,11 @@ def font(name: str) -> bytes:
 @cache
 def sheet() -> str:
     """The stylesheet as text."""
-    light = "".join(f"--{name}:{value[0]};" for name, value in TOKENS.items())
-    dark = "".join(f"--{name}:{value[1]};" for name, value in TOKENS.items())
+    light, dark = (
+        "".join(f"--{name}:{value[at]};" for name, value in TOKENS.items())
+        + f"--chevrons:{icons.mask('chevrons', TOKENS['t3'][at])};"
+        for at in (0, 1)
+    )
     faces = "".join(
         f"@font-face{{font-family:'{family}';src:url('/web/{name}.ttf') format('truetype');"
         "font-weight:100 900;font-display:swap}"

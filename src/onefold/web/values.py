@@ -93,7 +93,9 @@ def draw(value: Any, icons: dict[str, str], default: str = "") -> None:
         chip(name, icons.get(name, "text"))
         el("span", "of-kind", "column, lower case" if lowered(value) else "column")
     elif what == "template":
-        _template(str(value["@template"]), icons)
+        _template(str(value["@template"]), icons, "template")
+    elif (text_ := _liquid(value)) is not None:
+        _template(text_, icons, "Liquid, lower case" if lowered(value) else "Liquid")
     elif what == "constant":
         kit.mono(value if isinstance(value, str) else json.dumps(value), "of-said")
         el("span", "of-kind", "constant")
@@ -108,17 +110,24 @@ def draw(value: Any, icons: dict[str, str], default: str = "") -> None:
         el("span", "of-kind", names[0].removeprefix("@") if names else "JSON")
 
 
-def _template(template: str, icons: dict[str, str]) -> None:
+def _liquid(value: Any) -> str | None:
+    """The text of a Liquid value, lower-cased or not."""
+    inner = value["@case"].get("value") if lowered(value) else value
+    text_ = inner.get("@liquid") if isinstance(inner, dict) and set(inner) == {"@liquid"} else None
+    return text_ if isinstance(text_, str) and "{%" not in text_ else None
+
+
+def _template(template: str, icons: dict[str, str], kind_: str) -> None:
     at = 0
     for hole in _HOLE.finditer(template):
         if template[at : hole.start()]:
             kit.mono(template[at : hole.start()], "of-said")
         name = hole[1].removeprefix("$.").removeprefix("properties.")
-        chip(name, icons.get(name, "text"))
+        chip(name, icons.get(name.partition("|")[0].strip(), "text"))
         at = hole.end()
     if template[at:]:
         kit.mono(template[at:], "of-said")
-    el("span", "of-kind", "template")
+    el("span", "of-kind", kind_)
 
 
 class Value:

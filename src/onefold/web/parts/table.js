@@ -10,7 +10,7 @@ export default {
         <input type="checkbox" class="of-box" aria-label="Select all rows" :checked="all"
           :indeterminate.prop="!all && selected.length > 0" @change="selectAll">
       </th>
-      <th v-for="c in columns" :key="c.key" scope="col" :class="{'of-num': c.num, 'of-tight': c.tight}"
+      <th v-for="c in columns" :key="c.key" scope="col" :class="{'of-num': c.num, 'of-tight': c.tight, 'of-mono': c.raw}"
         :style="c.width ? {width: c.width} : null"><span :class="{'of-sr': c.hidden}">{{ c.label }}</span></th>
     </tr></thead>
     <tbody>
@@ -71,7 +71,7 @@ export default {
       return (there ? row.id === this.here : at === 0) ? 0 : -1;
     },
     cls(c, cell) {
-      return { "of-mono": c.mono || cell.mono, "of-name": c.name || cell.name, "of-code": cell.code, "of-faint": c.faint || cell.faint };
+      return { "of-mono": c.mono || cell.mono, "of-name": c.name || cell.name, "of-code": cell.code, "of-code-bad": cell.code && cell.tone === "bad", "of-faint": c.faint || cell.faint };
     },
     tip(cell) {
       if (cell === null || cell === undefined) return null;
