@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from live import Live
-from onefold import inbox
+from onefold import inbox, window
 from onefold import resolver as resolving
 from onefold.errors import Disabled, NotFound, OnefoldError, RowRejected, StoreError
 from onefold.events import message_id
@@ -116,7 +116,7 @@ def test_a_batch_that_failed_is_not_passed_over_for_the_one_prepared_behind_it(
 ) -> None:
     put(live, track("a"))
     put(live, track("b"))
-    monkeypatch.setattr(resolving, "BATCH", 1)
+    monkeypatch.setattr(window, "BATCH", 1)
     monkeypatch.setattr(resolving, "PAUSE", 0.0)
     owner: Any = resolving if step == "apply" else Inbox
     with live.workspace() as workspace:
@@ -171,7 +171,7 @@ def test_a_body_that_cannot_be_read_is_rejected(live: Live) -> None:
 
 
 def test_a_failure_of_ours_with_one_call_rejects_that_call_only(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
-    original = resolving.check
+    original = window.check
 
     def failing(message: Any) -> Any:
         if message["event"] == "b":
@@ -180,7 +180,7 @@ def test_a_failure_of_ours_with_one_call_rejects_that_call_only(live: Live, monk
 
     put(live, track("a"), track("b"), track("c"))
     with monkeypatch.context() as patched:
-        patched.setattr(resolving, "check", failing)
+        patched.setattr(window, "check", failing)
         found = live.debug()
     assert {call["event"]: call["code"] for call in found} == {"a": None, "b": "invalid_field", "c": None}
 
@@ -266,7 +266,7 @@ def test_what_was_prepared_under_an_earlier_configuration_is_not_told(
     live = Live(tmp_path / "live", destinations=[COPY])
     for name in ("1", "2"):
         put(live, {"type": "identify", "anonymousId": name, "messageId": name})
-    monkeypatch.setattr(resolving, "BATCH", 1)
+    monkeypatch.setattr(window, "BATCH", 1)
     monkeypatch.setattr(resolving, "FRESH", -1.0)  # looks for another configuration at every step
     with live.workspace() as workspace:
         resolver = Resolver(workspace)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from threading import Thread
+
+# How far the server's children stand behind it where processors are short, on the scale of `nice`.
+BEHIND = 5
 
 _under_way: set[subprocess.Popen[bytes]] = set()
 
@@ -19,6 +23,8 @@ def start(words: Sequence[str], ended: Callable[[], None]) -> int:
         stdout=subprocess.DEVNULL,
     )
 
+    stand_behind(process.pid)
+
     def wait() -> None:
         process.wait()
         _under_way.discard(process)
@@ -27,6 +33,12 @@ def start(words: Sequence[str], ended: Callable[[], None]) -> int:
     _under_way.add(process)
     Thread(target=wait, name=f"child-{process.pid}", daemon=True).start()
     return process.pid
+
+
+def stand_behind(pid: int) -> None:
+    """Let a child, and what it will start, wait for processors where the server needs them to answer."""
+    with suppress(OSError):  # it is over already, or this system does not allow it: then all are alike
+        os.setpriority(os.PRIO_PROCESS, pid, os.getpriority(os.PRIO_PROCESS, 0) + BEHIND)
 
 
 def stop(patience: float) -> None:
