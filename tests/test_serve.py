@@ -102,14 +102,44 @@ def test_a_server_that_is_stopped_ends_open_streams_and_keeps_what_it_took(live:
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="/proc tells which process is the resolver")
-def test_a_resolver_that_dies_is_started_again(live: Live) -> None:
+@pytest.mark.parametrize("victim", ["resolver", "reader"])
+def test_a_resolver_that_dies_is_started_again(live: Live, victim: str) -> None:
     with serving(live) as server:
-        tasks = Path(f"/proc/{server.process.pid}/task").iterdir()
-        (child,) = {int(pid) for task in tasks for pid in (task / "children").read_text().split()}
+        (child,) = children(server.process.pid)
+        if victim == "reader":  # of the inbox, beside the one that applies
+            child = reader(child)
         os.kill(child, signal.SIGKILL)
         httpx2.post(f"{server.url}/v1/track", json={"event": "x", "userId": "ada"}, auth=AUTH)
         eventually(lambda: logged(live))
         assert "resolver_died" in [line["event"] for line in server.log]
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="/proc tells which process is the resolver")
+def test_a_reader_ends_with_its_resolver(live: Live) -> None:
+    with serving(live) as server:
+        (resolver,) = children(server.process.pid)
+        beside = reader(resolver)
+        os.kill(resolver, signal.SIGKILL)
+        eventually(lambda: not words(beside))
+
+
+def children(pid: int) -> set[int]:
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return {int(found) for task in tasks for found in (task / "children").read_text().split()}
+
+
+def reader(resolver: int) -> int:
+    """The process that reads the inbox beside a resolver."""
+    (found,) = eventually(lambda: [pid for pid in children(resolver) if "onefold.window" in words(pid)])
+    return int(found)
+
+
+def words(pid: int) -> str:
+    """The command line of a process; '' once it is over."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except FileNotFoundError:
+        return ""
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.5", "shop.example", "::"])
@@ -196,7 +226,10 @@ def test_the_examples_of_the_docs_work(tmp_path: Path) -> None:
 # --- killed -------------------------------------------------------------------------------------------
 
 
-def test_a_server_killed_under_load_loses_nothing_it_acknowledged_and_doubles_nothing(live: Live) -> None:
+def test_a_server_killed_under_load_loses_nothing_it_acknowledged_and_doubles_nothing(
+    tmp_path: Path, database: str
+) -> None:
+    live = Live(tmp_path / "live", store=database)
     server = Server(live.folder)
     sender = Sender(server)
     moments = random.Random(5)

@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from concurrent.futures import BrokenExecutor, Future
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +27,7 @@ from onefold.inbox import FILE
 from onefold.rules import Rules
 from onefold.stores import Store, sqlite
 from onefold.telemetry import logger
-from onefold.window import Beside, Feed, Prepared, Why
+from onefold.window import Beside, Feed, Prepared, ReaderDied, Why
 
 # Seconds: how soon another configuration is noticed, a space that failed is tried again, and a look is taken without
 # having been woken.
@@ -73,7 +73,7 @@ class Resolver:
             pass
 
     def step(self) -> bool:
-        """Apply the next calls of each space; whether there were any. Raises OnefoldError, BrokenExecutor."""
+        """Apply the next calls of each space; whether there were any. Raises OnefoldError, ReaderDied."""
         self._configure()
         busy = False
         for target in self._targets.values():
@@ -82,7 +82,7 @@ class Resolver:
             try:
                 busy |= self._advance(target)
                 target.failed_at = None
-            except BrokenExecutor:
+            except ReaderDied:
                 raise
             except Exception as error:  # the other spaces go on; what this one has not applied stays in the inbox
                 logger().error("space_failed", space=target.slug, code=getattr(error, "code", type(error).__name__))
@@ -195,7 +195,7 @@ class Resolver:
 
 def _of_a_value(error: Exception) -> bool:
     """Whether a call is to blame, and not the database or the machine."""
-    ours = OnefoldError | OSError | MemoryError | BrokenExecutor
+    ours = OnefoldError | OSError | MemoryError | ReaderDied
     return isinstance(error, ValueRefused) or not isinstance(error, ours)
 
 
@@ -243,9 +243,9 @@ def main(folder: str) -> None:
                 resolver.close()
         except Timeout:
             continue  # another server's resolver is at work; it applies our calls too
-        except BrokenExecutor:
+        except ReaderDied:
             logger().error("reader_died")
-            os._exit(1)  # the server starts us again; what was not committed is still in the inbox
+            sys.exit(1)  # the server starts us again; what was not committed is still in the inbox
     found.close()
 
 

@@ -8,16 +8,15 @@ keeps what it found out of a window (who was seen, what was rejected) until the 
 from __future__ import annotations
 
 import json
-import multiprocessing
-import os
+import pickle
 import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from threading import Thread
 from time import gmtime, strftime
 from typing import Any
 
@@ -26,7 +25,7 @@ import pyarrow as pa
 
 from onefold import calls, canonical, config, garbage, telemetry
 from onefold.calls import Arrival
-from onefold.errors import RowRejected, ValueRefused
+from onefold.errors import OnefoldError, RowRejected, ValueRefused
 from onefold.events import Selected, check, event, wrong
 from onefold.inbox import DAY, Inbox, Person, Refused, Request, digest
 from onefold.rules import Rules
@@ -328,62 +327,83 @@ def _unwanted(request: Request, place: int, message: Any, arrival: Arrival, sour
 # --- beside -------------------------------------------------------------------------------------------
 
 
+class ReaderDied(Exception):
+    """The process of the reader is no more; what was not committed is still in the inbox."""
+
+
 class Beside:
     """A reader beside the one who asks; it does one thing after another, in the order that they were asked for."""
 
-    def __init__(self, pool: Executor, do: Callable[..., Any]) -> None:
-        self._pool, self._do = pool, do
+    def __init__(self, do: Callable[..., Any]) -> None:
+        """`do` takes the name of a method of Reader and what it is given."""
+        self._do = do
+        self._thread = ThreadPoolExecutor(1, "inbox")
         self.inbox_id: str = self.ask("inbox_id").result()
 
     def ask(self, method: str, *given: Any) -> Future[Any]:
-        """What a method of Reader returns or raises; BrokenExecutor if the reader has died."""
-        return self._pool.submit(self._do, method, *given)
+        """What a method of Reader returns or raises; ReaderDied if it cannot be asked any more."""
+        return self._thread.submit(self._do, method, *given)
 
     def prepare(self, slug: str, after: int) -> Future[Prepared]:
         return self.ask("prepare", slug, after)
 
     def close(self) -> None:
         self.ask("close").result()
-        self._pool.shutdown()
+        self._thread.shutdown()
 
 
 def thread(file: Path) -> Beside:
-    """A reader in a thread. Raises OnefoldError."""
-    pool = ThreadPoolExecutor(1, "inbox")
-    reader = pool.submit(Reader, file).result()
-    return Beside(pool, lambda method, *given: getattr(reader, method)(*given))
+    """A reader in a thread of this process. Raises OnefoldError."""
+    reader = Reader(file)
+    return Beside(lambda method, *given: getattr(reader, method)(*given))
 
 
 def process(file: Path) -> Beside:
-    """A reader in a process. Raises OnefoldError."""
-    pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _begin)
-    pool.submit(_open, file).result()
-    return Beside(pool, _do)
+    """A reader in a process of its own, which ends with this one, however that ends. Raises OnefoldError."""
+    words = [sys.executable, "-m", "onefold.window", str(file)]
+    child = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # noqa: S603 - this same program
+    asking, answering = child.stdin, child.stdout
+    assert asking is not None
+    assert answering is not None
+
+    def do(method: str, *given: Any) -> Any:
+        try:
+            pickle.dump((method, given), asking, pickle.HIGHEST_PROTOCOL)
+            asking.flush()
+            found, error = pickle.load(answering)  # noqa: S301 - of our own process
+        except (EOFError, OSError, pickle.UnpicklingError) as died:
+            raise ReaderDied from died
+        if error is not None:
+            raise error
+        return found
+
+    return Beside(do)
 
 
-_reader: Reader | None = None  # the one of this process
-
-
-def _begin() -> None:
-    """Make this process one for a reader; it ends with the one that started it, however that ends."""
+def main(file: str) -> None:
+    """The process of a reader: asked on standard input, answering on standard output, until the former ends."""
     telemetry.configure()
     sys.setrecursionlimit(READ_DEPTH)
     garbage.seldom()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to all
+    reader: Reader | None = None
+    while True:
+        try:
+            method, given = pickle.load(sys.stdin.buffer)  # noqa: S301 - of the process that started us
+        except EOFError:
+            return
+        answer: tuple[Any, OnefoldError | None]
+        try:
+            reader = reader or Reader(Path(file))
+            answer = (getattr(reader, method)(*given), None)
+        except OnefoldError as error:
+            answer = (None, error)
+        except Exception as error:
+            telemetry.logger().exception("reader_failed")
+            answer = (None, OnefoldError(f"the inbox cannot be read: {type(error).__name__}", code="reader_failed"))
+        pickle.dump(answer, sys.stdout.buffer, pickle.HIGHEST_PROTOCOL)
+        sys.stdout.buffer.flush()
 
-    def follow() -> None:
-        parent = multiprocessing.parent_process()
-        assert parent is not None
-        parent.join()
-        os._exit(1)
 
-    Thread(target=follow, daemon=True).start()
-
-
-def _open(file: Path) -> None:
-    global _reader
-    _reader = Reader(file)
-
-
-def _do(method: str, *given: Any) -> Any:
-    return getattr(_reader, method)(*given)
+if __name__ == "__main__":
+    main(sys.argv[1])
