@@ -8,7 +8,6 @@ keeps what it found out of a window (who was seen, what was rejected) until the 
 from __future__ import annotations
 
 import json
-import pickle
 import signal
 import subprocess
 import sys
@@ -16,6 +15,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import lru_cache
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
 from pathlib import Path
 from time import gmtime, strftime
 from typing import Any
@@ -360,18 +361,18 @@ def thread(file: Path) -> Beside:
 
 def process(file: Path) -> Beside:
     """A reader in a process of its own, which ends with this one, however that ends. Raises OnefoldError."""
-    words = [sys.executable, "-m", "onefold.window", str(file)]
-    child = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # noqa: S603 - this same program
-    asking, answering = child.stdin, child.stdout
-    assert asking is not None
-    assert answering is not None
+    ours, theirs = Pipe()
+    # Not -m: what is sent between the two must be of the same module in both.
+    program = "import sys; from onefold.window import main; main(sys.argv[1], int(sys.argv[2]))"
+    words = [sys.executable, "-c", program, str(file), str(theirs.fileno())]
+    subprocess.Popen(words, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)  # noqa: S603 - this same program
+    theirs.close()
 
     def do(method: str, *given: Any) -> Any:
         try:
-            pickle.dump((method, given), asking, pickle.HIGHEST_PROTOCOL)
-            asking.flush()
-            found, error = pickle.load(answering)  # noqa: S301 - of our own process
-        except (EOFError, OSError, pickle.UnpicklingError) as died:
+            ours.send((method, given))
+            found, error = ours.recv()
+        except (EOFError, OSError) as died:
             raise ReaderDied from died
         if error is not None:
             raise error
@@ -380,30 +381,25 @@ def process(file: Path) -> Beside:
     return Beside(do)
 
 
-def main(file: str) -> None:
-    """The process of a reader: asked on standard input, answering on standard output, until the former ends."""
+def main(file: str, descriptor: int) -> None:
+    """The process of a reader: it does what it is asked for at a pipe, until the other end is closed."""
     telemetry.configure()
     sys.setrecursionlimit(READ_DEPTH)
     garbage.seldom()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to all
+    asked: Connection[Any, Any] = Connection(descriptor)
     reader: Reader | None = None
     while True:
-        try:
-            method, given = pickle.load(sys.stdin.buffer)  # noqa: S301 - of the process that started us
-        except EOFError:
-            return
         answer: tuple[Any, OnefoldError | None]
         try:
+            method, given = asked.recv()
             reader = reader or Reader(Path(file))
             answer = (getattr(reader, method)(*given), None)
+        except EOFError:
+            return
         except OnefoldError as error:
             answer = (None, error)
         except Exception as error:
             telemetry.logger().exception("reader_failed")
             answer = (None, OnefoldError(f"the inbox cannot be read: {type(error).__name__}", code="reader_failed"))
-        pickle.dump(answer, sys.stdout.buffer, pickle.HIGHEST_PROTOCOL)
-        sys.stdout.buffer.flush()
-
-
-if __name__ == "__main__":
-    main(sys.argv[1])
+        asked.send(answer)
