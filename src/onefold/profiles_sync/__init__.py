@@ -6,6 +6,7 @@ tables are written anew when something was said of it. Where that leaves off is 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -240,9 +241,17 @@ class _Run:
                 self._create(events[event], tables.event(event, events[event]))
         self.kernel.execute(tables.EVENT_TABLES, [list(events), list(events.values())])
         self.kernel.execute(tables.DOCS)
-        self.names = dict(self.kernel.execute(tables.NAMES).fetchall())
+        said = self.kernel.execute(tables.NAMES).fetchall()
+        having: Counter[str] = Counter()
+        for _, name, times, _ in said:
+            having[name] += times
+        self.names = {name: having[name] * tables.OFTEN >= docs for _, name, _, docs in said}
+        families = self.position.families
+        open_ = {name for family, name, _, _ in said if not families.get(family, Family()).settled(name)}
         found: dict[str, list[tuple[str, int]]] = {}
-        for family, name, kinds in self.kernel.execute(tables.kinds(self.names, self.selection.traits)).fetchall():
+        for family, name, kinds in self.kernel.execute(
+            tables.kinds(self.names, open_, self.selection.traits)
+        ).fetchall():
             found.setdefault(family, []).append((name, kinds))
         for family, names in found.items():
             self._take_in(family, names)

@@ -113,6 +113,11 @@ class Family(msgspec.Struct):
                     learned.retyped[known.column] = (before, known.type)
         return learned
 
+    def settled(self, name: str) -> bool:
+        """Whether a name is known, and no value changes the type of its column."""
+        known = self.names.get(name)
+        return known is not None and (not known.column or known.type == "text")
+
     def columns(self) -> dict[str, str]:
         """Column -> its type."""
         found = {column.column: column.type for column in self.names.values() if column.column}

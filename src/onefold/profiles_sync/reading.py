@@ -29,44 +29,60 @@ _RUN = """
     create or replace temp table joined_at (segment bigint, seq bigint);
     create or replace temp table times (seq bigint, timestamp timestamptz, received_at timestamptz);
 """
+# The calls of a chunk; the segment_ids of the segments that they created are made of the first identifier that each
+# filed (digest.segment_id, in SQL).
 _READ = """
-    create or replace temp view read as
-    select r.seq, r.born, r."user", r.account, r.message_id, r.type, r.event, r.traits, r.time,
-        s.slug as source, s.name as source_name,
-        make_timestamptz(r.time) as timestamp, make_timestamptz(r.received_at) as received_at,
-        from_json(r.user_identifiers, '[["VARCHAR"]]') as user_filed,
-        from_json(r.account_identifiers, '[["VARCHAR"]]') as account_filed,
-        from_json(r.body, '{"userId": "VARCHAR", "anonymousId": "VARCHAR", "groupId": "VARCHAR", "name": "VARCHAR",
-            "category": "VARCHAR", "previousId": "VARCHAR", "context": "JSON", "properties": "JSON"}') as said
-    from chunk r join sources s on s.source = r.source
-"""
-# The segments that calls created, by the first identifier that each filed (digest.segment_id, in SQL).
-_BORN = """
-    create or replace temp table born as
-    select b.*, case b.owner when 'u' then 'use_' else 'grp_' end
-        || left(sha256(concat(?::varchar, b.owner, k.name, chr(0), b.filed[1][2])), 32) as segment_id
+    create or replace temp table read as
+    select seq, born, "user", account, message_id, r.type, event, traits, time, source, source_name,
+        make_timestamptz(time) as timestamp, make_timestamptz(received_at) as received_at, user_filed, account_filed,
+        body,
+        case when born & 1 = 1 then 'use_' || {user} end as user_id,
+        case when born & 2 = 2 then 'grp_' || {account} end as account_id
     from (
-        select "user" as segment, user_filed as filed, 'u' as owner,
-            case when type <> 'group' then traits end as traits, seq, time, timestamp, received_at, type, message_id
-        from read where born & 1 = 1
-        union all
-        select account, account_filed, 'a',
-            case when type = 'group' then traits end, seq, time, timestamp, received_at, type, message_id
-        from read where born & 2 = 2
-    ) b join kinds k on k.type = b.filed[1][1]::bigint
+        select c.* exclude (source), s.slug as source, s.name as source_name,
+            from_json(user_identifiers, '[["VARCHAR"]]') as user_filed,
+            from_json(account_identifiers, '[["VARCHAR"]]') as account_filed
+        from chunk c join sources s on s.source = c.source
+    ) r
+    left join kinds u on u.type = user_filed[1][1]::bigint
+    left join kinds a on a.type = account_filed[1][1]::bigint
 """
-_UNKNOWN = """
+_DIGEST = "left(sha256(concat($1::varchar, '{letter}', {kind}.name, chr(0), {filed}[1][2])), 32)"
+_READ = _READ.format(
+    user=_DIGEST.format(letter="u", kind="u", filed="user_filed"),
+    account=_DIGEST.format(letter="a", kind="a", filed="account_filed"),
+)
+_BORN = """
+    create or replace temp view born as
+    select "user" as segment, user_filed as filed, 'u' as owner,
+        case when type <> 'group' then traits end as traits, seq, time, timestamp, received_at, type, message_id,
+        user_id as segment_id
+    from read where born & 1 = 1
+    union all
+    select account, account_filed, 'a',
+        case when type = 'group' then traits end, seq, time, timestamp, received_at, type, message_id, account_id
+    from read where born & 2 = 2
+"""
+# The segments that calls are filed under and did not create, and that have moved.
+_NAMED_BEFORE = """
+    create or replace temp table before as
     select distinct segment from (
         select "user" as segment from read where born & 1 = 0 union all
         select account from read where born & 2 = 0 union all
         select segment from moves union all select profile from moves
-    ) where segment is not null and segment not in (select segment from ids)
+    ) where segment is not null
 """
+_UNKNOWN = "select segment from before where segment not in (select segment from ids)"
+_KNOWN = "create or replace temp table known as select * from ids where segment in (select segment from before)"
 # The calls of a chunk, with the segment_ids that they are filed under.
 _CALLS = """
-    create or replace temp table calls as
-    select r.*, u.segment_id, a.segment_id as account_segment_id
-    from read r left join ids u on u.segment = r."user" left join ids a on a.segment = r.account
+    create or replace temp view calls as
+    select r.* exclude (user_id, account_id, body),
+        from_json(body, '{"userId": "VARCHAR", "anonymousId": "VARCHAR", "groupId": "VARCHAR", "name": "VARCHAR",
+            "category": "VARCHAR", "previousId": "VARCHAR", "context": "JSON", "properties": "JSON"}') as said,
+        coalesce(r.user_id, u.segment_id) as segment_id,
+        coalesce(r.account_id, a.segment_id) as account_segment_id
+    from read r left join known u on u.segment = r."user" left join known a on a.segment = r.account
 """
 # Of the segments that were born: those that are nothing more are profiles as they are; the members of merged ones.
 _SINGLE = """
@@ -102,6 +118,10 @@ _NAMED = """
 """
 
 
+# A thread reads so many calls of a chunk before another takes part.
+BATCH = 30_720
+
+
 class Reading:
     """One run's way through a space, inside a snapshot of it."""
 
@@ -127,11 +147,11 @@ class Reading:
             self.kernel.execute(_MORE)
         for chunk in log.tables(self.store, after):
             first, last = chunk["seq"][0].as_py(), chunk["seq"][-1].as_py()
-            self._tell("chunk", chunk)
+            self._tell("chunk", pa.Table.from_batches(chunk.combine_chunks().to_batches(BATCH)))
             graph = "select seq, segment, profile from id_graph where seq between $1 and $2"
             self._tell("moves", self.store.query(graph, first, last))
-            self.kernel.execute(_READ)
-            self.kernel.execute(_BORN, [self.store.secret])
+            self.kernel.execute(_READ, [self.store.secret])
+            self.kernel.execute(_BORN)
             self.kernel.execute("insert into ids select segment, segment_id from born")
             self._identify()
             self.kernel.execute(_CALLS)
@@ -145,11 +165,13 @@ class Reading:
 
     def _identify(self) -> None:
         """Find the segment_ids of older segments that a chunk names."""
+        self.kernel.execute(_NAMED_BEFORE)
         segments = self._numbers(_UNKNOWN)
         if segments:
             found = space.load(self.store, segments)
             ids = {"segment": segments, "segment_id": [found[segment].segment_id for segment in segments]}
             self._insert("ids", pa.table(ids))
+        self.kernel.execute(_KNOWN)
 
     def gather(self, *, whole: bool) -> None:
         """Lay out `segments`, after all chunks: with `whole` what no chunk had as `single`, else what was touched."""

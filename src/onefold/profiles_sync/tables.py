@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from onefold.profiles_sync.columns import KIND, MORE, Column, Family
@@ -242,43 +242,50 @@ DOCS = f"""
                 when type in ('page', 'screen') then type || 's'
                 when type = 'track' then (select any_value(t.event) from event_tables t where t.name = calls.event)
             end as family, seq, said.properties as doc
-        from calls where json_type(said.properties) = 'OBJECT'
+        from calls where type in ('page', 'screen', 'track') and json_type(said.properties) = 'OBJECT'
         union all
         select case when type = 'group' then '{ACCOUNT_TRAITS}' else '{TRAITS}' end, seq, traits::json
         from calls where traits is not null
     ) where family is not null
 """
-# The names in these, and whether so many have them that looking for them in all is the cheaper way to take them apart.
+# The names in these, by family: how many have each, and how many there are.
 NAMES = """
-    select name, count(*) * 16 >= (select count(*) from docs) as often
-    from (select unnest(json_keys(doc)) as name from docs) group by name
+    select family, name, count(*) as having, (select count(*) from docs) as docs
+    from (select family, unnest(json_keys(doc)) as name from docs) group by family, name
 """
+# Names that one in so many has are looked for in all: the cheaper way to take them apart.
+OFTEN = 16
 
 
-def kinds(names: Mapping[str, bool], traits: Sequence[str] | None) -> str:
-    """The kinds of values that each name has, in the order in which they came; `traits`: patterns of those wanted."""
+def kinds(names: Mapping[str, bool], open_: Collection[str], traits: Sequence[str] | None) -> str:
+    """The kinds of values that each name has, in the order in which they came; `traits`: patterns of those wanted.
+
+    At least of the names that are `open_`.
+    """
     return f"""
-        select family, name, bit_or({KIND}) as kinds from ({apart("docs", "family, seq", "doc", names)})
+        select family, name, bit_or({KIND}) as kinds from ({apart("docs", "family, seq", "doc", names, open_)})
         where family not in ('{TRAITS}', '{ACCOUNT_TRAITS}') or {_wanted(traits)}
         group by family, name order by min(seq), name
     """
 
 
-def apart(rows: str, kept: str, doc: str, names: Mapping[str, bool]) -> str:
+def apart(rows: str, kept: str, doc: str, names: Mapping[str, bool], asked: Collection[str] | None = None) -> str:
     """What is `kept` of some rows once for each name in a JSON object of theirs, with the token: the JSON of its value.
 
-    `names` are all that there are, and whether many have them. What is null has no token and is left out.
+    `names` are all that there are, and whether many have them; others than those `asked` for, if given, may be missing.
+    What is null has no token and is left out.
     """
+    asked = names if asked is None else asked
     often = sorted(name for name, often in names.items() if often)
-    listed = f"[{', '.join(map(literal, often))}]::varchar[]"
-    pointers = ", ".join(literal("/" + name.replace("~", "~0").replace("/", "~1")) for name in often)
+    listed = _list(often)
     ways = []
-    if often:
+    if sought := [name for name in often if name in asked]:
+        pointers = ", ".join(literal("/" + name.replace("~", "~0").replace("/", "~1")) for name in sought)
         ways.append(f"""
-            select {kept}, unnest({listed}) as name, unnest(json_extract({doc}, [{pointers}]))::varchar as token
+            select {kept}, unnest({_list(sought)}) as name, unnest(json_extract({doc}, [{pointers}]))::varchar as token
             from {rows} where {doc} is not null
         """)
-    if len(often) < len(names):
+    if any(name in asked for name, often in names.items() if not often):
         ways.append(f"""select * from (
             select {kept}, unnest(map_keys(m)) as name, unnest(map_values(m))::varchar as token from (
                 select *, {doc}::json::map(varchar, json) as m from {rows}
@@ -286,6 +293,10 @@ def apart(rows: str, kept: str, doc: str, names: Mapping[str, bool]) -> str:
             )) where not list_contains({listed}, name)""")
     everything = " union all ".join(ways) or f"select {kept}, '' as name, '' as token from {rows} where false"
     return f"select * from ({everything}) where token <> 'null'"
+
+
+def _list(names: Sequence[str]) -> str:
+    return f"[{', '.join(map(literal, names))}]::varchar[]"
 
 
 def _wanted(patterns: Sequence[str] | None) -> str:

@@ -125,9 +125,10 @@ class Target:
 
 # How columns are kept whose values are nearly all different: DuckDB would look for those that are not, which costs as
 # much as all the rest of writing them and saves little. A segment_id is random; in some tables it stands once.
-_DISTINCT = dict.fromkeys(
-    ("id", "message_id", "user_id", "anonymous_id", "external_id_value", "external_id_hash", "value"), "zstd"
-)
+_DISTINCT = {
+    **dict.fromkeys(("message_id", "user_id", "anonymous_id", "external_id_value", "value"), "zstd"),
+    **dict.fromkeys(("id", "external_id_hash"), "uncompressed"),
+}
 _ONCE = {"id_graph_updates": ("segment_id", KEY), "profile_traits": (KEY,), "account_profile_traits": (KEY,)}
 
 
