@@ -4,211 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import expect
 
 import onefold
-from live import Server, eventually
 from onefold import starter
-
-expect.set_options(timeout=15_000)
-NAME, PASSWORD = "Ada", "correct horse battery"
-HOSTILE = '<img src=x onerror="window.harmed=1">{{7*7}}'
-ROWS = 60  # of the warehouse
-# Model -> key, SQL, action, what its editor suggests enough of.
-MODELS = {
-    "customers": ("id", "select * from shop_customers", "Send Identify"),
-    "companies": ("account_id", "select *, 'crm-' || main_contact_id as anonymous_id from crm_accounts", "Send Group"),
-    "orders": ("order_id", "select * from orders", "Send Track"),
-    "preferences": ("preference_id", "select * from marketing_preferences", "Send Subscriptions"),
-}
-
-
-@dataclass
-class Browser:
-    """A page of somebody who is logged in, the server behind it, and what the page asked for and complained of."""
-
-    page: Page
-    server: Server
-    folder: Path
-    asked: list[str] = field(default_factory=list)
-    complaints: list[str] = field(default_factory=list)
-
-    def go(self, path: str) -> None:
-        """Open an address, and wait for its screen."""
-        self.page.goto(f"{self.server.url}{path}")
-        expect(self.page.locator("main h1, .of-empty h3").first).to_be_visible(timeout=15_000)
-
-    def press(self, name: str, within: str = "body") -> None:
-        self.page.locator(within).get_by_role("button", name=name, exact=True).first.click()
-
-    def follow(self, name: str) -> None:
-        self.page.locator("main").get_by_role("link", name=name, exact=True).first.click()
-
-    def send(self, *calls: dict[str, Any]) -> None:
-        """Send live calls to the first profile source."""
-        workspace = onefold.open(self.folder)
-        key = workspace.write_keys()[0]["write_key"]
-        workspace.close()
-        self.page.request.post(f"{self.server.url}/v1/batch", data={"writeKey": key, "batch": list(calls)})
-
-    def find(self, identifier: str) -> None:
-        """Open the profile of an identifier, once it is there."""
-        workspace = onefold.open(self.folder)
-        eventually(lambda: workspace.search("production", identifier.partition(":")[2]).profiles)
-        workspace.close()
-        self.go(f"/spaces/production/find/{quote(identifier, safe='')}")
-
-    def head(self, name: str) -> None:
-        """The screen with this name is there."""
-        expect(self.page.locator("main h1")).to_contain_text(name, timeout=15_000)
+from test_alerts import Hooks
+from walk import HOSTILE, PASSWORD, ROWS, Browser, opened, walk
 
 
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory, chromium: str) -> Iterator[Browser]:
-    """A new folder beside a warehouse, served; a browser that nobody is logged in with."""
+def walked(tmp_path_factory: pytest.TempPathFactory, chromium: str) -> Iterator[Browser]:
+    """The walk of a first day, from an empty folder beside a DuckDB file to profiles: what all tests look at."""
     folder = tmp_path_factory.mktemp("web")
     starter.run(folder / "warehouse.duckdb", "warehouse.sql", ROWS)
-    server = Server(folder)
-    with sync_playwright() as playwright:
-        shown = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        page = shown.new_page(viewport={"width": 1440, "height": 900})
-        page.set_default_timeout(15_000)
-        found = Browser(page, server, folder)
-        page.on("request", lambda request: found.asked.append(request.url))
-        page.on("pageerror", lambda error: found.complaints.append(str(error)))
-        try:
-            yield found
-        finally:
-            shown.close()
-            server.end()
-
-
-@pytest.fixture(scope="module")
-def walked(browser: Browser) -> Browser:
-    """The walk of a first day, from an empty folder to profiles: what all other tests look at."""
-    first_start(browser)
-    create_space(browser)
-    add_source(browser)
-    for name, (key, sql, _) in MODELS.items():
-        create_model(browser, name, key, sql)
-    add_destination(browser)
-    for name, (_, _, action) in MODELS.items():
-        add_mapping(browser, name, action)
-    enable_and_sync(browser)
-    return browser
-
-
-# --- the walk -----------------------------------------------------------------------------------------
-
-
-def first_start(browser: Browser) -> None:
-    page = browser.page
-    page.goto(browser.server.url)
-    expect(page.get_by_text("There is no user yet")).to_be_visible()
-    page.goto(browser.server.started["setup"])
-    page.fill("#name", NAME)
-    page.fill("#password", PASSWORD)
-    page.fill("#again", "another one altogether")
-    page.click("button[type=submit]")
-    expect(page.get_by_role("alert")).to_contain_text("The two passwords differ")
-    page.fill("#password", PASSWORD)
-    page.fill("#again", PASSWORD)
-    page.click("button[type=submit]")
-    browser.head("Welcome to Onefold")
-
-
-def create_space(browser: Browser) -> None:
-    browser.page.get_by_text("1. Create a Profile Space").click()
-    browser.head("Create space")
-    expect(browser.page.get_by_label("Name")).to_have_value("Production")
-    browser.press("Create space")
-    browser.head("Production")
-    expect(browser.page.get_by_role("cell", name="Warehouse profiles")).to_be_visible()
-
-
-def add_source(browser: Browser) -> None:
-    page = browser.page
-    browser.go("/sources")
-    browser.follow("Add source")
-    page.get_by_label("Path").fill("nowhere.duckdb")
-    browser.press("Test connection")
-    expect(page.locator("main").get_by_role("alert").first).to_contain_text("nowhere.duckdb")
-    page.get_by_label("Path").fill("warehouse.duckdb")
-    browser.press("Test connection")
-    expect(page.get_by_text("The connection works")).to_be_visible()
-    expect(page.get_by_role("cell", name="shop_customers", exact=True)).to_be_visible()
-    browser.press("Add source")
-    browser.head("Warehouse")
-
-
-def create_model(browser: Browser, name: str, key: str, sql: str) -> None:
-    page = browser.page
-    browser.go("/models/new")
-    page.locator(".cm-content").click()
-    page.keyboard.press("Control+a")
-    page.keyboard.insert_text(sql)
-    page.get_by_label("Name").fill(name)
-    page.wait_for_timeout(400)  # what is typed goes to the server after a pause
-    browser.press("Preview")
-    expect(page.get_by_role("columnheader", name=key, exact=True)).to_be_visible()
-    page.get_by_label("Unique key").select_option(key)
-    expect(page.get_by_text("No empty values")).to_be_visible()
-    expect(page.get_by_text("values, all different")).to_be_visible()
-    browser.press("Create model")
-    browser.head(name)
-
-
-def add_destination(browser: Browser) -> None:
-    page = browser.page
-    browser.go("/destinations")
-    browser.follow("Add destination")
-    expect(page.get_by_text("Segment Profiles", exact=True)).to_be_visible()
-    browser.press("Next")
-    expect(page.get_by_label("Warehouse source")).to_have_value("warehouse")
-    browser.press("Create destination")
-    expect(page.get_by_label("Endpoint region")).to_have_value("local")
-    page.get_by_label("Name").fill("Customer profiles")
-    page.wait_for_timeout(400)
-    browser.press("Save changes")
-    browser.head("Customer profiles")
-
-
-def add_mapping(browser: Browser, model: str, action: str) -> None:
-    page = browser.page
-    browser.go("/destinations/profiles")
-    browser.follow("Add mapping")
-    page.get_by_label("Model", exact=True).select_option(model)
-    page.get_by_text(action, exact=True).click()
-    page.wait_for_timeout(200)
-    browser.press("Next")
-    expect(page.get_by_role("heading", name="What this row would do")).to_be_visible()
-    expect(page.locator(".of-will")).to_contain_text("Create a profile")
-    expect(page.locator(".of-json")).to_contain_text("messageId")
-    browser.press("Create mapping")
-    browser.head("Customer profiles")
-    expect(page.get_by_role("link", name=model, exact=True).first).to_be_visible()
-
-
-def enable_and_sync(browser: Browser) -> None:
-    page = browser.page
-    for name in MODELS:
-        switch = page.get_by_role("switch", name=f"Enable {name}")
-        switch.click()
-        expect(switch).to_have_attribute("aria-checked", "true")
-    page.get_by_label("Parts").get_by_role("link", name="Settings").click()
-    page.locator("main").get_by_role("switch", name="Enable Destination", exact=True).click()
-    browser.press("Save changes")
-    expect(page.get_by_text("Destination enabled")).to_be_visible()
-    browser.press("Sync now")
-    page.get_by_role("menuitem", name="Sync all mappings").click()
-    expect(page.get_by_text("4 syncs started")).to_be_visible()
-    expect(page.get_by_text("Succeeded").or_(page.get_by_text("Partly"))).to_have_count(4, timeout=60_000)
+    with opened(folder, chromium) as browser:
+        walk(browser)
+        yield browser
 
 
 # --- what it gave -------------------------------------------------------------------------------------
@@ -223,12 +39,6 @@ def test_the_walk_from_an_empty_folder_leads_to_profiles(walked: Browser) -> Non
     walked.head("Ada Lovelace")
     expect(walked.page.get_by_text("Identity graph")).to_be_visible()
     assert walked.complaints == []
-
-
-def test_no_request_leaves_the_server(walked: Browser) -> None:
-    walked.go("/")
-    outside = [url for url in walked.asked if not url.startswith((walked.server.url, "data:", "blob:"))]
-    assert outside == []
 
 
 # --- runs ---------------------------------------------------------------------------------------------
@@ -314,9 +124,17 @@ SCREENS = (
     "/destinations/profiles/rejected", "/destinations/profiles/settings",
     "/destinations/profiles/mappings/new?model=customers&action=sendIdentify",
     "/destinations/profiles/mappings/customers", "/rejected", "/runs", "/spaces", "/spaces/new", "/spaces/production",
-    "/rules", "/profiles", "/spaces/production/find/user_id:1", "/debugger", "/usage", "/settings", "/help",
-    "/components",
+    "/rules", "/profiles", "/spaces/production/find/user_id:1", "/debugger", "/usage", "/settings", "/settings/alerts",
+    "/settings/tokens", "/settings/users", "/settings/audit", "/help", "/components",
 )  # fmt: skip
+
+
+def runs(browser: Browser) -> list[str]:
+    """The screens of a run that rejected rows, and of one that did not."""
+    with closing(onefold.open(browser.folder)) as workspace:
+        found = workspace.runs()
+    partly = next(run for run in found if run["rejected"])
+    return [f"/runs/{run['run_id']}" for run in (partly, next(run for run in found if not run["rejected"]))]
 
 
 # What stands beyond the right edge of a screen, and cannot be scrolled to in a part of its own.
@@ -341,7 +159,7 @@ def test_no_screen_has_a_serious_fault_of_accessibility_or_is_too_wide(
     page = walked.page
     page.context.add_cookies([{"name": "onefold_theme", "value": theme, "url": walked.server.url}])
     faults: dict[str, Any] = {}
-    for path in SCREENS:
+    for path in (*SCREENS, *runs(walked)):
         walked.go(path)
         page.add_script_tag(path=packages / "node_modules/axe-core/axe.min.js")
         found = page.evaluate("async () => (await axe.run()).violations")
@@ -409,6 +227,8 @@ def test_it_is_used_by_keyboard_alone(walked: Browser) -> None:
     page.wait_for_timeout(200)  # what is typed goes to the server after a pause
     keys.press("Enter")
     expect(value).to_contain_text("phone")
+    expect(value).to_be_focused()
+    expect(page.get_by_text("1 unsaved change")).to_be_visible()
     walked.press("Discard")
 
     # Rows, a dialog, and back to where it was opened.
@@ -480,17 +300,121 @@ def test_a_query_is_laid_out_and_the_values_of_its_columns_are_counted(walked: B
     walked.press("Discard")
 
 
-def test_hostile_names_and_values_are_shown_as_text(walked: Browser) -> None:
+def test_an_alert_is_added_tried_changed_and_removed(walked: Browser) -> None:
+    page, hooks = walked.page, Hooks()
+    walked.go("/settings/alerts")
+    walked.press("Add alert")
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("Name").fill("On call")
+    dialog.get_by_label("Rejected above").fill("five")
+    dialog.get_by_label("Webhook", exact=True).fill(hooks.url)
+    page.wait_for_timeout(300)  # what is typed goes to the server after a pause
+    walked.press("Add alert", "[role=dialog]")
+    expect(dialog.locator(".of-wrong:visible, [role=alert]:visible").first).to_contain_text("five")
+    dialog.get_by_label("Rejected above").fill("5%")
+    dialog.get_by_label("Secret of the webhook").fill("not to be shown")
+    page.wait_for_timeout(300)
+    walked.press("Add alert", "[role=dialog]")
+    row = page.get_by_role("row").filter(has_text="On call")
+    expect(row).to_contain_text("A run failed, Rejected above 5 %")
+
+    walked.press("Actions of On call")
+    page.get_by_role("menuitem", name="Send a test").click()
+    expect(page.get_by_role("dialog")).to_contain_text("Webhook: taken")
+    assert len(hooks.got) == 1
+    walked.press("Close", "[role=dialog]")
+    expect(page.get_by_role("dialog")).to_have_count(0)
+
+    walked.press("Actions of On call")
+    page.get_by_role("menuitem", name="Edit").click()
+    expect(page.get_by_role("dialog").get_by_label("Secret of the webhook")).not_to_have_value("not to be shown")
+    page.get_by_role("dialog").get_by_label("Nothing delivered for").fill("36h")
+    page.wait_for_timeout(300)
+    walked.press("Save alert", "[role=dialog]")
+    expect(row).to_contain_text("Nothing delivered for 36h")
+    assert "not to be shown" not in (walked.folder / "onefold.yaml").read_text()
+
+    walked.press("Actions of On call")
+    page.get_by_role("menuitem", name="Remove").click()
+    walked.press("Remove alert")
+    expect(page.get_by_text("No alerts yet")).to_be_visible()
+
+
+def test_what_is_not_saved_survives_a_restart_of_the_server(walked: Browser) -> None:
+    page = walked.page
+    walked.go("/destinations/profiles/mappings/orders?view=trigger")
+    page.get_by_label("Trigger, in FQL").fill('event = "new" and properties.total > 7')
+    expect(page.get_by_text("1 unsaved change")).to_be_visible()
+    walked.go("/models/companies")
+    page.locator(".cm-content").click()
+    page.keyboard.press("Control+End")
+    page.keyboard.insert_text(" -- half a thought")
+    expect(page.get_by_text("Unsaved changes")).to_be_visible()
+    walked.server.end()
+    walked.server.start()
+    walked.login()  # at another port, which has another cookie
+
+    walked.go("/destinations/profiles/mappings/orders?view=trigger")
+    expect(page.get_by_label("Trigger, in FQL")).to_have_value('event = "new" and properties.total > 7')
+    with closing(onefold.open(walked.folder)) as workspace:  # meanwhile somebody else
+        saved = workspace.editable("mapping", "profiles/orders")
+        workspace.save("mapping", "profiles/orders", {**saved["object"], "name": "orders of today"}, saved["version"])
+    walked.go("/destinations/profiles/mappings/orders")
+    expect(page.get_by_text("Somebody saved it since you began")).to_be_visible()
+    walked.press("Save mapping")
+    expect(page.get_by_text("somebody else changed mapping profiles/orders")).to_be_visible()
+    walked.press("Discard")
+    walked.go("/models/companies")
+    expect(page.locator(".cm-content")).to_contain_text("half a thought")
+    walked.press("Discard")
+
+
+def test_hostile_names_and_values_are_shown_as_text_on_every_screen(walked: Browser) -> None:
+    page = walked.page
     traits = {"first_name": HOSTILE, HOSTILE: HOSTILE}
     walked.send(
         {"type": "identify", "userId": HOSTILE, "traits": traits},
         {"type": "track", "userId": HOSTILE, "event": HOSTILE, "properties": {HOSTILE: HOSTILE}},
         {"type": "track", "userId": HOSTILE, "event": ""},
     )
-    for path in ("/debugger", f"/spaces/production/find/user_id:{quote(HOSTILE, safe='')}", "/profiles", "/"):
+    said = HOSTILE.replace("'", "''")
+    sql = f"""select 1 as id, '{said}' as "{HOSTILE.replace('"', '""')}", '{said}' as said"""
+    with closing(onefold.open(walked.folder)) as workspace:
+        for kind, slug in (("space", "production"), ("source", "warehouse"), ("destination", "profiles")):
+            found = workspace.editable(kind, slug)["object"]
+            if kind == "space":
+                found["sources"] = [{**source, "name": HOSTILE} for source in found["sources"]]
+            workspace.save(kind, slug, {**found, "name": HOSTILE})
+        workspace.save("model", "hostile", {"name": HOSTILE, "source": "warehouse", "key": "id", "sql": sql})
+        fields = {
+            "engage_space": "warehouse-profiles",
+            "email": "a@x.no",
+            "email_subscription_status": {"@path": "$.properties.said"},
+        }
+        mapping = {"name": HOSTILE, "model": "hostile", "action": "sendSubscription", "fields": fields}
+        workspace.save("mapping", "profiles/hostile", {**mapping, "enabled": True})
+        alert = {"name": HOSTILE, "when": {"run_failed": True}, "webhook": {"url": "http://127.0.0.1:9/x"}}
+        workspace.save("alert", "hostile", alert)
+        workspace.create_user("<b onmouseover=harmed>", "viewer", PASSWORD)
+        (outcome,) = workspace.sync("profiles/hostile")
+    assert outcome.counts["rejected"] == 1
+    own = (
+        "/models/hostile", "/destinations/profiles/mappings/hostile",
+        "/destinations/profiles/mappings/hostile?view=yaml", f"/runs/{outcome.run_id}",
+        f"/spaces/production/find/user_id:{quote(HOSTILE, safe='')}",
+    )  # fmt: skip
+    for path in (*SCREENS, *own):
         walked.go(path)
-        walked.page.wait_for_timeout(1000)
-        assert walked.page.evaluate("window.harmed") is None
-        assert "}}49" not in walked.page.inner_text("body")
-        if path not in ("/", "/profiles"):  # whose lists are short
-            assert HOSTILE in walked.page.inner_text("body")
+        page.wait_for_timeout(700)  # until what is read in the background is shown
+        assert page.evaluate("window.harmed") is None, path
+        text = page.inner_text("body")
+        assert "}}49" not in text, path
+        if path in own or path in ("/sources", "/spaces", "/destinations", "/models", "/debugger", "/settings/alerts"):
+            assert HOSTILE in text, path
+
+
+def test_nothing_of_all_this_failed_in_the_server_and_no_request_left_the_host(walked: Browser) -> None:
+    assert [line for line in walked.server.log if line["level"] == "error"] == []
+    local = ("http://127.0.0.1:", "ws://127.0.0.1:", "data:", "blob:")
+    assert len(walked.asked) > 100
+    assert [url for url in walked.asked if not url.startswith(local)] == []

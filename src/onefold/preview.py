@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from time import time_ns
 from typing import Any
 
 import pyarrow as pa
 
-from onefold import apply, calls, canonical, diff, endpoints, identity, profiles, secret, sync, trigger
+from onefold import apply, calls, canonical, diff, endpoints, identity, profiles, secret, sync, trigger, values
 from onefold.apply import Applied
 from onefold.calls import Arrival
+from onefold.config import Model
 from onefold.errors import NotFound, RowRejected
 from onefold.events import Shape
 from onefold.identity import NOBODY
@@ -19,6 +21,7 @@ from onefold.rows import Origin, Rows
 from onefold.rules import ACCOUNTS, Identifier, Rules
 from onefold.stores import Store
 from onefold.sync import Job
+from onefold.warehouses import statement
 
 # The row that is tried is sought among so many first, before all rows of a model are read.
 FIRST = 100
@@ -30,9 +33,12 @@ def mapping(job: Job, key: str | None) -> dict[str, Any]:
     `key` is the key as text; without one the first row is taken. Returns `row`, `event`, `selected` (by the
     trigger), `calls`, `rejected` and `effects`. Raises NotFound, WarehouseError.
     """
-    found, columns = _row(job, key, FIRST if job.warehouse.typed else None)
-    if found is None and job.warehouse.typed:
-        found, columns = _row(job, key, None)
+    # Where a column's type is that of the values that are read, all of them are; else the row is sought.
+    asked = [(job.model.sql, FIRST), (_only(job.model, key), None)] if job.warehouse.typed else []
+    for sql, limit in (*asked, (job.model.sql, None)):
+        found, columns = _row(job, sql, key, limit) if sql else (None, [])
+        if found is not None:
+            break
     if found is None:
         raise NotFound(
             f"model {job.model.slug} has no rows"
@@ -54,10 +60,21 @@ def mapping(job: Job, key: str | None) -> dict[str, Any]:
     return {"row": found, **event(said, rows.shape, arrival, job.store, job.rules, remote)}
 
 
-def _row(job: Job, key: str | None, limit: int | None) -> tuple[dict[str, Any] | None, list[str]]:
-    """The row with a key, or the first, among so many of the model; and the model's columns."""
+def _only(model: Model, key: str | None) -> str | None:
+    """The model's rows whose key reads so, asked of the warehouse; None where no text says that for every warehouse."""
+    if key is None or set(key) & set("\\\0"):
+        return None
+    with suppress(ValueError):
+        plain = json.loads(key)
+        key = plain if isinstance(plain, str) else key
+    column, said = values.quote(model.key), values.literal(key)
+    return f"select * from (\n{statement(model.sql)}\n) as looked_up where cast({column} as varchar) = {said}"
+
+
+def _row(job: Job, sql: str, key: str | None, limit: int | None) -> tuple[dict[str, Any] | None, list[str]]:
+    """The row with a key, or the first, among so many of a query; and the model's columns."""
     with diff.staging(job.temp) as staging:
-        with job.warehouse.read(job.model.sql, limit=limit) as reader:
+        with job.warehouse.read(sql, limit=limit) as reader:
             staging.load(reader, job.model.key)
         sync.check_columns(job, staging.columns)
         return next(staging.records(1, key=key), None), staging.columns

@@ -19,19 +19,23 @@ _KEYLESS = str(KEYLESS)
 
 def keys(store: Store, path: str) -> list[str]:
     """The keys (canonical JSON) of a mapping's rows that are refused as things are. Raises StoreError."""
+    found: list[str] = _keys(store, path).sort().to_pylist()
+    return found
+
+
+def _keys(store: Store, path: str) -> pa.Array:
     header = Header.read(store, path)
     if header is None:
-        return []
+        return pa.array([], pa.string())
     first, later = header.seen(store)
-    found = {*_refused(first), *_refused(later)}
-    again = later.filter(pc.is_in(later["key"], pa.array(list(found), pa.string()))).sort_by("part")
-    newest = dict(zip(again["key"].to_pylist(), pc.is_in(again["status"], REFUSED).to_pylist(), strict=True))
-    return [key for key in sorted(found) if newest.get(key, True)]
-
-
-def _refused(rows: pa.Table) -> list[str]:
-    found: list[str] = rows["key"].filter(pc.is_in(rows["status"], REFUSED)).to_pylist()
-    return found
+    refused = first.filter(pc.is_in(first["status"], REFUSED))["key"]
+    if not later.num_rows:
+        return refused.combine_chunks()
+    newest = later.group_by("key").aggregate([("part", "max")]).rename_columns(["key", "part"])
+    latest = newest.join(later.select(["key", "part", "status"]), ["key", "part"], join_type="inner")
+    again = latest.filter(pc.is_in(latest["status"], REFUSED))["key"]
+    refused = refused.filter(pc.invert(pc.is_in(refused, newest["key"])))
+    return pa.chunked_array([*refused.chunks, *again.chunks], pa.string()).combine_chunks()
 
 
 def groups(store: Store, path: str, whole: str | None) -> list[dict[str, Any]]:
@@ -39,9 +43,7 @@ def groups(store: Store, path: str, whole: str | None) -> list[dict[str, Any]]:
 
     `whole` is its last run that read all rows.
     """
-    counted: dict[tuple[int, str], tuple[int, int]] = {}  # (run, code) -> rows, id of one
-    for run, code, one in _keyed(store, path):
-        counted[run, code] = (counted.get((run, code), (0, 0))[0] + 1, one)
+    counted = {(row["run"], row["code"]): (row["rows"], row["one"]) for row in _keyed(store, path)}
     if whole is not None:
         for row in store.rows(
             "select j.run, j.code, count(*) as rows, max(j.id) as one from rejected j join run r on r.run = j.run"
@@ -56,17 +58,21 @@ def groups(store: Store, path: str, whole: str | None) -> list[dict[str, Any]]:
     return [{**store.rows(told, one)[0], "rows": rows} for rows, one in counted.values()]
 
 
-def _keyed(store: Store, path: str) -> list[tuple[int, str, int]]:
-    """(run, code, id) of what each open key was rejected for last."""
-    still = keys(store, path)
-    if not still:
+def _keyed(store: Store, path: str) -> list[dict[str, Any]]:
+    """What the open keys were rejected for last, by run and code: run, code, rows, one (the id of one of them)."""
+    still = _keys(store, path)
+    if not len(still):
         return []
     told = store.query(
         "select j.key, j.run, j.code, j.id from rejected j join run r on r.run = j.run"
         " join mapping m on m.mapping = r.mapping"
-        f" where m.path = $1 and j.key is not null and j.code not in {_KEYLESS} order by j.id",
+        f" where m.path = $1 and j.key is not null and j.code not in {_KEYLESS}",
         path,
     )
-    told = told.filter(pc.is_in(told["key"], pa.array(still, pa.string())))
-    newest = {row["key"]: (row["run"], row["code"], row["id"]) for row in told.to_pylist()}
-    return list(newest.values())
+    told = told.filter(pc.is_in(told["key"], still))
+    newest = told.group_by("key").aggregate([("id", "max")])["id_max"]
+    last = told.filter(pc.is_in(told["id"], newest)).group_by(["run", "code"])
+    found: list[dict[str, Any]] = (
+        last.aggregate([("id", "count"), ("id", "max")]).rename_columns(["run", "code", "rows", "one"]).to_pylist()
+    )
+    return found

@@ -8,27 +8,24 @@ from dataclasses import dataclass
 from typing import Any
 
 from onefold.errors import InvalidObject, InvalidWorkspace, OnefoldError
-from onefold.web import kit
+from onefold.web import drafts, kit
+from onefold.web.drafts import Draft
 from onefold.web.kit import el
 from onefold.web.shell import ask, here
 from onefold.workspace import Workspace
 
 Data = dict[str, Any]
-# What somebody typed and did not save: (user, object) -> it. Kept while the server runs.
-_DRAFTS: dict[tuple[str, str], Any] = {}
+STALE = "Somebody saved it since you began. Discard shows what is saved."
 
 
-def draft(name: str) -> Any:
+def draft(name: str) -> Draft | None:
     """What is not saved of an object; None where nothing is."""
-    return _DRAFTS.get((here().who.name, name))
+    return drafts.find(here().workspace.home, here().who.name, name)
 
 
-def keep(name: str, value: Any) -> None:
-    """Keep what is not saved yet; with None forget it."""
-    if value is None:
-        _DRAFTS.pop((here().who.name, name), None)
-    else:
-        _DRAFTS[here().who.name, name] = value
+def keep(name: str, value: Any, version: str = "") -> None:
+    """Keep what was typed over a version of an object and is not saved yet; with None forget it."""
+    drafts.keep(here().workspace.home, here().who.name, name, value, version)
 
 
 def slug(name: str, taken: Sequence[str]) -> str:

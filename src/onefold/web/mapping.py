@@ -183,12 +183,15 @@ class _Editor:
         saved: edit.Data,
         version: str = "",
     ) -> None:
-        self.version = version
         self.now, self.destination, self.mapping, self.saved = now, destination, mapping, saved
         self.name = f"mapping {destination.slug}/{mapping.slug if mapping else 'new ' + saved.get('model', '')}"
         draft = edit.draft(self.name)
-        self.drafted = draft is not None and draft.get("action") == saved["action"]
-        self.data: edit.Data = json.loads(json.dumps(draft if self.drafted else saved))
+        if draft is not None and draft.value.get("action") != saved["action"]:
+            draft = None
+        self.drafted = draft is not None
+        self.version = version if draft is None else draft.version
+        self.stale = self.version != version
+        self.data: edit.Data = json.loads(json.dumps(saved if draft is None else draft.value))
         self.action = ACTIONS[self.data["action"]]
         self.model = next((one for one in now.models if one.slug == self.data.get("model")), None)
         self.context = Context()
@@ -314,11 +317,14 @@ class _Editor:
                 )
             if count:
                 text(f"{words.many(count, 'unsaved change')}", "of-text")
+            if self.stale:
+                icon("partly", "of-tone-warn")
+                text(edit.STALE, "of-tone-warn")
             elif self.mapping and not self.wrong:
                 text("All changes are saved", "of-note")
 
     def _changed(self) -> None:
-        edit.keep(self.name, self.data if self._changes() else None)
+        edit.keep(self.name, self.data if self._changes() else None, self.version)
         self._bar()
 
     async def _field_changed(self) -> None:

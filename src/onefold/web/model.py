@@ -68,7 +68,11 @@ class _Editor:
         """`last`: the newest run that read it."""
         self.now, self.model, self.saved, self.read, self.last = now, model, saved, read, last
         self.name = f"model {model.slug if model else 'new'}"
-        self.data: edit.Data = {**saved, **(edit.draft(self.name) or {})}
+        draft = edit.draft(self.name)
+        version = (read.version if read else "") or ""
+        self.version = draft.version if draft else version
+        self.stale = self.version != version
+        self.data: edit.Data = {**saved, **(draft.value if draft else {})}
         self.columns: list[str] = []
         self.used = used_by(now, model.slug) if model else []
 
@@ -186,16 +190,16 @@ class _Editor:
         await self._prove()
 
     def _changed(self) -> None:
-        edit.keep(self.name, self.data if self.data != self.saved else None)
+        edit.keep(self.name, self.data if self.data != self.saved else None, self.version)
         self._bar()
 
     def _bar(self) -> None:
         said = "Unsaved changes. " if self.data != self.saved and self.model else ""
         if self.model and self.data["sql"] != self.saved["sql"]:
-            said += "Saving re-reads all rows at the next run; rows that did not change send nothing."
+            said += "Saving re-reads all rows at the next run; rows that did not change send nothing. "
         elif self.model and self.data["key"] != self.saved["key"]:
-            said += "Another key begins anew: at the next run every row is new, and nothing counts as deleted."
-        self.said.text = said  # type: ignore[attr-defined]
+            said += "Another key begins anew: at the next run every row is new, and nothing counts as deleted. "
+        self.said.text = f"{said}{edit.STALE}" if self.stale else said  # type: ignore[attr-defined]
 
     def _as(self) -> edit.Change:
         """The change that saves what was typed."""
@@ -203,7 +207,7 @@ class _Editor:
         slug = self.model.slug if self.model else edit.slug(name, [one.slug for one in self.now.models])
         before = (self.read.found or {}) if self.read else {}
         found = {**before, **self.data, "slug": slug, "name": name}
-        return edit.Change("model", slug, found, self.read.version if self.read else "")
+        return edit.Change("model", slug, found, self.version)
 
     def _trial(self) -> edit.Change:
         """As `_as`, for a look at the rows: the key may still be missing, and the SQL stands here."""

@@ -45,13 +45,15 @@ class _Rules:
         self.now, self.change = now, change
         self.name = f"rules {change.slug}"
         saved = change.found or {}
-        draft = edit.draft(self.name) or {}
+        draft = edit.draft(self.name)
+        typed = draft.value if draft else {}
+        self.version = draft.version if draft else change.version or ""
         self.saved: edit.Data = {
             "identifiers": [dict(one) for one in saved.get("identifiers") or []],
             "blocked_values": list(saved.get("blocked_values") or DEFAULT_BLOCKED_VALUES),
         }
-        self.items: list[edit.Data] = draft.get("identifiers") or [dict(one) for one in self.saved["identifiers"]]
-        self.blocked: list[str] = draft.get("blocked_values") or list(self.saved["blocked_values"])
+        self.items: list[edit.Data] = typed.get("identifiers", [dict(one) for one in self.saved["identifiers"]])
+        self.blocked: list[str] = typed.get("blocked_values", list(self.saved["blocked_values"]))
 
     def build(self) -> None:
         with kit.page():
@@ -125,7 +127,9 @@ class _Rules:
             with self.top:
                 kit.alert(
                     "Unsaved changes",
-                    "Changed rules apply to what comes after; profiles stay as they are.",
+                    edit.STALE
+                    if self.version != self.change.version
+                    else "Changed rules apply to what comes after; profiles stay as they are.",
                     tone="warn",
                 )
 
@@ -133,7 +137,7 @@ class _Rules:
         return {"identifiers": self.items, "blocked_values": self.blocked}
 
     def _changed(self) -> None:
-        edit.keep(self.name, self._value() if self._value() != self.saved else None)
+        edit.keep(self.name, self._value() if self._value() != self.saved else None, self.version)
         self._show()
 
     def _blocked(self, said: str) -> None:
@@ -205,7 +209,7 @@ class _Rules:
         form = edit.Form()
         value = {key: one for key, one in self._value().items() if one != self.saved[key]}
         found = {**(self.change.found or {}), **value}
-        change = edit.Change("space", self.change.slug, found, self.change.version)
+        change = edit.Change("space", self.change.slug, found, self.version)
         if await form.attempt(lambda: edit.save(change)):
             edit.keep(self.name, None)
             kit.toast("Rules saved; they apply to what comes after")

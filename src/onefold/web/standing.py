@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from onefold import config
@@ -15,6 +16,7 @@ from onefold.workspace import Workspace
 Group = dict[str, Any]
 # Folder -> what Workspace.moved said, and the open rejected rows then: they are counted anew when a run has ended.
 _OPEN: dict[Path, tuple[tuple[int | None, ...], list[Group]]] = {}
+_COUNTING = Lock()  # whoever asks meanwhile waits for the same answer
 
 
 @dataclass(frozen=True)
@@ -56,12 +58,13 @@ def read(workspace: Workspace, selector: str | None = None, newest: int = 1) -> 
 def groups(workspace: Workspace) -> list[Group]:
     """The rejected rows that are open, as Workspace.open_rejected; most rows first."""
     moved = workspace.moved()
-    known, found = _OPEN.get(workspace.folder, ((), []))
-    if known != moved:
-        found = []
-        for destination in workspace.configuration().destinations:
-            with suppress(OnefoldError):  # a space that cannot be opened: its own screen says why
-                found += workspace.open_rejected(destination.slug)
-        found.sort(key=lambda group: -group["rows"])
-        _OPEN[workspace.folder] = (moved, found)
-    return found
+    with _COUNTING:
+        known, found = _OPEN.get(workspace.folder, ((), []))
+        if known != moved:
+            found = []
+            for destination in workspace.configuration().destinations:
+                with suppress(OnefoldError):  # a space that cannot be opened: its own screen says why
+                    found += workspace.open_rejected(destination.slug)
+            found.sort(key=lambda group: -group["rows"])
+            _OPEN[workspace.folder] = (moved, found)
+        return found

@@ -184,7 +184,11 @@ class Value:
         self.menu.close()
         self._draw()
         self._expanded("false")
-        self.changed(value)
+        place = self.button.parent_slot
+        assert place is not None
+        with place:  # what was pressed is gone: it stood within what was drawn anew
+            self.changed(value)
+            ui.run_javascript(f"setTimeout(() => getHtmlElement({self.button.id})?.focus(), 50)")
 
     def _build(self, what: str) -> None:
         self.body.clear()
