@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
-from nicegui import Client, context, run, ui
+from nicegui import Client, context, ui
 from nicegui.element import Element
 from nicegui.elements.mixins.text_element import TextElement
 from nicegui.elements.sub_pages import SubPages
@@ -100,17 +102,26 @@ def may(role: str) -> bool:
     return here().who.may(role)
 
 
+# Screens wait for warehouses: requests of the APIs have threads of their own.
+_THREADS = ThreadPoolExecutor(16, "screen")
+
+
+async def _threaded(shell: Shell, read: Callable[[Workspace], T]) -> T:
+    """Not by NiceGUI's `run.io_bound`: that returns None, instead of ending, where somebody goes to another screen."""
+    return await asyncio.get_running_loop().run_in_executor(_THREADS, shell.asked, read)
+
+
 async def ask(read: Callable[[Workspace], T]) -> T:
     """What the facade says, read in a thread so that nothing else waits. Raises OnefoldError."""
     shell, client = here(), context.client
     try:
-        found = await run.io_bound(shell.asked, read)
+        found = await _threaded(shell, read)
     except LoggedOut:
         client.run_javascript("location.assign('/login')")
         raise
     if shell.skeleton is not None and not shell.skeleton.is_deleted:
         shell.skeleton.delete()
-    return found  # type: ignore[return-value] # None only while the server stops
+    return found
 
 
 def crumbs(*steps: tuple[str, str]) -> None:
@@ -258,8 +269,8 @@ def _counting(shell: Shell) -> None:
 
     async def look() -> None:
         with suppress(OnefoldError):  # screens say what is wrong
-            found = await run.io_bound(shell.asked, standing.groups)
-            shell.counted(sum(group["rows"] for group in found or ()))
+            found = await _threaded(shell, standing.groups)
+            shell.counted(sum(group["rows"] for group in found))
 
     ui.timer(COUNT, look)
 
