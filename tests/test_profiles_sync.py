@@ -328,6 +328,27 @@ def agrees(speaker: Speaker, found: dict[str, list[dict[str, Any]]]) -> bool:
     return True
 
 
+def test_files_without_changed_profiles_stay_as_they_are_and_there_are_never_many(speaker: Speaker) -> None:
+    def files(table: str) -> set[str]:
+        return {file.name for file in (speaker.folder / FOLDER / "production" / table).glob("*.parquet")}
+
+    def buys(user: str, number: int) -> None:
+        speaker.say({"type": "identify", "userId": user, "traits": {"orders": number}})
+        speaker.sync(FOLDER)
+
+    buys("quiet", 0)
+    first = files("user_traits")
+    most = 0
+    for number in range(30):
+        buys("busy", number)
+        assert first <= files("user_traits") or number > 6, "only what holds rows of a changed profile is written anew"
+        most = max(most, len(files("identifies")), len(files("user_traits")))
+    assert most <= 16
+    assert speaker.differences(FOLDER) == []
+    rows = speaker.tables(FOLDER)["user_traits"]
+    assert sorted((row["name"], row["value"]) for row in rows) == [("orders", "0"), ("orders", "29")]
+
+
 def test_a_run_with_nothing_new_writes_nothing(speaker: Speaker, target: str) -> None:
     speaker.say(*WORKED)
     speaker.sync(target)

@@ -1,4 +1,7 @@
-"""A folder of Parquet files: a folder a table, files named by the calls they reach from and to.
+"""A folder of Parquet files: a folder a table, files named by the run that wrote them.
+
+A run writes files for its rows, and anew those files that hold rows of profiles that changed; so profiles that change
+often come to lie in small files, and the large ones stay as they are.
 
 What counts is the manifest: it is replaced in one step, and names every file. Files are written under a name that no
 reader takes for one, and get their own when the manifest names them; a run that was cut off in between is finished by
@@ -11,6 +14,7 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from math import log
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +26,8 @@ from onefold.profiles_sync.targets import KEY, TYPES, Change
 from onefold.values import literal, quote
 
 MANIFEST, VIEWS = "manifest.json", "views.sql"
+# So many runs whose files in a table are about as large are made one, so that no table comes to have many files.
+MANY = 8
 # Half as large as with Snappy, in the same time.
 _HOW = "format parquet, compression zstd, compression_level 1"
 
@@ -107,9 +113,10 @@ class Target:
             self.kernel.execute("create or replace temp table gone as select unnest(?::varchar[]) as id", [list(gone)])
         for table, change in changes.items():
             files = [] if change.new else tables.get(table, [])
-            if change.gone and gone and files:
-                self._write(table, f"from {self._files(table, files)} where {KEY} not in (select id from gone)")
-                files = []
+            if stale := self._stale(table, files, gone=change.gone and bool(gone)):
+                kept = f"where {KEY} not in (select id from gone)" if change.gone else ""
+                self._write(table, f"from {self._files(table, sorted(stale))} {kept}")
+                files = [file for file in files if file not in stale]
             if not files and not self._written[table]:
                 self._write(table, f"select {_typed(change.columns)} from (select 1) where false", empty=True)
             tables[table] = [*files, *self._written[table]]
@@ -128,6 +135,24 @@ class Target:
             self._replace(MANIFEST, json.dumps(self.manifest, indent=1))
             self._settle()
 
+    def _stale(self, table: str, files: Sequence[str], *, gone: bool) -> set[str]:
+        """The files to be written anew: with rows of profiles that are gone, or of runs that are to be one."""
+        runs: dict[str, list[str]] = {}
+        for file in files:
+            runs.setdefault(file.partition("-")[0], []).append(file)
+        alike: dict[int, list[str]] = {}
+        for run in runs.values():
+            size = sum((self.folder / table / file).stat().st_size for file in run)
+            alike.setdefault(int(log(size, MANY)), []).append(run[0])
+        crowded = {run for several in alike.values() if len(several) >= MANY for run in several}
+        found = {file for run in runs.values() if run[0] in crowded for file in run}
+        if gone and files:
+            named = f"select distinct filename from {self._files(table, files, filename=True)}"
+            with self._failing():
+                told = self.kernel.execute(f"{named} where {KEY} in (select id from gone)").fetchall()
+            found |= {Path(place).name for (place,) in told}
+        return found
+
     def _replace(self, name: str, text: str) -> None:
         new = _hidden(self.folder / name)
         new.write_text(text)
@@ -136,10 +161,10 @@ class Target:
     def rows(self, table: str) -> str:
         return self._files(table, self.manifest["tables"][table])
 
-    def _files(self, table: str, files: Sequence[str]) -> str:
+    def _files(self, table: str, files: Sequence[str], *, filename: bool = False) -> str:
         places = [self.folder / table / file for file in files]
         found = ", ".join(literal(str(place if place.exists() else _hidden(place))) for place in places)
-        return f"read_parquet([{found}], union_by_name = true)"
+        return f"read_parquet([{found}], union_by_name = true, filename = {str(filename).lower()})"
 
     @contextmanager
     def _failing(self) -> Iterator[None]:

@@ -19,6 +19,8 @@ from onefold.values import quote
 
 _TYPES = {"double": "double precision", "timestamp": "timestamptz"}
 _BATCH_ROWS = 65_536
+# What a server takes to sort the keys of an index in; its own figure is meant for small ones.
+_SORTING = "256MB"
 
 
 class Target:
@@ -96,7 +98,10 @@ class Target:
         with self._failing(), self._connection.cursor() as cursor:
             ids = pa.table({"segment_id": pa.array(gone, pa.string())})
             cursor.adbc_ingest("gone", ids, mode="create", temporary=True)
-        self._say("analyze gone", *(f"analyze {quote(table + BESIDE)}" for table in changes))
+        self._say(
+            "analyze gone", *(f"analyze {quote(table + BESIDE)}" for table, change in changes.items() if not change.new)
+        )
+        self._say(f"set maintenance_work_mem = '{_SORTING}'")
         self._say("begin")
         try:
             # Whoever comes second waits here, and finds what the first one kept.
@@ -158,4 +163,9 @@ class Target:
 
 
 def _columns(columns: Mapping[str, str]) -> str:
-    return ", ".join(f"{quote(name)} {_TYPES.get(kind, kind)}" for name, kind in columns.items())
+    return ", ".join(f"{quote(name)} {_type(name, kind)}" for name, kind in columns.items())
+
+
+def _type(name: str, kind: str) -> str:
+    """The type of a column. Ids of segments are compared byte by byte, which sorts them in a third of the time."""
+    return 'text collate "C"' if name.endswith("segment_id") and kind == "text" else _TYPES.get(kind, kind)
