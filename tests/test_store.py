@@ -27,6 +27,12 @@ def space(database: str, tmp_path: Path) -> Any:
     return lambda: stores.open(database, tmp_path / "production.db")
 
 
+@pytest.fixture(autouse=True)
+def plans(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plans are kept from the first time that something is asked, so that all of this is answered by them too."""
+    monkeypatch.setattr(stores, "OFTEN", 1)
+
+
 def said(at: int, **message: Any) -> dict[str, Any]:
     arrival = calls.Arrival("wp", 10**15, f"m{at}")
     return calls.call({"type": "identify", "timestamp": at, "traits": {}, **message}, arrival, RULES)
@@ -47,6 +53,17 @@ def test_what_is_written_in_a_turn_is_seen_by_others_when_it_ends(space: Any) ->
             apply.apply(one, calls.table([said(1, userId="u")]), RULES)
             assert every(other) == []
         assert len(every(other)) == 1
+
+
+def test_a_question_asked_often_is_answered_as_the_first_time(space: Any) -> None:
+    with space() as store:
+        put(store, *(said(at, userId=f"u{at % 7}", anonymousId=f"a{at % 11}") for at in range(1, 60)))
+        first = every(store)
+        assert [every(store) for _ in range(3)] == [first] * 3
+    with space() as store:
+        with store.turn(keep=False):  # a plan that is kept in it is gone with it
+            assert [every(store) for _ in range(3)] == [first] * 3
+        assert [every(store) for _ in range(3)] == [first] * 3
 
 
 @pytest.mark.parametrize("how", ["error", "taken back"])

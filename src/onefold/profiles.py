@@ -26,28 +26,46 @@ def find(store: Store, collection: str, kind: str, value: str) -> int | None:
 
     The type `segment_id` finds a profile by any of its segment_ids.
     """
-    return _owner(store, collection, kind, value)[0]
+    (members,) = owned(store, [Identifier(collection, kind, value)])
+    return members[0].segment if members else None
 
 
 def read(store: Store, collection: str, kind: str, value: str, rules: Rules) -> dict[str, Any] | None:
     """The view of the profile that owns an identifier, or None."""
-    profile, segments = _owner(store, collection, kind, value)
-    return None if profile is None else _views(store, [profile], segments, dict.fromkeys(segments, profile), rules)[0]
+    (members,) = owned(store, [Identifier(collection, kind, value)])
+    if not members:
+        return None
+    profile, segments = members[0].segment, {segment.segment: segment for segment in members}
+    return _views(store, [profile], segments, dict.fromkeys(segments, profile), rules)[0]
 
 
-def _owner(store: Store, collection: str, kind: str, value: str) -> tuple[int | None, dict[int, Segment]]:
-    """The profile that owns an identifier, and its segments."""
-    by_id = kind == "segment_id"
-    number = digest.indexed(value) if by_id else digest.index(store.secret, Identifier(collection, kind, value))
-    there = [] if number is None else index.lookup(store, np.array([number]))[1].tolist()
-    segments, owner = space.whole(store, there)
-    of = store.names("identifier_type").get(collection, kind) if there and not by_id else None
-    for at in there:
-        segment = segments[at]
-        mine = (item[:2] == (of, value) for item in segment.identifiers)
-        if (segment.collection, segment.segment_id) == (collection, value) if by_id else any(mine):
-            return owner[at], {other: segments[other] for other in segments if owner[other] == owner[at]}
-    return None, {}
+def owned(store: Store, identifiers: Sequence[Identifier]) -> list[list[Segment]]:
+    """The segments of the profile that owns each identifier, oldest first; [] where nobody does. Raises StoreError."""
+    hashes = [
+        digest.indexed(item.value) if item.type == "segment_id" else digest.index(store.secret, item)
+        for item in identifiers
+    ]
+    there, at = index.lookup(store, np.unique(np.array([number for number in hashes if number is not None], np.int64)))
+    segments, owner = space.whole(store, np.unique(at))
+    members: dict[int, list[Segment]] = {}
+    for segment in sorted(segments):
+        members.setdefault(owner[segment], []).append(segments[segment])
+    places: dict[int | None, list[int]] = {}
+    for number, segment in zip(there.tolist(), at.tolist(), strict=True):
+        places.setdefault(number, []).append(segment)
+    found = []
+    for item, wanted in zip(identifiers, hashes, strict=True):
+        mine = (at for at in places.get(wanted, ()) if _holds(store, segments[at], item))
+        found.append(next((members[owner[at]] for at in mine), []))
+    return found
+
+
+def _holds(store: Store, segment: Segment, item: Identifier) -> bool:
+    """Whether an identifier is filed under a segment, or is its segment_id."""
+    if item.type == "segment_id":
+        return (segment.collection, segment.segment_id) == (item.collection, item.value)
+    wanted = (store.names("identifier_type").get(item.collection, item.type), item.value)
+    return any(filed[:2] == wanted for filed in segment.identifiers)
 
 
 def each(store: Store, collection: str, rules: Rules, limit: int | None = None) -> Iterator[dict[str, Any]]:
@@ -273,10 +291,6 @@ def _merges(
                 "message": message,
             },
         )
-
-
-def _calls(store: Store, seqs: set[int]) -> dict[int, dict[str, Any]]:
-    return told(store, log.calls(store, seqs))
 
 
 def told(store: Store, logged: Mapping[int, Logged]) -> dict[int, dict[str, Any]]:

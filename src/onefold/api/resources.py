@@ -12,10 +12,9 @@ from itertools import islice
 from typing import Any
 from urllib.parse import quote
 
-import numpy as np
 import pyarrow as pa
 
-from onefold import digest, index, log, profiles, rules, space, times
+from onefold import log, profiles, rules, times
 from onefold import traits as trait
 from onefold.api.answer import Refused
 from onefold.log import Logged
@@ -125,7 +124,7 @@ Answer = Generator[set[int], Calls, dict[str, Any]]
 def answers(store: Store, rules: Rules, questions: Sequence[Question]) -> list[dict[str, Any] | Refused]:
     """What the profiles of a space answer, in order; many are read together as quickly as one. Raises StoreError."""
     found: list[dict[str, Any] | Refused] = [_nobody(question) for question in questions]
-    owners = owned(store, [Identifier(asked.collection, asked.kind, asked.value) for asked in questions])
+    owners = profiles.owned(store, [Identifier(asked.collection, asked.kind, asked.value) for asked in questions])
     begun: dict[int, Answer] = {}
     wanted: set[int] = set()
     for at, (asked, members) in enumerate(zip(questions, owners, strict=True)):
@@ -138,7 +137,7 @@ def answers(store: Store, rules: Rules, questions: Sequence[Question]) -> list[d
         except Refused as refused:
             found[at] = refused
             del begun[at]
-    calls = profiles._calls(store, wanted) if wanted else {}
+    calls = profiles.told(store, log.calls(store, wanted)) if wanted else {}
     for at, answering in begun.items():
         try:
             answering.send(calls)
@@ -227,7 +226,7 @@ def links(profile: Profile, question: Question) -> Answer:
             raise _invalid("next is no longer a cursor of this list, which has changed; begin again without it")
         ids = ids[ids.index(first[0]) :]
     following = [ids[limit]] if len(ids) > limit else None
-    found = owned(profile.store, [Identifier(profile.other, "segment_id", item) for item in ids[:limit]])
+    found = profiles.owned(profile.store, [Identifier(profile.other, "segment_id", item) for item in ids[:limit]])
     filed = [_filed(profile, members) for members in found]
     calls = yield {item.seq for items in filed for item in items}
     data = [
@@ -359,35 +358,6 @@ def _event(profile: Profile, event: dict[str, Any], filed: set[tuple[str, str]])
 # --- the store: what `profiles` does not say in public yet --------------------------------------------
 
 
-def owned(store: Store, identifiers: Sequence[Identifier]) -> list[list[Segment]]:
-    """The segments of the profile that owns each identifier, oldest first; [] where nobody does. Raises StoreError."""
-    hashes = [
-        digest.indexed(item.value) if item.type == "segment_id" else digest.index(store.secret, item)
-        for item in identifiers
-    ]
-    there, at = index.lookup(store, np.unique(np.array([number for number in hashes if number is not None], np.int64)))
-    segments, owner = space.whole(store, np.unique(at))
-    members: dict[int, list[Segment]] = {}
-    for segment in sorted(segments):
-        members.setdefault(owner[segment], []).append(segments[segment])
-    places: dict[int | None, list[int]] = {}
-    for number, segment in zip(there.tolist(), at.tolist(), strict=True):
-        places.setdefault(number, []).append(segment)
-    found = []
-    for item, wanted in zip(identifiers, hashes, strict=True):
-        mine = (at for at in places.get(wanted, ()) if _holds(store, segments[at], item))
-        found.append(next((members[owner[at]] for at in mine), []))
-    return found
-
-
-def _holds(store: Store, segment: Segment, item: Identifier) -> bool:
-    """Whether an identifier is filed under a segment, or is its segment_id."""
-    if item.type == "segment_id":
-        return (segment.collection, segment.segment_id) == (item.collection, item.value)
-    wanted = (store.names("identifier_type").get(item.collection, item.type), item.value)
-    return any(filed[:2] == wanted for filed in segment.identifiers)
-
-
 def read_events(
     profile: Profile,
     *,
@@ -401,29 +371,38 @@ def read_events(
     own = [segment.segment for segment in profile.members]
     segments = own if profile.collection == USERS else _users(profile)
     asked = [(segment, name) for segment in segments for name in names or ("",)]
-    given = pa.table({"number": pa.array([at for at, _ in asked], pa.int64()), "name": [name for _, name in asked]})
+    given = {"number": [segment for segment, _ in asked], "name": [name for _, name in asked]}
     found: list[dict[str, Any]] = []
+    before = min(after or LAST, (until, 0) if until is not None else LAST)
     while True:
-        conditions = {"e.time >= {}": (since,), "e.time < {}": (until,), "(e.time, e.seq) < ({}, {})": after or (None,)}
-        where = [text.format(*values) for text, values in conditions.items() if values[0] is not None]
-        where += ["e.name = a.name"] * bool(names)
-        rows = profile.store.asked(
-            given,
-            f"select e.time, e.seq from asked a join event e on {' and '.join(['e.segment = a.number', *where])}"
-            f" order by e.time desc, e.seq desc limit {limit:d}",
-        )
+        bounds = {"since": FIRST if since is None else since, "time": before[0], "seq": before[1]}
+        table = pa.table(given | {name: [value] * len(asked) for name, value in bounds.items()}, schema=_ASKED)
+        rows = profile.store.asked(table, f"{_EVENTS} limit {limit:d}")
         logged = log.calls(profile.store, [row["seq"] for row in rows])
         calls = (logged[row["seq"]] for row in rows)
         found += [_read(profile.store, call) for call in calls if profile.collection == USERS or call.account in own]
         if len(rows) < limit or len(found) >= limit:
             return found[:limit]
-        after = (rows[-1]["time"], rows[-1]["seq"])
+        before = (rows[-1]["time"], rows[-1]["seq"])
+
+
+# The bounds of a time, and of a time and a seq; where no name is asked for, it is ''.
+FIRST, LAST = -(1 << 63), ((1 << 63) - 1, (1 << 63) - 1)
+_ASKED = pa.schema(
+    [("number", pa.int64()), ("name", pa.string()), *((name, pa.int64()) for name in ("since", "time", "seq"))]
+)
+_EVENTS = """
+    select e.time, e.seq from asked a cross join event e
+    where e.segment = a.number and a.name in ('', e.name)
+        and e.time >= a.since and e.time <= a.time and (e.time, e.seq) < (a.time, a.seq)
+    order by e.time desc, e.seq desc
+"""
 
 
 def _users(profile: Profile) -> list[int]:
     """The segments of the users of an account."""
     users = profiles.views(profile.store, [profile.number], profile.rules)[0]["users"]
-    found = owned(profile.store, [Identifier(USERS, "segment_id", user["segment_id"]) for user in users])
+    found = profiles.owned(profile.store, [Identifier(USERS, "segment_id", user["segment_id"]) for user in users])
     return [segment.segment for members in found for segment in members]
 
 

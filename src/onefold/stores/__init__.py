@@ -104,7 +104,11 @@ STEPS: list[list[str]] = [
 FIRST = 2
 # Queries that are kept prepared.
 PREPARED = 32
+# A question about at most so many things, asked for so many times, has its plan kept: planning takes longer than
+# answering it.
+FEW, OFTEN = 64, 5
 _TYPES = {pa.int64(): "bigint", pa.string(): "text"}
+_PLANNED = {**_TYPES, pa.int32(): "integer", pa.binary(): "bytea"}
 # The classes of SQLSTATE that blame a value: data exception, program limit exceeded.
 _VALUES = ("22", "54")
 # Tables that give an integer to a name: the column of the integer, and those of the name.
@@ -132,6 +136,8 @@ class Dialect:
     items: str  # what has the items of a bound JSON list, as `value`
     tuned: tuple[str, ...] = ()  # said after the tables were made
     settled: tuple[str, ...] = ()  # said after a long run of large chunks
+    plan: str = ""  # makes a query with one bound text the function `name` of this connection, which keeps its plan
+    planning: str = ""  # one row if it may be made
 
 
 class Engine(Protocol):
@@ -168,6 +174,8 @@ class Store:
         self._cursor = self._connection.cursor()
         self._cursors: dict[str, Any] = {}  # query -> cursor, the last used last
         self._names: dict[str, Names] = {}
+        self._asked: dict[str, int] = {}  # query -> how often
+        self._planned: dict[str, str] = {}  # query -> the one to ask instead
         try:
             self._migrate()
         except BaseException:
@@ -199,7 +207,9 @@ class Store:
         cursor = self._cursors.pop(sql, None) or self._connection.cursor()
         self._cursors[sql] = cursor
         if len(self._cursors) > PREPARED:
-            self._cursors.pop(next(iter(self._cursors))).close()
+            oldest = next(iter(self._cursors))
+            self._cursors.pop(oldest).close()
+            self._asked.pop(oldest, None)
         return cursor
 
     def stream(self, sql: str) -> Iterator[pa.RecordBatch]:
@@ -224,7 +234,27 @@ class Store:
             asked, rows = f"select {cells} from {dialect.items}", [list(row.values()) for row in given.to_pylist()]
         else:
             asked, rows = dialect.numbers, given.tolist()
-        return self.query(f"with asked as ({asked}) {sql}", msgspec.json.encode(rows).decode())
+        query, bound = f"with asked as ({asked}) {sql}", msgspec.json.encode(rows).decode()
+        if not self._plans or len(rows) > FEW:
+            return self.query(query, bound)
+        found = self.query(self._planned.get(query, query), bound)
+        self._asked[query] = self._asked.get(query, 0) + 1
+        if self._asked[query] == OFTEN:
+            self._plan(query, found.schema)
+        return found
+
+    @cached_property
+    def _plans(self) -> bool:
+        """Whether plans can be kept here."""
+        dialect = self.engine.dialect
+        return bool(dialect.plan and self.rows(dialect.planning))
+
+    def _plan(self, query: str, answer: pa.Schema) -> None:
+        """Keep the plan of a query from now on."""
+        name = f"asked_{len(self._planned)}"
+        columns = ", ".join(f'"{field.name}" {_PLANNED[field.type]}' for field in answer)
+        self.execute(self.engine.dialect.plan.format(name=name, columns=columns, query=query))
+        self._planned[query] = f"select * from pg_temp.{name}($1)"
 
     def asked(self, given: pa.Table | Sequence[int] | Numbers, sql: str) -> list[dict[str, Any]]:
         """The rows of `ask` one by one; none if nothing is asked for."""
@@ -290,14 +320,20 @@ class Store:
         try:
             yield
         except BaseException:
-            self._names.clear()
+            self._forget()
             self.execute("rollback to savepoint attempt")
             raise
         self.execute("release savepoint attempt")
 
     def _rollback(self) -> None:
-        self._names.clear()  # some may have been given out in this turn
+        self._forget()
         self.execute("rollback")
+
+    def _forget(self) -> None:
+        """Forget what may have been made in this turn: names that were given out, plans."""
+        self._names.clear()
+        self._asked.clear()
+        self._planned.clear()
 
     @contextmanager
     def _failing(self) -> Iterator[None]:

@@ -31,6 +31,10 @@ DIALECT = Dialect(
     tuned=tuple(f"alter table {table} alter column data set storage external" for table in ("block", "page", "state")),
     # Plans made before the first statistics would read large tables whole.
     settled=("analyze tier, page, block, identifier, segment, merged, link, event, subscription",),
+    plan="create or replace function pg_temp.{name}(text) returns table ({columns}) stable language plpgsql as"
+    " $plan$ #variable_conflict use_column\nbegin return query {query}; end $plan$",
+    planning="select 1 as may from pg_language where lanname = 'plpgsql' and has_language_privilege(oid, 'usage')"
+    " and has_database_privilege(current_database(), 'temporary') and not pg_is_in_recovery()",
 )
 
 # A host that dies without a word frees its turn and its leases after some two minutes.
