@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pyarrow as pa
@@ -234,6 +236,30 @@ def test_a_full_disk_is_one_sentence_and_nothing_half_done(tmp_path: Path) -> No
         assert len(every(store)) == 1
         put(store, said(300, userId="v"))
         assert len(every(store)) == 2
+
+
+def test_who_waits_for_a_turn_comes_before_whoever_writes_turn_after_turn(space: Any) -> None:
+    turns: list[str] = []
+    begun, had = Event(), Event()
+
+    def again() -> None:
+        with space() as store:
+            while not had.is_set() and len(turns) < 500:
+                with store.turn():
+                    turns.append("again")
+                    begun.set()
+                    store.rows("with recursive n(i) as (select 1 union all select i + 1 from n where i < 100000)"
+                               " select max(i) as most from n")  # fmt: skip
+
+    with space() as store, ThreadPoolExecutor(1) as other:
+        running = other.submit(again)
+        assert begun.wait(30)
+        asked = len(turns)
+        with store.turn():
+            turns.append("waited")
+        had.set()
+        running.result()
+    assert turns.index("waited") - asked <= 5
 
 
 def test_a_lease_is_held_by_one_at_a_time(space: Any) -> None:

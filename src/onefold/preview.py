@@ -27,11 +27,12 @@ from onefold.warehouses import statement
 FIRST = 100
 
 
-def mapping(job: Job, key: str | None) -> dict[str, Any]:
+def mapping(job: Job, key: str | None, *, effects: bool = True) -> dict[str, Any]:
     """One row of a mapping's model, the call it becomes, and what that would do to which profiles.
 
     `key` is the key as text; without one the first row is taken. Returns `row`, `event`, `selected` (by the
-    trigger), `calls`, `rejected` and `effects`. Raises NotFound, WarehouseError.
+    trigger), `calls`, `rejected` and `effects`: those wait for a turn of the space, and without them nothing waits.
+    Raises NotFound, WarehouseError.
     """
     # Where a column's type is that of the values that are read, all of them are; else the row is sought.
     asked = [(job.model.sql, FIRST), (_only(job.model, key), None)] if job.warehouse.typed else []
@@ -57,7 +58,7 @@ def mapping(job: Job, key: str | None) -> dict[str, Any]:
         return {"row": found, "selected": False, "calls": [], "rejected": _why(error), "effects": []}
     arrival = Arrival(job.source, now, said["messageId"])
     remote = None if job.remote is None else secret.mask(endpoints.address(job.remote.endpoint))
-    return {"row": found, **event(said, rows.shape, arrival, job.store, job.rules, remote)}
+    return {"row": found, **event(said, rows.shape, arrival, job.store, job.rules, remote, effects=effects)}
 
 
 def _only(model: Model, key: str | None) -> str | None:
@@ -81,7 +82,14 @@ def _row(job: Job, sql: str, key: str | None, limit: int | None) -> tuple[dict[s
 
 
 def event(
-    said: dict[str, Any], shape: Shape, arrival: Arrival, store: Store, rules: Rules, remote: str | None = None
+    said: dict[str, Any],
+    shape: Shape,
+    arrival: Arrival,
+    store: Store,
+    rules: Rules,
+    remote: str | None = None,
+    *,
+    effects: bool = True,
 ) -> dict[str, Any]:
     """An event, the call that a mapping makes of it, and what that would do to which profiles.
 
@@ -91,15 +99,17 @@ def event(
     tried = {"event": said, "selected": shape.trigger.matches(said), "calls": [], "rejected": None, "effects": []}
     if not tried["selected"]:
         return tried
+    try:
+        message = shape.message(said)
+        tried["calls"] = [message]
+        batch = calls.table([calls.call(message, arrival, rules)])
+    except RowRejected as error:
+        return {**tried, "rejected": _why(error)}
+    if remote is not None:
+        return {**tried, "delivered_to": remote}
+    if not effects:
+        return tried
     with store.turn(keep=False):
-        try:
-            message = shape.message(said)
-            tried["calls"] = [message]
-            batch = calls.table([calls.call(message, arrival, rules)])
-        except RowRejected as error:
-            return {**tried, "rejected": _why(error)}
-        if remote is not None:
-            return {**tried, "delivered_to": remote}
         return {**tried, "effects": list(_effects(store, rules, batch))}
 
 

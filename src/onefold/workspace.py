@@ -627,12 +627,13 @@ class Workspace:
         return tasks.job(workspace, destination, mapping, warehouse, store, self.home / "tmp")
 
     def test_mapping(
-        self, selector: str, key: str | None = None, event: dict[str, Any] | None = None
+        self, selector: str, key: str | None = None, event: dict[str, Any] | None = None, *, effects: bool = True
     ) -> dict[str, Any]:
         """What a mapping in the file makes of one row, or of one live call: the call, and what it would do to profiles.
 
         A mapping of a live source is tried on `event`, a call as an SDK sends it; without one on the newest call of
-        the source that its trigger selects. Raises NotFound, RowRejected.
+        the source that its trigger selects. What it would do waits for whoever writes to the space; without `effects`
+        that is left out. Raises NotFound, RowRejected.
         """
         from onefold import preview
         from onefold.events import Selected
@@ -650,7 +651,7 @@ class Workspace:
         if event is not None:
             raise Disabled(f"mapping {selector} reads rows; try one with --key, not --event", code="other_kind")
         with self.space(tasks.kept(workspace, destination, mapping), workspace) as store:
-            return preview.mapping(self.job(destination, mapping, workspace, store), key)
+            return preview.mapping(self.job(destination, mapping, workspace, store), key, effects=effects)
 
     def test_rows(self, selector: str, limit: int = 100) -> dict[str, Any]:
         """How the first rows of a mapping in the file fare, as preview.several. Raises NotFound, WarehouseError."""

@@ -147,6 +147,10 @@ class Engine(Protocol):
     name: str  # for messages; holds no secret
 
     def connect(self) -> Connection: ...
+
+    def queue(self) -> AbstractContextManager[Any]:
+        """Stand in line for a turn, until it has begun."""
+
     def lease(self, connection: Connection, name: str, *, wait: bool) -> AbstractContextManager[bool]: ...
 
 
@@ -288,8 +292,9 @@ class Store:
     def turn(self, *, keep: bool = True) -> Iterator[None]:
         """A turn to write: everything said inside is committed whole, or not at all (`keep=False`: never)."""
         try:
-            for statement in self.engine.dialect.begin:
-                self.execute(statement)
+            with self.engine.queue():
+                for statement in self.engine.dialect.begin:
+                    self.execute(statement)
             yield
             if keep:
                 self.execute("commit")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Any
 
 from onefold import postgres, values
@@ -111,6 +111,10 @@ class Engine:
         return StoreError(
             f"space {self.name} cannot be reached: {postgres.unreachable(text)}", code="store_unreachable"
         )
+
+    def queue(self) -> AbstractContextManager[None]:
+        """PostgreSQL gives its locks in the order in which they were asked for."""
+        return nullcontext()
 
     @contextmanager
     def lease(self, connection: Connection, name: str, *, wait: bool) -> Iterator[bool]:

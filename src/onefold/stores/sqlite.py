@@ -74,12 +74,26 @@ class Engine:
         return found
 
     @contextmanager
+    def queue(self) -> Iterator[None]:
+        """One waits for the writer, the others for that one.
+
+        SQLite itself asks now and then: a sync that begins its next turn at once would always come first.
+        """
+        from filelock import FileLock
+
+        with FileLock(self._leases() / "next", poll_interval=0.01):
+            yield
+
+    def _leases(self) -> Path:
+        folder = self.file.with_suffix(".leases")
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    @contextmanager
     def lease(self, connection: Connection, name: str, *, wait: bool) -> Iterator[bool]:  # noqa: ARG002 - a file tells
         from filelock import FileLock, Timeout
 
-        folder = self.file.with_suffix(".leases")
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / name.replace("/", "."))
+        lock = FileLock(self._leases() / name.replace("/", "."))
         try:
             lock.acquire(timeout=-1 if wait else 0)
         except Timeout:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable
 from contextlib import suppress
@@ -20,11 +21,13 @@ from onefold.web.destinations import duplicate
 from onefold.web.jump import name_of
 from onefold.web.kit import el, icon, link, text
 from onefold.web.profiles import address
-from onefold.web.shell import ask, asked, crumbs, given, may, path
+from onefold.web.shell import ask, asked, begin, crumbs, given, may, path
 from onefold.web.suggest import suggest
 from onefold.web.values import Context, Value
 from onefold.workspace import Workspace, pick
 
+Said = dict[str, Any]
+SOON = 0.7  # seconds after which a preview is shown without what it has to wait for
 ROWS = 100  # of the model, among which the test row is chosen
 STATUS = "_subscription_status"
 WHO = ("engage_space", "user_id", "anonymous_id", "group_id", "email", "phone", "android_push_token", "ios_push_token")
@@ -633,7 +636,13 @@ class _Editor:
         key = self.rows[self.at].get(self.model.key)
         client = context.client
         try:
-            said = await ask(lambda workspace: _tried(workspace, change, selector, key, self._into()))
+            wanted = begin(lambda workspace: _tried(workspace, change, selector, key, self._into()))
+            await asyncio.wait({wanted}, timeout=SOON)
+            if not wanted.done():  # a sync writes to the space: until it lets others, the call is shown alone
+                said = await ask(lambda workspace: _called(workspace, change, selector, key))
+                if mine == self.asking and not (client.is_deleted or self.will.is_deleted):
+                    self._tell(said, waits=True)
+            said = await wanted
         except InvalidWorkspace as error:
             said = None
             wrong = {_field(problem): problem.message for problem in error.problems}
@@ -641,16 +650,18 @@ class _Editor:
             said, wrong = None, {"": str(error)}
         if mine != self.asking or client.is_deleted or self.will.is_deleted:
             return
-        if said is not None:
-            refused = said["rejected"] or {}
-            fields = refused.get("fields") or ([""] if refused else [])
-            wrong = dict.fromkeys(fields, refused.get("message", ""))
-        self.wrong = wrong
+        self._tell(said, wrong if said is None else None)
+
+    def _tell(self, said: dict[str, Any] | None, wrong: dict[str, Any] | None = None, *, waits: bool = False) -> None:
+        """Show what the row would do, or what is wrong at which fields; `waits`: what it would do is not known yet."""
+        refused = (said and said["rejected"]) or {}
+        fields = refused.get("fields") or ([""] if refused else [])
+        self.wrong = dict.fromkeys(fields, refused.get("message", "")) if wrong is None else wrong
         self._mark()
         self._bar()
         self.will.clear()
         with self.will:
-            self._show(said)
+            self._show(said, waits=waits)
 
     def _mark(self) -> None:
         """Say at each field what is wrong with it."""
@@ -668,7 +679,7 @@ class _Editor:
                     value.button.props.pop("aria-invalid", None)
                 value.button.update()
 
-    def _show(self, said: dict[str, Any] | None) -> None:
+    def _show(self, said: dict[str, Any] | None, *, waits: bool = False) -> None:
         with el("div", "of-will"):
             el("h3", "of-h2", "What this row would do")
             with el("ul", "of-stack").style("gap: 6px"):
@@ -679,6 +690,8 @@ class _Editor:
                         with el("li"):
                             text("")
                             kit.code(said["rejected"]["code"])
+                elif waits and said["selected"]:
+                    _does("run", "run", "A sync is writing to this space; what the row would do is shown in a moment")
                 elif not said["selected"]:
                     _does("never", "off", "Nothing: the trigger does not select this row")
                 else:
@@ -895,10 +908,15 @@ class _Editor:
                 self._changed()
 
 
-def _tried(workspace: Workspace, change: edit.Change, selector: str, key: Any, space: str) -> dict[str, Any]:
-    """What a mapping does to a row, as Workspace.test_mapping; a profile that is updated with its `name`."""
+def _called(workspace: Workspace, change: edit.Change, selector: str, key: Any, *, effects: bool = False) -> Said:
+    """What a mapping makes of a row, as Workspace.test_mapping."""
     text_ = None if key is None else key if isinstance(key, str) else json.dumps(key)
-    said = change.tried(workspace).test_mapping(selector, text_)
+    return change.tried(workspace).test_mapping(selector, text_, effects=effects)
+
+
+def _tried(workspace: Workspace, change: edit.Change, selector: str, key: Any, space: str) -> Said:
+    """The same with what it does to profiles; one that is updated with its `name`."""
+    said = _called(workspace, change, selector, key, effects=True)
     for one in said["effects"]:
         if one["do"] == "update" and space:
             with suppress(OnefoldError):  # it is known by an identifier then

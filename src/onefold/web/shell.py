@@ -111,6 +111,11 @@ async def _threaded(shell: Shell, read: Callable[[Workspace], T]) -> T:
     return await asyncio.get_running_loop().run_in_executor(_THREADS, shell.asked, read)
 
 
+def begin(read: Callable[[Workspace], T]) -> asyncio.Future[T]:
+    """Ask as `ask`, and go on meanwhile."""
+    return asyncio.ensure_future(_threaded(here(), read))
+
+
 async def ask(read: Callable[[Workspace], T]) -> T:
     """What the facade says, read in a thread so that nothing else waits. Raises OnefoldError."""
     shell, client = here(), context.client
