@@ -248,11 +248,14 @@ def test_it_is_used_by_keyboard_alone(walked: Browser) -> None:
 
 def test_a_row_shows_its_call_at_once_and_what_it_does_when_no_sync_writes_any_more(walked: Browser) -> None:
     will = walked.page.locator(".of-will")
-    with closing(onefold.open(walked.folder)) as workspace, workspace.space("production") as store:
-        with store.turn(keep=False):  # as a sync holds it
-            walked.go("/destinations/profiles/mappings/customers")
-            expect(will).to_contain_text("A sync is writing to this space")
-            expect(walked.page.locator(".of-json")).to_contain_text("messageId")
+    with (
+        closing(onefold.open(walked.folder)) as workspace,
+        workspace.space("production") as store,
+        store.turn(keep=False),  # as a sync holds it
+    ):
+        walked.go("/destinations/profiles/mappings/customers")
+        expect(will).to_contain_text("A sync is writing to this space")
+        expect(walked.page.locator(".of-json")).to_contain_text("messageId")
     expect(will).to_contain_text("Update use_")
 
 
