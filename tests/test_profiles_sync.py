@@ -353,7 +353,7 @@ def test_a_run_with_nothing_new_writes_nothing(speaker: Speaker, target: str) ->
     speaker.say(*WORKED)
     speaker.sync(target)
     synced = speaker.sync(target)
-    assert (synced.calls, set(synced.rows.values()), synced.full) == (0, {0}, False)
+    assert (synced.calls, synced.rows, synced.full) == (0, {}, False)
 
 
 def test_a_space_in_postgres_gives_the_same_tables(tmp_path: Path, url: str) -> None:
@@ -507,9 +507,29 @@ def test_a_target_that_is_not_there_is_a_clear_error(speaker: Speaker) -> None:
         speaker.sync("warehouse")
     with pytest.raises(TargetError, match="snowflake:// are not known"):
         speaker.sync("snowflake://x")
+    with pytest.raises(TargetError, match=r"a folder of Parquet is written \./tables\.csv"):
+        speaker.sync("tables.csv")
+    with pytest.raises(TargetError, match=r"onefold\.yaml/production: not a directory"):
+        speaker.sync("./onefold.yaml")
     with pytest.raises(TargetError, match="cannot be reached") as failed:
         speaker.sync("postgresql://me:secret@localhost:1/x")
     assert "secret" not in str(failed.value)
+
+
+def test_who_may_not_make_a_schema_is_told_what_to_ask_for_and_needs_no_more(speaker: Speaker, url: str) -> None:
+    speaker.say(*WORKED)
+    poor = f"{url}{'&' if '?' in url else '?'}options=-crole%3Dpoor"
+    with adbc_driver_postgresql.dbapi.connect(url, autocommit=True) as connection, connection.cursor() as cursor:
+        cursor.execute("drop role if exists poor")
+        cursor.execute("create role poor")
+        with pytest.raises(TargetError, match='create schema "production" authorization "poor"') as failed:
+            speaker.sync(poor)
+        assert failed.value.code == "no_permission"
+        cursor.execute("create schema production authorization poor")
+        assert speaker.sync(poor).rows["pages"] == 2
+        assert speaker.differences(poor) == []
+        cursor.execute("drop schema production cascade")
+        cursor.execute("drop role poor")
 
 
 def test_a_file_that_another_process_has_open_is_a_clear_error(speaker: Speaker) -> None:

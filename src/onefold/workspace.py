@@ -784,7 +784,7 @@ class Workspace:
 
     def _writing(self, slug: str, space: str) -> Work:
         """The run of a target with a slug."""
-        target = pick(self.configuration().profiles_syncs, slug, "profiles sync")
+        target = _of(self.configuration(), slug)
         if target.space not in (None, space):
             raise TargetError(f"profiles sync {slug} is for the profiles of space {target.space}, not of {space}")
         pick(self.applied.spaces, space, "space")
@@ -815,7 +815,7 @@ class Workspace:
 
         schema = re.sub(r"[^a-z0-9_]", "_", space)
         if _has_slug(to):
-            found = pick(self.applied.profiles_syncs, to, "profiles sync")
+            found = _of(self.applied, to)
             unset = UNSET.search(found.to)
             if unset:
                 raise TargetError(f"profiles sync {to} needs the environment variable {unset[1]}, which is not set")
@@ -1064,6 +1064,15 @@ class Workspace:
     def rejected(self, run_id: str, limit: int | None = None) -> Iterator[dict[str, Any]]:
         """The rejected rows of a run: key, event, code, fields, message and the row. Raises NotFound."""
         return self._runs.rejected(run_id, limit)
+
+
+def _of(workspace: config.Workspace, slug: str) -> config.ProfilesSync:
+    """A profiles sync. Raises NotFound."""
+    try:
+        found: config.ProfilesSync = pick(workspace.profiles_syncs, slug, "profiles sync")
+    except NotFound as error:
+        raise NotFound(f"{error}. A DuckDB file is written {slug}.duckdb, a folder of Parquet ./{slug}") from None
+    return found
 
 
 def _has_slug(to: str) -> bool:

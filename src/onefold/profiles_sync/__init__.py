@@ -110,6 +110,8 @@ def sync(
         before = None if full else position(store, target)
         if before is not None and before.selection != selection:
             before = None
+        if before is not None and before.seq == store.counters()["seq"] - 1:
+            return Synced()
         anew: set[str] = set()
         after = copy(before) if before else Position(_fingerprint(store), selection)
         notes: list[str] = []

@@ -72,6 +72,11 @@ def _compared(
 ) -> Iterator[Difference]:
     """The difference of a table, if there is one."""
     named = ", ".join(quote(name) for name in columns if name != WRITTEN)
+    # Rows are only set against each other where they are not the same by number and sum of hashes.
+    summed = f"select count(*), sum(hash({named})::hugeint) from {{}}"
+    sums = [connection.execute(summed.format(side)).fetchall() for side in (right, held)]
+    if sums[0] == sums[1]:
+        return
     counts: list[int] = []
     examples: list[str] = []
     for sign, one, other in (("-", right, held), ("+", held, right)):

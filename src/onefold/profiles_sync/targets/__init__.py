@@ -81,7 +81,18 @@ def kind_of(to: str) -> str:
     if "://" in to:
         scheme = to.partition("://")[0]
         raise TargetError(f"targets of {scheme}:// are not known; write postgresql://…, a .duckdb file or a folder")
-    return "duckdb" if to.endswith((".duckdb", ".ddb", ".db")) else "parquet"
+    if to.endswith((".duckdb", ".ddb", ".db")):
+        return "duckdb"
+    if "/" not in to:
+        raise TargetError(f"{to!r} is no DuckDB file, which ends in .duckdb; a folder of Parquet is written ./{to}")
+    return "parquet"
+
+
+def told(error: Exception) -> str:
+    """What a file or DuckDB says is wrong, in a line."""
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{error.filename}: {error.strerror.lower()}"
+    return str(error).splitlines()[0]
 
 
 def open(kind: str, to: str, folder: Path, schema: str) -> Target:  # noqa: A001 - the field's word

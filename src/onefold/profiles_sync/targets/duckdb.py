@@ -10,7 +10,7 @@ import duckdb
 
 from onefold.errors import TargetError
 from onefold.profiles_sync.tables import RAW, VIEWS
-from onefold.profiles_sync.targets import BESIDE, KEY, POSITION, TYPES, Change
+from onefold.profiles_sync.targets import BESIDE, KEY, POSITION, TYPES, Change, told
 from onefold.values import literal, quote
 
 
@@ -115,12 +115,12 @@ class Target:
         try:
             yield
         except (duckdb.Error, OSError) as error:
-            told = str(error).splitlines()[0]
-            if "Could not set lock" in told:
-                told = "another process has it open; close it there, and run again"
+            why = told(error)
+            if "Could not set lock" in why:
+                why = "another process has it open; close it there, and run again"
             elif isinstance(error, duckdb.CatalogException | duckdb.BinderException):
-                told += " Somebody else has changed its tables: run again with --full to make them anew"
-            raise TargetError(f"target {self.name}: {told}") from error
+                why += " Somebody else has changed its tables: run again with --full to make them anew"
+            raise TargetError(f"target {self.name}: {why}") from error
 
 
 # How columns are kept whose values are nearly all different: DuckDB would look for those that are not, which costs as

@@ -22,7 +22,7 @@ import duckdb
 
 from onefold.errors import TargetError
 from onefold.profiles_sync.tables import RAW
-from onefold.profiles_sync.targets import KEY, TYPES, Change
+from onefold.profiles_sync.targets import KEY, TYPES, Change, told
 from onefold.values import literal, quote
 
 MANIFEST, VIEWS = "manifest.json", "views.sql"
@@ -149,8 +149,8 @@ class Target:
         if gone and files:
             named = f"select distinct filename from {self._files(table, files, filename=True)}"
             with self._failing():
-                told = self.kernel.execute(f"{named} where {KEY} in (select id from gone)").fetchall()
-            found |= {Path(place).name for (place,) in told}
+                places = self.kernel.execute(f"{named} where {KEY} in (select id from gone)").fetchall()
+            found |= {Path(place).name for (place,) in places}
         return found
 
     def _replace(self, name: str, text: str) -> None:
@@ -171,7 +171,7 @@ class Target:
         try:
             yield
         except (duckdb.Error, OSError) as error:
-            raise TargetError(f"target {self.name}: {str(error).splitlines()[0]}") from error
+            raise TargetError(f"target {self.name}: {told(error)}") from error
 
 
 def _hidden(place: Path) -> Path:

@@ -19,6 +19,7 @@ from onefold.values import quote
 
 _TYPES = {"double": "double precision", "timestamp": "timestamptz"}
 _BATCH_ROWS = 65_536
+_SCHEMA = "select nspname from pg_namespace where nspname = $1"
 # What a server takes to sort the keys of an index in; its own figure is meant for small ones.
 _SORTING = "256MB"
 
@@ -53,8 +54,8 @@ class Target:
             )
             raise TargetError(f"target {self.name} cannot be reached: {why}") from None
         self._say("set application_name = 'onefold'", "set client_min_messages = warning")
-        if write:
-            self._say(f"create schema if not exists {quote(self.schema)}")
+        if write and not self._rows(_SCHEMA, self.schema):
+            self._make()
         self._say(f"set search_path to {quote(self.schema)}")
         if not write:
             return
@@ -62,6 +63,19 @@ class Target:
         for table in self._tables():
             if table.endswith(BESIDE):
                 self._say(f"drop table {quote(table)}")
+
+    def _make(self) -> None:
+        """Make the schema. Who may not is told what to ask for."""
+        try:
+            self._say(f"create schema if not exists {quote(self.schema)}")
+        except TargetError as error:
+            if "permission denied" not in str(error):
+                raise
+            does = f"let somebody who may run: create schema {quote(self.schema)} authorization {quote(self._user())}"
+            raise TargetError(f"{error}; {does}", code="no_permission") from error
+
+    def _user(self) -> str:
+        return str(self._rows("select current_user::text as name")[0]["name"])
 
     def close(self) -> None:
         if self._connection is not None:
@@ -146,9 +160,9 @@ class Target:
             for statement in statements:
                 cursor.execute(statement)
 
-    def _rows(self, sql: str) -> list[dict[str, Any]]:
+    def _rows(self, sql: str, *bound: str) -> list[dict[str, Any]]:
         with self._failing(), self._connection.cursor() as cursor:
-            cursor.execute(sql)
+            cursor.execute(sql, bound)
             found: list[dict[str, Any]] = cursor.fetch_arrow_table().to_pylist()
             return found
 
