@@ -36,8 +36,8 @@ WORKSPACE = {
 class Client:
     """Sends batches over some connections until the time is over; milliseconds of each answer."""
 
-    def __init__(self, port: int, size: int, rate: int = 0) -> None:
-        """`rate`: calls a second, 0 for as many as can be."""
+    def __init__(self, port: int, size: int, rate: int = 0, people: int = 0) -> None:
+        """`rate`: calls a second, 0 for as many as can be. `people`: how many are known already, by their numbers."""
         self.port = port
         self.size = size
         self.times: list[float] = []
@@ -45,7 +45,7 @@ class Client:
         self._interval = size / rate if rate else 0.0
         self._next = 0.0
         self._random = Random(7)
-        self._people = 0
+        self.people = people
         self._sent = 0
         credentials = base64.b64encode(f"{KEY}:".encode()).decode()
         self._head = f"POST /v1/batch HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Basic {credentials}\r\n"
@@ -86,11 +86,11 @@ class Client:
     def _call(self) -> bytes:
         random = self._random.random()
         self._sent += 1
-        if random < 0.3 or not self._people:
-            self._people += 1
-            person = self._people
+        if random < 0.3 or not self.people:
+            self.people += 1
+            person = self.people
         else:
-            person = int(random * self._people)
+            person = int(random * self.people)
         said = (
             b'"type":"track","event":"Order Completed","properties":{"total":12.5,"sku":"a-1","position":%d}'
             % self._sent
@@ -120,6 +120,13 @@ def serving(folder: Path) -> Iterator[tuple[str, int]]:
     """A real server on a new workspace in a folder: its url and pid."""
     (folder / "onefold.yaml").write_text(json.dumps(WORKSPACE))
     run(ONEFOLD, "apply", "-C", str(folder))
+    with served(folder) as found:
+        yield found
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[tuple[str, int]]:
+    """A real server on the workspace in a folder: its url and pid."""
     words = [ONEFOLD, "serve", "--port", "0", "--json", "-C", str(folder)]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
@@ -139,7 +146,7 @@ def measure(folder: Path, size: int, connections: int, seconds: float, rate: int
             sleep(0.05)
         drained = perf_counter() - began
         inbox.close()
-        memory = _peak(pid)
+        memory = peak(pid)
     reached = len(client.times) * size / took
     cuts = quantiles(client.times, n=100)
     return {
@@ -156,7 +163,7 @@ def measure(folder: Path, size: int, connections: int, seconds: float, rate: int
     }
 
 
-def _peak(pid: int) -> float:
+def peak(pid: int) -> float:
     status = Path(f"/proc/{pid}/status")
     if not status.exists():
         return 0.0

@@ -58,6 +58,15 @@ def write_remote(folder: str, rows: int, url: str, write_key: str) -> None:
         connection.execute(f"create table customers as select {ROW} from range({rows}) t(i)")
 
 
+def write_two(folder: str, rows: int, write_key: str) -> None:
+    """A workspace with two tables of so many rows, `customers` and `more`, and a source of live calls beside them."""
+    sources = [{"slug": "wp", "name": "WP"}, {"slug": "web", "write_key": write_key}]
+    _workspace(folder, {"customers": FIELDS, "more": FIELDS}, space={"sources": sources})
+    with _opened(folder) as connection:
+        connection.execute(f"create table customers as select {ROW} from range({rows}) t(i)")
+        connection.execute(f"create table more as select {ROW} from range({rows}, {2 * rows}) t(i)")
+
+
 def write_postgres(folder: str, url: str, rows: int) -> None:
     """The same workspace and rows, in the PostgreSQL database of a URL."""
     from adbc_driver_postgresql import dbapi
