@@ -83,7 +83,7 @@ def apply(
     log.append(store, counters["seq"], counters["segment"], logged)
     heard.note(store, counters["seq"], logged["source"].to_numpy())
     store.append("event", batch.events())
-    space.merge_in(store, "segment", batch.segments())
+    space.file(store, batch.segments())
     space.write(store, resolution, counters["seq"])
     space.merge_in(store, "subscription", batch.subscriptions())
     next_seq = counters["seq"] + calls.num_rows
@@ -177,14 +177,14 @@ class _Batch:
 
     # --- segments -------------------------------------------------------------------------------------
 
-    def segments(self) -> pa.Table:
-        """The rows of `segment`: of the segments that are more than the one call that made them."""
+    def segments(self) -> list[Segment]:
+        """The segments that calls were filed under and that are more than the one call that made them."""
         filed, call = np.r_[self.user, self.account], np.tile(np.arange(len(self.user)), 2)
         calls_of = np.bincount(filed[filed >= self.base] - self.base, minlength=1)
         more = (filed != NOBODY) & ((filed < self.base) | (calls_of[np.maximum(filed - self.base, 0)] > 1))
         filed, call = filed[more], call[more]
         if not len(filed):
-            return space.SEGMENT.empty_table()
+            return []
         distinct, at = np.unique(filed, return_inverse=True)
         earliest = np.full(len(distinct), np.iinfo(np.int64).max)
         latest, last = np.full(len(distinct), np.iinfo(np.int64).min), np.zeros(len(distinct), np.int64)
@@ -201,7 +201,7 @@ class _Batch:
             segment.last_seq = self.first_seq + seen[2]
         self._file(distinct, touched)
         self._fold(distinct, touched)
-        return identity.table(space.SEGMENT, [touched[number].row() for number in distinct.tolist()])
+        return [touched[number] for number in distinct.tolist()]
 
     def _made(self, new: Numbers) -> dict[int, Segment]:
         """New segments, by their numbers, before anything is filed under them."""

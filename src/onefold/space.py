@@ -50,6 +50,7 @@ class Segment(msgspec.Struct):
     last_seq: int
     identifiers: list[tuple[int, str, int, int]] = []  # type, value, first_seen, seq
     document: Document | None = None
+    stored: bool = False  # whether it has a row of its own; else it is a call of the log
 
     def row(self) -> tuple[Any, ...]:
         """The row of SEGMENT."""
@@ -77,6 +78,7 @@ def of_row(row: Mapping[str, Any]) -> Segment:
         *(row["first_seq"], row["last_seq"]),
         [tuple(item) for item in msgspec.json.decode(row["identifiers"])],
         document,
+        stored=True,
     )
 
 
@@ -278,6 +280,12 @@ def write(store: Store, resolution: Resolution, first_seq: int) -> None:
     merge_in(store, "link", pa.table(linked))
     names = ("collection", "type", "value", "reason")
     store.append("dropped", pa.table({"seq": seq(dropped), **{name: dropped[name] for name in names}}))
+
+
+def file(store: Store, segments: Sequence[Segment]) -> None:
+    """Write the rows of segments that were read in this turn, or are new; sorted by their numbers."""
+    store.append("segment", table(SEGMENT, [segment.row() for segment in segments if not segment.stored]))
+    merge_in(store, "segment", table(SEGMENT, [segment.row() for segment in segments if segment.stored]))
 
 
 def merge_in(store: Store, name: str, data: pa.Table) -> None:
