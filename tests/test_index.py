@@ -33,13 +33,22 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
         yield store
 
 
-@pytest.mark.usefixtures("small")
+@pytest.fixture(params=[False, True])
+def held(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tiers are read page by page, or held in memory from the first question on."""
+    if request.param:
+        monkeypatch.setattr(index, "SOME", 0)
+        monkeypatch.setattr(index, "WORTH", 1 << 40)
+
+
+@pytest.mark.usefixtures("small", "held")
 @settings(max_examples=150)
 @given(BATCHES, st.lists(HASHES, max_size=10), st.sets(st.integers(0, 5)))
 def test_every_entry_is_found_whatever_was_merged_when(
     store: Store, batches: list[list[int]], others: list[int], merges: set[int]
 ) -> None:
     entries = []
+    asked = np.unique(others + batches[0])
     with store.turn(keep=False):
         for at, batch in enumerate(batches):
             hashes, segments = np.array(batch), np.arange(len(batch)) + 100 * at
@@ -47,10 +56,32 @@ def test_every_entry_is_found_whatever_was_merged_when(
             index.add(store, hashes, segments)
             if at in merges:
                 index.merge(store)
-        asked = np.unique(others + batches[0])
-        found = zip(*(column.tolist() for column in index.lookup(store, asked)), strict=True)
-        assert sorted(found) == sorted(entry for entry in entries if entry[0] in asked)
+            found = zip(*(column.tolist() for column in index.lookup(store, asked)), strict=True)
+            assert sorted(found) == sorted(entry for entry in entries if entry[0] in asked)
         assert sorted(index.hashes(store).tolist()) == sorted(hashed for hashed, _ in entries)
+
+
+@pytest.mark.usefixtures("small", "held")
+def test_what_others_write_and_what_is_taken_back_is_noticed(tmp_path: Path) -> None:
+    file = tmp_path / "space.db"
+
+    def found() -> list[int]:
+        return sorted(index.lookup(store, np.arange(30))[1].tolist())
+
+    with stores.open("sqlite", file) as store, stores.open("sqlite", file) as other:
+        with other.turn():
+            index.add(other, np.arange(10), np.arange(10))
+        assert found() == list(range(10))
+        with store.turn(keep=False):
+            index.add(store, np.arange(10, 20), np.arange(100, 110))
+            assert found() == [*range(10), *range(100, 110)]
+        with other.turn():  # its tier has the number of the one that was taken back
+            index.add(other, np.arange(10, 20), np.arange(10, 20))
+        assert found() == list(range(20))
+        with other.turn():
+            index.merge(other)
+            index.add(other, np.array([20]), np.array([20]))
+        assert found() == list(range(21))
 
 
 @pytest.mark.usefixtures("small")

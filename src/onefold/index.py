@@ -7,6 +7,7 @@ tells whether it has the identifier.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import pairwise
 
 import numpy as np
@@ -60,8 +61,71 @@ def _write(store: Store, tier: int, entries: Numbers) -> None:
     store.append("page", pa.table(pages))
 
 
+class Held:
+    """The tiers that one store has in memory, as it asks for so much of them: a tier never changes."""
+
+    def __init__(self) -> None:
+        self._asked, self._enough = 0, SOME
+        self._tiers: dict[int, tuple[Numbers, Numbers]] = {}  # tier -> its hashes, sorted, and their segments
+
+    def lookup(self, store: Store, hashes: Numbers) -> tuple[Numbers, Numbers] | None:
+        """What `lookup` finds, or None where pages should be asked for instead. Raises StoreError."""
+        self._asked += len(hashes)
+        if self._asked < self._enough:
+            return None
+        rows = store.ask(hashes, _ROWS)
+        is_tier = rows["entries"].to_numpy() > 0
+        number, segment = rows["number"].to_numpy(), rows["segment"].to_numpy()
+        tiers = dict(zip(number[is_tier].tolist(), rows["entries"].to_numpy()[is_tier].tolist(), strict=True))
+        entries = sum(tiers.values())
+        self._enough = entries // (PAGE * WORTH) if entries <= MOST else 2 * self._asked
+        if self._asked < self._enough or not self._hold(store, tiers):
+            return None
+        found = [(number[~is_tier], segment[~is_tier]), *(_within(*tier, hashes) for tier in self._tiers.values())]
+        return np.concatenate([there for there, _ in found]), np.concatenate([at for _, at in found])
+
+    def _hold(self, store: Store, tiers: Mapping[int, int]) -> bool:
+        """Have these tiers, each of so many entries, and no other; False if one has gone meanwhile."""
+        self._tiers = {tier: found for tier, found in self._tiers.items() if tier in tiers}
+        for tier in tiers.keys() - self._tiers.keys():
+            entries = _entries(store.query("select data from page where tier = $1 order by first", tier)["data"])
+            if len(entries) != tiers[tier]:
+                return False
+            self._tiers[tier] = entries["hash"].copy(), entries["segment"].copy()
+        return True
+
+
+# Reading a whole tier pays once a page in so many has been asked for; who asks for less than some is not counted.
+SOME, WORTH = 64, 8
+# So many entries are held at most, 16 bytes of memory each.
+MOST = 16_000_000
+
+
+def _within(hashes: Numbers, segments: Numbers, sought: Numbers) -> tuple[Numbers, Numbers]:
+    """The entries with some hashes among sorted ones: (hash, segment), side by side."""
+    first = np.searchsorted(hashes, sought)
+    number = np.searchsorted(hashes, sought, side="right") - first
+    at = np.repeat(first + number - np.cumsum(number), number) + np.arange(number.sum())
+    return hashes[at], segments[at]
+
+
 def lookup(store: Store, hashes: Numbers) -> tuple[Numbers, Numbers]:
     """Entries with some hashes: (hash, segment), side by side. Raises StoreError."""
+    held = store.held.setdefault("index", Held())
+    found = held.lookup(store, hashes) if len(hashes) else None
+    return found or _paged(store, hashes)
+
+
+# The entries in rows, and the tiers that there are, by their numbers.
+_ROWS = f"""
+    select t.tier as number, {NOBODY} as segment, t.entries from tier t
+    union all
+    select a.number, i.segment, 0 from asked a cross join identifier i where i.hash = a.number
+"""
+
+
+def _paged(store: Store, hashes: Numbers) -> tuple[Numbers, Numbers]:
+    """What `lookup` finds, by reading a page for each hash."""
     found = [(np.zeros(0, np.int64), np.zeros(0, np.int64))]
     for start in range(0, len(hashes), _ASKED):
         rows = store.ask(hashes[start : start + _ASKED], _FOUND)

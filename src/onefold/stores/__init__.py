@@ -178,6 +178,9 @@ class Store:
         self._cursor = self._connection.cursor()
         self._cursors: dict[str, Any] = {}  # query -> cursor, the last used last
         self._names: dict[str, Names] = {}
+        self.held: dict[
+            str, Any
+        ] = {}  # what those who ask keep of what never changes; gone with what a turn takes back
         self._asked: dict[str, int] = {}  # query -> how often
         self._planned: dict[str, str] = {}  # query -> the one to ask instead
         try:
@@ -335,8 +338,9 @@ class Store:
         self.execute("rollback")
 
     def _forget(self) -> None:
-        """Forget what may have been made in this turn: names that were given out, plans."""
+        """Forget what may have been made in this turn: names that were given out, plans, what is held."""
         self._names.clear()
+        self.held.clear()
         self._asked.clear()
         self._planned.clear()
 
