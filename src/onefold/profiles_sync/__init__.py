@@ -221,9 +221,11 @@ class _Run:
                 self._profiles()
             progress("calls", self.synced.calls, total)
         progress("profiles", total, total)
-        self.reading.gather(whole=self.whole)
-        self.kernel.execute(tables.whole(self.selection.traits))
-        self._profiles()
+        for _ in self.reading.gather(whole=self.whole):
+            cancel.check()
+            self.kernel.execute(tables.whole(self.selection.traits))
+            self.kernel.execute("insert into changed select segment_id from member")
+            self._profiles()
 
     def _wanted(self, what: str, name: str) -> bool:
         patterns = getattr(self.selection, what)
@@ -310,7 +312,7 @@ class _Run:
             added = {column: kind for column, kind in shape.items() if column not in before.get(name, {})}
             changes[name] = Change(new, shape, {} if new else added, not new and name in PROFILES)
             self.position.tables[name] = shape
-        gone = [] if self.whole else self.kernel.execute("select segment_id from member").fetchall()
+        gone = [] if self.whole else self.kernel.execute("select segment_id from changed").fetchall()
         views = {
             name: sql
             for name, (over, sql) in VIEWS.items()

@@ -15,7 +15,7 @@ from onefold.stores import Store
 # Tables of the kernel that live as long as a run. `ids`: the segment_id of each segment that was met. `touched`: the
 # segments that something new was said of. `more`: where all segments are read, those that are more than the call that
 # made them, with the oldest of each's profile and whether they have a row of their own. `segments`: what is laid out
-# as profiles. `times`: of calls that these name.
+# as profiles; `changed`: those of them whose rows are to be written anew. `times`: of calls that these name.
 _RUN = """
     create or replace temp table kinds (type bigint, collection varchar, name varchar);
     create or replace temp table sources (source bigint, slug varchar, name varchar);
@@ -26,7 +26,9 @@ _RUN = """
         segment bigint, profile bigint, segment_id varchar, identifiers varchar, traits varchar, meta varchar,
         time bigint, seq bigint
     );
+    create or replace temp table laid as from segments;
     create or replace temp table joined_at (segment bigint, seq bigint);
+    create or replace temp table changed (segment_id varchar);
     create or replace temp table times (seq bigint, timestamp timestamptz, received_at timestamptz);
 """
 # The calls of a chunk; the segment_ids of the segments that they created are made of the first identifier that each
@@ -89,7 +91,7 @@ _SINGLE = """
     create or replace temp view single as from born where segment not in (select segment from more)
 """
 _MEMBERS = """
-    insert into segments
+    insert into laid
     select b.segment, m.profile, b.segment_id, to_json(list_transform(b.filed,
         lambda f: [f[1], f[2], b.time::varchar, b.seq::varchar]))::varchar, b.traits, null, b.time, b.seq
     from born b join more m on m.segment = b.segment and not m.own
@@ -104,11 +106,12 @@ _MORE = """
 _OWN = "select segment, segment_id, identifiers, coalesce(traits, '') as traits, coalesce(meta, '') as meta,\
  coalesce(time, 0) as time, coalesce(seq, 0) as seq from segment"
 _KEPT = """
-    insert into segments
+    insert into laid
     select s.segment, coalesce(m.profile, s.segment), s.segment_id, s.identifiers, nullif(s.traits, ''),
         nullif(s.meta, ''), s.time, s.seq
     from own s left join more m on m.segment = s.segment
 """
+_SOME = "insert into segments from laid where profile between $1 and $2"
 _NAMED = """
     select distinct seq from (
         select unnest(from_json(identifiers, '[["VARCHAR"]]'))[4]::bigint as seq from segments union all
@@ -120,6 +123,8 @@ _NAMED = """
 
 # A thread reads so many calls of a chunk before another takes part.
 BATCH = 30_720
+# So many profiles are laid out at once where all of a profile's segments are read.
+AT_ONCE = 50_000
 
 
 class Reading:
@@ -173,17 +178,33 @@ class Reading:
             self._insert("ids", pa.table(ids))
         self.kernel.execute(_KNOWN)
 
-    def gather(self, *, whole: bool) -> None:
-        """Lay out `segments`, after all chunks: with `whole` what no chunk had as `single`, else what was touched."""
+    def gather(self, *, whole: bool) -> Iterator[None]:
+        """Lay out `segments`, after all chunks: with `whole` what no chunk had as `single`, else what was touched.
+
+        Yields where they are laid out: some profiles after others, each with all its segments.
+        """
+        self._insert("joined_at", self.store.query("select segment, max(seq) as seq from id_graph group by segment"))
         if whole:
             for batch in self.store.stream(_OWN):
                 self._tell("own", pa.Table.from_batches([batch]))
                 self.kernel.execute(_KEPT)
+            profiles = self._numbers("select distinct profile from laid order by profile")
         else:
-            segments, profile = space.whole(self.store, self._touched())
-            rows = [_row(segment, profile[number]) for number, segment in segments.items()]
-            self._insert("segments", identity.table(_SEGMENTS, rows))
-        self._insert("joined_at", self.store.query("select segment, max(seq) as seq from id_graph group by segment"))
+            profiles = sorted(set(space.oldest(self.store, self._touched()).values()))
+        for start in range(0, len(profiles), AT_ONCE):
+            some = profiles[start : start + AT_ONCE]
+            self.kernel.execute("delete from segments")
+            if whole:
+                self.kernel.execute(_SOME, [some[0], some[-1]])
+            else:
+                segments, profile = space.whole(self.store, some)
+                rows = [_row(segment, profile[number]) for number, segment in segments.items()]
+                self._insert("segments", identity.table(_SEGMENTS, rows))
+            self._times()
+            yield
+
+    def _times(self) -> None:
+        """Find the times of older calls that `segments` names."""
         seqs = self._numbers(_NAMED)
         if seqs:
             found = log.calls(self.store, seqs)
