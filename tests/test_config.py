@@ -467,6 +467,7 @@ def test_an_sql_file_that_cannot_be_read_is_a_problem(tmp_path: Path) -> None:
             {"schedule": {"every": "1h", "cron": "* * * * *"}},
             "schedule: a schedule has one of every, at, cron and after",
         ),
+        ({"schedule": "hourly"}, "schedule: 'hourly' is no schedule; write none, or one of {every: 1h}"),
         ({"schedule": {"evry": "1h"}}, "schedule: unknown key 'evry'; did you mean 'every'?"),
         (
             {"schedule": {"every": 3600}},

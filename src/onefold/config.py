@@ -477,8 +477,14 @@ def _profiles_sync(part: Part) -> ProfilesSync:
 
 
 def _schedule(part: Part, destination: str) -> Schedule | None:
-    manual = part.value.get("schedule") in schedule.MANUAL
-    return None if manual else schedule.read(part.part("schedule"), destination)
+    typed = part.value.get("schedule")
+    if typed in schedule.MANUAL:
+        return None
+    if isinstance(typed, str):
+        ways = "{every: 1h}, {at: ['09:00']}, {cron: '0 6 * * *'}, {after: DEST/MAPPING}"
+        part.refuse("schedule", f"{typed!r} is no schedule; write none, or one of {ways}")
+        return None
+    return schedule.read(part.part("schedule"), destination)
 
 
 def _model(part: Part) -> Model:

@@ -283,7 +283,7 @@ class Runs:
         run = self._catalog.run(run_id)
         if run.abandoned or not self._catalog.cancel(run.run_id, by):
             status = self.follow(run.run_id)["status"]
-            raise NotRunning(f"run {run.run_id} is not under way: it {'was ' * (status == 'cancelled')}{status}")
+            raise NotRunning(f"run {run.run_id} is not under way: it {_ENDED.get(status, status)}")
         return self.follow(run.run_id)
 
     # --- show -----------------------------------------------------------------------------------------
@@ -417,6 +417,10 @@ class Runs:
                 "row": json.loads(row["record"]) if row["record"] else None,
                 "call": json.loads(row["call"]) if row["call"] else None,
             }
+
+
+# How a run is said to have ended, where that is no word for it.
+_ENDED = {"cancelled": "was cancelled", "partly": "succeeded in part"}
 
 
 def note(space: str, counts: dict[str, int]) -> str | None:
