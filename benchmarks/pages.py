@@ -96,8 +96,9 @@ def served(folder: Path) -> Iterator[str]:
     """The server as users start it, with a user to log in as; its url."""
     with closing(onefold.open(folder)) as workspace:
         if WORKER in [user["name"] for user in workspace.users()]:
-            workspace.remove_user(WORKER)
-        workspace.create_user(WORKER, "admin", PASSWORD)
+            workspace.change_user(WORKER, password=PASSWORD)
+        else:
+            workspace.create_user(WORKER, "admin", PASSWORD)
     words = [ONEFOLD, "serve", "--port", "0", "--json", "-C", str(folder)]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None

@@ -259,6 +259,55 @@ def test_a_row_shows_its_call_at_once_and_what_it_does_when_no_sync_writes_any_m
     expect(will).to_contain_text("Update use_")
 
 
+def test_a_name_that_is_taken_and_a_key_that_is_not_unique_are_said_before_anything_is_saved(walked: Browser) -> None:
+    page = walked.page
+    for path, name, act in (
+        ("/spaces/new", "production", "Create space"),
+        ("/sources/new", "Warehouse", "Add source"),
+    ):
+        walked.go(path)
+        page.get_by_label("Name").fill(name)
+        page.wait_for_timeout(300)  # what is typed goes to the server after a pause
+        walked.press(act)
+        expect(page.get_by_text(f"named “{name}” exists. Choose another name.")).to_be_visible()
+    walked.go("/models/new")
+    page.locator(".cm-content").click()
+    page.keyboard.press("Control+a")
+    page.keyboard.insert_text("selct 1")
+    page.wait_for_timeout(400)
+    walked.press("Preview")
+    expect(page.get_by_text("A model is one SELECT; this one begins with SELCT")).to_be_visible()
+    page.locator(".cm-content").click()
+    page.keyboard.press("Control+a")
+    page.keyboard.insert_text("select * from shop_customers")
+    page.get_by_label("Name").fill("by country")
+    page.wait_for_timeout(400)
+    walked.press("Preview")
+    page.get_by_label("Unique key").select_option("country")
+    expect(page.get_by_text("Not unique:")).to_be_visible()
+    expect(page.get_by_label("Unique key")).to_have_value("country")
+    walked.press("Create model")
+    expect(page.get_by_role("dialog")).to_contain_text("Use country, which is not unique, as the key?")
+    walked.press("Cancel", "[role=dialog]")
+    walked.press("Discard")
+
+
+def test_a_destination_that_is_switched_on_syncs_at_once_what_was_enabled_on_the_same_page(walked: Browser) -> None:
+    page = walked.page
+    walked.go("/destinations/profiles")
+    switch = page.get_by_role("switch", name="Enable destination", exact=True)
+    switch.click()
+    expect(page.get_by_text("Destination disabled", exact=True)).to_be_visible()
+    walked.press("Sync now")
+    page.get_by_role("menuitem", name="Sync all mappings").click()
+    expect(page.get_by_text("is not enabled; switch the destination on first")).to_be_visible()
+    switch.click()
+    expect(page.get_by_text("Destination enabled", exact=True)).to_be_visible()
+    walked.press("Sync now")
+    page.get_by_role("menuitem", name="Sync all mappings").click()
+    expect(page.get_by_text("syncs started")).to_be_visible()
+
+
 def test_a_profile_tells_which_call_made_it_one_by_which_identifiers(walked: Browser) -> None:
     page = walked.page
     walked.send(

@@ -47,7 +47,7 @@ class Detail:
 
     def _rejected(self) -> None:
         said = self._call["message"] or ""
-        kit.alert(f"Rejected: {self._call['code']}", said[:1].upper() + said[1:])
+        kit.alert(f"Rejected: {self._call['code']}", kit.sentence(said))
         if self._call["id"] and may(EDITOR):
             with kit.row():
                 kit.button("Resend", self._resend, "", "resend", small=True)

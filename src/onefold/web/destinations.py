@@ -126,6 +126,8 @@ async def new(args: PageArguments) -> None:
 
             async def create() -> None:
                 name = form.value("name")
+                if not form.free("name", (one.name for one in now.destinations), "destination"):
+                    return
                 slug = edit.slug(name, taken)
                 value = {
                     "slug": slug,
@@ -174,11 +176,20 @@ def head(now: config.Workspace, found: config.Destination, stands: Standing, tab
             el("b", "", words.region(secret.mask(found.endpoint)))
         with actions:
             if may(EDITOR):
-                kit.Switch(found.enabled, lambda on: _enable(found, on=on), "Enable destination")
-                text("Destination enabled" if found.enabled else "Destination disabled", "of-name")
+                kit.Switch(found.enabled, lambda on: enable(on=on), "Enable destination")
+                label = text(_enabled(found.enabled), "of-name")
                 with kit.menu("Sync now", "play"):
-                    kit.menu_item("Sync all mappings", lambda: sync(found, found.mappings))
+                    kit.menu_item("Sync all mappings", lambda: _all(found.slug))
                     kit.menu_item("Sync all rows again", lambda: _full(found))
+
+    async def enable(*, on: bool) -> None:
+        await ask(lambda workspace: workspace.enable("destination", found.slug, on=on))
+        if tab == "settings":  # whose form says the same
+            ui.navigate.reload()
+            return
+        label.text = _enabled(on)  # type: ignore[attr-defined]
+        kit.toast(f"{found.name} is {'enabled' if on else 'disabled; no sync starts'}")
+
     rejected = sum(stands.refused.values())
     kit.tabs(
         [
@@ -191,14 +202,20 @@ def head(now: config.Workspace, found: config.Destination, stands: Standing, tab
     )
 
 
-async def _enable(found: config.Destination, *, on: bool) -> None:
-    await ask(lambda workspace: workspace.enable("destination", found.slug, on=on))
-    kit.toast(f"{found.name} is {'enabled' if on else 'disabled; no sync starts'}")
-    ui.navigate.to(path("destinations", found.slug))
+def _enabled(on: bool) -> str:
+    return "Destination enabled" if on else "Destination disabled"
+
+
+async def _all(slug: str, *, full: bool = False) -> None:
+    """Start a run of each mapping that is enabled now, also since the page was opened."""
+    found = pick((await ask(Workspace.configuration)).destinations, slug, "destination")
+    await sync(found, found.mappings, full=full)
 
 
 async def sync(found: config.Destination, mappings: Any, *, full: bool = False) -> None:
     """Start a run of each mapping that is enabled; says what was started."""
+    if not found.enabled:
+        raise OnefoldError(f"{found.name} is not enabled; switch the destination on first", code="disabled")
     started, refused = [], []
     for mapping in mappings:
         selector = f"{found.slug}/{mapping.slug}"
@@ -228,7 +245,7 @@ def _full(found: config.Destination) -> None:
         f"Sync all rows of {found.name} again?",
         said,
         "Sync all rows",
-        lambda: sync(found, found.mappings, full=True),
+        lambda: _all(found.slug, full=True),
         destroy=False,
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,13 +90,15 @@ class Form:
     def __init__(self) -> None:
         self.fields: dict[str, kit.Field] = {}
         self._top = el("div", "of-gone")
+        self._said: set[str] = set()  # above all fields
 
     def add(
         self, key: str, label: str, value: Any = "", hint: str = "", *, must: bool = False, **options: Any
     ) -> kit.Field:
         """A field of the form."""
-        self.fields[key] = kit.field(label, value, hint, must=must, **options)
-        return self.fields[key]
+        made = self.fields[key] = kit.field(label, value, hint, must=must, **options)
+        made.input.on_value_change(lambda: made.wrong(None))  # until it is tried again
+        return made
 
     def value(self, key: str) -> str:
         return str(self.fields[key].value or "").strip()
@@ -104,6 +106,7 @@ class Form:
     async def attempt(self, act: Callable[[], Awaitable[Any]]) -> bool:
         """Do it, and say at the fields what was refused; whether it was done."""
         self._top.clear()
+        self._said.clear()
         for field in self.fields.values():
             field.wrong(None)
         try:
@@ -125,9 +128,18 @@ class Form:
     def say(self, key: str, sentence: str, where: str = "") -> None:
         """What is wrong, at the field, which is known by its place in the file or the end of that, or above all."""
         key = key if key in self.fields else key.rpartition(".")[2]
-        sentence = sentence[:1].upper() + sentence[1:]
+        sentence = kit.sentence(sentence)
         if key in self.fields:
             self.fields[key].wrong(sentence)
-        else:
+        elif sentence not in self._said:
+            self._said.add(sentence)
             with self._top:
                 kit.alert(sentence, original=where)
+
+    def free(self, key: str, names: Iterable[str], kind: str) -> bool:
+        """Whether no other object has the name in a field; says so if one has."""
+        name = self.value(key)
+        if name.lower() in (one.lower() for one in names):
+            self.say(key, f"A {kind} named “{name}” exists. Choose another name.")
+            return False
+        return True

@@ -118,7 +118,7 @@ def on(made: Element, event: str, act: Callable[..., Any], *, args: bool = False
         except OnefoldError as error:
             if not made.is_deleted:
                 with made:
-                    toast(str(error), "failed")
+                    toast(sentence(str(error)), "failed")
         finally:
             if not made.is_deleted:
                 made.props.pop("aria-busy", None)
@@ -509,8 +509,7 @@ def alert(title: str, said: str = "", original: str = "", tone: str = "bad") -> 
 def failure(error: OnefoldError, again: Act | None = None) -> None:
     """A screen's part that cannot be shown, and why."""
     with el("div", "of-panel-body"):
-        said = str(error)
-        alert(said[:1].upper() + said[1:], original=error.code)
+        alert(sentence(str(error)), original=error.code)
         if again is not None:
             with row():
                 button("Try again", again, "", "resend", small=True)
@@ -522,6 +521,11 @@ def loading() -> Element:
         for width in (34, 62, 48, 70, 40):
             el("i").style(f"width: {width}%")
     return made
+
+
+def sentence(said: str) -> str:
+    """What an error says, as a sentence of its own."""
+    return said[:1].upper() + said[1:]
 
 
 def toast(said: str, icon_: str = "check", more: str = "", act: Act | None = None, href: str = "") -> None:
@@ -537,7 +541,7 @@ def toast_box(said: str, icon_: str = "check", more: str = "", act: Act | None =
     """The box of a toast."""
     with el("div", "of-toast", role="status") as made:
         icon(icon_)
-        text(said[:1].upper() + said[1:])
+        text(said)
         if href:
             link(more, href)
         elif act is not None:

@@ -291,7 +291,12 @@ class _Editor:
             )
 
             def done() -> None:
-                self.data["name"] = str(made.value).strip() or self.data["slug"]
+                name = str(made.value).strip() or self.data["slug"]
+                others = [one.name.lower() for one in self.destination.mappings if one != self.mapping]
+                if name.lower() in others:
+                    made.wrong(f"A mapping named “{name}” exists. Choose another name.")
+                    return
+                self.data["name"] = name
                 self._changed()
                 box.close()
 
@@ -320,11 +325,11 @@ class _Editor:
                 )
             if count:
                 text(f"{words.many(count, 'unsaved change')}", "of-text")
+            elif self.mapping and not self.wrong:
+                text("All changes are saved", "of-note")
             if self.stale:
                 icon("partly", "of-tone-warn")
                 text(edit.STALE, "of-tone-warn")
-            elif self.mapping and not self.wrong:
-                text("All changes are saved", "of-note")
 
     def _changed(self) -> None:
         edit.keep(self.name, self.data if self._changes() else None, self.version)
@@ -347,8 +352,7 @@ class _Editor:
             self.wrong = {_field(problem): problem.message for problem in error.problems}
             self._bar()
             self._mark()
-            said = "; ".join(problem.message for problem in error.problems)
-            kit.toast(said, "failed")
+            kit.toast("; ".join(kit.sentence(problem.message) for problem in error.problems), "failed")
             return
         edit.keep(self.name, None)
         kit.toast(
@@ -480,9 +484,7 @@ class _Editor:
             label = el(
                 "label",
                 "of-label",
-                field.label.removesuffix(" Subscription Status") + " status"
-                if field.key.endswith(STATUS)
-                else field.label,
+                _label(field),
                 title=field.description,
             )
             if field.required:
@@ -669,7 +671,8 @@ class _Editor:
             return
         for key, made in self.errors.items():
             said = self.wrong.get(key, "")
-            made.text = said[:1].upper() + said[1:]
+            field = next((one for one in self.action.fields if said.startswith(key) and one.key == key), None)
+            made.text = kit.sentence(f"{_label(field)}{said.removeprefix(key)}" if field else said)
             made.set_visibility(bool(said))
             value = self.values.get(key)
             if value is not None:
@@ -923,6 +926,10 @@ def _tried(workspace: Workspace, change: edit.Change, selector: str, key: Any, s
                 accounts = one["segment_id"].startswith("grp_")
                 one["name"] = name_of(workspace.profile(space, f"segment_id:{one['segment_id']}", accounts=accounts))
     return said
+
+
+def _label(field: Field) -> str:
+    return f"{field.label.removesuffix(' Subscription Status')} status" if field.key.endswith(STATUS) else field.label
 
 
 def _does(name: str, tone: str, said: str) -> None:

@@ -10,7 +10,7 @@ from nicegui import context, ui
 from nicegui.page_arguments import PageArguments
 
 from onefold import config
-from onefold.errors import OnefoldError
+from onefold.errors import InvalidWorkspace, OnefoldError
 from onefold.roles import EDITOR
 from onefold.web import columns, edit, kit, tidy, words
 from onefold.web.edit import Form
@@ -74,6 +74,8 @@ class _Editor:
         self.stale = self.version != version
         self.data: edit.Data = {**saved, **(draft.value if draft else {})}
         self.columns: list[str] = []
+        self.asking = 0  # how often the key was proved
+        self.repeats = False  # whether the key was seen not to be unique
         self.used = used_by(now, model.slug) if model else []
 
     async def build(self) -> None:
@@ -227,10 +229,11 @@ class _Editor:
             names, rows = await ask(
                 lambda workspace: change.tried(workspace).preview_model(change.slug, LIMIT, keyed=False)
             )
+        except InvalidWorkspace as error:
+            self._unread("; ".join(kit.sentence(problem.message) for problem in error.problems))
+            return
         except OnefoldError as error:
-            self.preview.clear()
-            with self.preview, el("div", "of-panel-body"):
-                kit.alert("The query cannot be read", str(error), error.code)
+            self._unread(str(error), error.code)
             return
         if client.is_deleted:
             return
@@ -244,6 +247,11 @@ class _Editor:
         key.update()
         self._grid(rows, seconds)
         await self._prove()
+
+    def _unread(self, said: str, code: str = "") -> None:
+        self.preview.clear()
+        with self.preview, el("div", "of-panel-body"):
+            kit.alert("The query cannot be read", said, code)
 
     def _grid(self, rows: list[dict[str, Any]], seconds: float) -> None:
         self.preview.clear()
@@ -270,20 +278,25 @@ class _Editor:
             kit.Table(heads, shown, "Preview", dense="30")
 
     async def _prove(self) -> None:
-        """Count rows, empty values, and whether the key is unique."""
-        change = self._trial()
+        """Count rows, empty values, and whether the key is unique; only the answer to the last question is shown."""
+        self.asking += 1
+        mine, change = self.asking, self._trial()
         self.proof.clear()
         try:
             found = await ask(lambda workspace: change.tried(workspace).examine_model(change.slug))
         except OnefoldError as error:
-            with self.proof:
-                el("p", "of-wrong", str(error))
+            if mine == self.asking:
+                with self.proof:
+                    el("p", "of-wrong", str(error))
+            return
+        if mine != self.asking:
             return
         self.proof.clear()
         with self.proof:
             if not self.data["key"]:
                 return
             repeated = found["repeated"]
+            self.repeats = bool(repeated)
             filled = found["rows"] - found["empty"]
             _line(
                 not repeated,
@@ -329,11 +342,22 @@ class _Editor:
         if not self.data["name"].strip():
             self.form.say("name", "A model needs a name.")
             return
+        others = (one.name for one in self.now.models if one != self.model)
+        if not self.form.free("name", others, "model"):
+            return
         change = self._as()
-        if await self.form.attempt(lambda: edit.save(change)):
-            edit.keep(self.name, None)
-            kit.toast(f"{self.data['name']} saved", more="Map it", href="/destinations")
-            ui.navigate.to(path("models", change.slug) if not self.model else "/models")
+
+        async def save() -> None:
+            if await self.form.attempt(lambda: edit.save(change)):
+                edit.keep(self.name, None)
+                kit.toast(f"{self.data['name']} saved", more="Map it", href="/destinations")
+                ui.navigate.to(path("models", change.slug) if not self.model else "/models")
+
+        if self.repeats and (self.model is None or self.data["key"] != self.saved["key"]):
+            said = "All rows of a value that stands more than once are rejected at each sync, until it is unique."
+            kit.confirm(f"Use {self.data['key']}, which is not unique, as the key?", said, "Save anyway", save)
+        else:
+            await save()
 
     def _discard(self) -> None:
         edit.keep(self.name, None)

@@ -88,8 +88,8 @@ async def overview(args: PageArguments) -> None:
     crumbs(("Overview", "/"))
     shown = await ask(lambda workspace: _read(workspace, chosen))
     now = shown.now
-    if not any((now.spaces, now.sources, now.models, now.destinations)):
-        _first()
+    if not any(one.mappings for one in now.destinations) and not any(shown.sizes.values()):
+        _first(now)
         return
     with kit.page():
         with kit.head("Overview") as (_, _, actions), actions:
@@ -102,7 +102,7 @@ async def overview(args: PageArguments) -> None:
                 "Range",
             )
             if may(EDITOR) and now.destinations:
-                kit.button("Sync all", lambda: _sync_all(now), "", "sync")
+                kit.button("Sync all", _sync_all, "", "sync")
         strip = el("div")
         with el("div", "of-split of-split-level of-split-low"):
             bars = _Bars(chosen)
@@ -127,30 +127,43 @@ async def overview(args: PageArguments) -> None:
     ui.timer(LIVE, look)
 
 
-def _first() -> None:
-    """An empty workspace says what to do next."""
+def _first(now: config.Workspace) -> None:
+    """A workspace without mappings and profiles says what to do next."""
+    place = path("destinations", now.destinations[0].slug, "mappings", "new") if now.destinations else ""
     with kit.page():
-        kit.simple_head("Welcome to Onefold", "Four steps from a warehouse to profiles.")
-        with el("div", "of-choices"):
-            for href, title, said in (
+        kit.simple_head("Welcome to Onefold", "Five steps from a warehouse to profiles.")
+        with el("ol", "of-choices"):
+            for at, (done, href, title, said) in enumerate(
                 (
-                    "/spaces/new",
-                    "1. Create a Profile Space",
-                    "Where profiles are kept, and by which rules they are one.",
+                    (
+                        now.spaces,
+                        "/spaces/new",
+                        "Create a Profile Space",
+                        "Where profiles are kept, and by which rules they are one.",
+                    ),
+                    (now.sources, "/sources/new", "Add a source", "The warehouse whose rows become profiles."),
+                    (now.models, "/models/new", "Write a model", "A query with a unique key."),
+                    (now.destinations, "/destinations/new", "Add a destination", "It sends rows to a Profile Space."),
+                    ((), place or "/destinations", "Add a mapping", "Which rows become which calls, and when."),
                 ),
-                ("/sources/new", "2. Add a source", "The warehouse whose rows become profiles."),
-                ("/models/new", "3. Write a model", "A query with a unique key."),
-                ("/destinations/new", "4. Add a destination", "Its mappings turn rows into calls."),
+                1,
             ):
-                with el("a", "of-choice", href=href):
-                    el("strong", "", title)
+                with el("li"), el("a", "of-choice", href=href):
+                    with el("strong"):
+                        if done:
+                            kit.icon("succeeded", "of-i-14 of-tone-ok")
+                            kit.sr("Done: ")
+                        text(f"{at}. {title}")
                     text(said)
 
 
-async def _sync_all(now: config.Workspace) -> None:
-    for destination in now.destinations:
-        if destination.enabled:
-            await destinations.sync(destination, destination.mappings)
+async def _sync_all() -> None:
+    now = await ask(Workspace.configuration)
+    enabled = [one for one in now.destinations if one.enabled and any(mapping.enabled for mapping in one.mappings)]
+    if not enabled:
+        raise OnefoldError("no destination with a mapping is enabled; switch one on first", code="disabled")
+    for destination in enabled:
+        await destinations.sync(destination, destination.mappings)
 
 
 def _figures(read: Read, word: str) -> None:

@@ -133,7 +133,7 @@ def _wrong(found: Run, now: str) -> None:
     if found.get("error"):
         sentence, stopped = str(found["error"]), found["status"] == "cancelled"
         tone = "warn" if stopped else "bad"
-        kit.alert(sentence[:1].upper() + sentence[1:], "" if stopped else now, str(found.get("code") or ""), tone)
+        kit.alert(kit.sentence(sentence), "" if stopped else now, str(found.get("code") or ""), tone)
 
 
 def _written(found: Run) -> None:
@@ -192,7 +192,7 @@ async def _replay(found: Run) -> None:
     left = f"; of the others {rest}" if rest else ""
     kit.confirm(
         "Replay this run?",
-        f"{sent}. {again[:1].upper() + again[1:]} go again to {said['to']}, as they are recorded and under the same"
+        f"{sent}. {kit.sentence(again)} go again to {said['to']}, as they are recorded and under the same"
         f" message ids, so that nothing is doubled{left}.",
         f"Send {again} again",
         done,

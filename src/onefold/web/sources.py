@@ -26,7 +26,8 @@ KINDS = {
         "url",
         "URL",
         "postgresql://reader:${CRM_PASSWORD}@host/database",
-        "Write the password as ${NAME}, and set that variable where the server runs.",
+        "A password that is typed goes to .onefold/secrets.env, not into the workspace file. Or write ${NAME}, a"
+        " variable of the server.",
     ),
 }
 
@@ -139,7 +140,7 @@ async def new(args: PageArguments) -> None:
         return done
 
     async def add(made: Form, key: str) -> None:
-        if not await test(made, key):
+        if not made.free("name", (source.name for source in now.sources), "source") or not await test(made, key):
             return
         source = value(made, key)
         if await made.attempt(lambda: edit.save(edit.add("source", source["slug"], source))):

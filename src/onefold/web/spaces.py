@@ -115,8 +115,13 @@ async def new(args: PageArguments) -> None:
 
         async def create() -> None:
             name = form.value("name")
+            sources = [source for space in now.spaces for source in space.sources]
+            if not form.free("name", (space.name for space in now.spaces), "space"):
+                return
+            if not form.free("source", (source.name for source in sources), "profile source"):
+                return
             slug = edit.slug(name, [space.slug for space in now.spaces])
-            taken = [source.slug for space in now.spaces for source in space.sources]
+            taken = [source.slug for source in sources]
             source = {"slug": edit.slug(form.value("source"), taken), "name": form.value("source")}
             found: edit.Data = {"name": name, "region": form.value("region"), "sources": [source]}
             chosen = form.value("rules")

@@ -200,11 +200,11 @@ class Value:
                 if kind(self.value) != "empty":
                     kit.button("Clear", lambda: self.keep(None), "ghost", small=True)
                 kit.button("Cancel", self.menu.close, "ghost", small=True)
-        ui.timer(
-            0.05,
-            lambda: ui.run_javascript(f"getElement({self.body.id})?.querySelector('input, textarea')?.focus()"),
-            once=True,
-        )
+            ui.timer(
+                0.05,
+                lambda: ui.run_javascript(f"getElement({self.body.id})?.querySelector('input, textarea')?.focus()"),
+                once=True,
+            )
 
     def _column(self) -> None:
         now, lower = column(self.value), lowered(self.value)

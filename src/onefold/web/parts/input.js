@@ -1,7 +1,7 @@
 // A plain input, textarea or select; what is typed goes to the server after a pause, on leaving, and on Enter.
 export default {
   template: `
-    <select v-if="options" class="of-select" :value="value" @change="send($event.target.value)">
+    <select v-if="options" class="of-select" :value="typed" @change="choose($event.target.value)">
       <option v-for="o in options" :key="o[0]" :value="o[0]" :disabled="o[2] === true">{{ o[1] }}</option>
     </select>
     <textarea v-else-if="lines" class="of-input" :rows="lines" :value="typed" @input="type" @blur="flush" spellcheck="false"></textarea>
@@ -12,6 +12,7 @@ export default {
   methods: {
     type(event) { this.typed = event.target.value; clearTimeout(this.timer); this.timer = setTimeout(() => this.flush(), this.pause); },
     flush() { clearTimeout(this.timer); if (this.typed !== this.sent) this.send(this.typed); },
+    choose(value) { this.typed = value; this.send(value); },
     send(text) { this.sent = text; this.$emit("update:value", text); },
     enter() { this.flush(); this.$emit("enter", this.typed); },
   },
