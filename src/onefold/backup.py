@@ -160,8 +160,7 @@ def _pack(found: Workspace, packed: _Packed, open_stores: Mapping[str, Store], w
 def _move_in(packed: _Packed, folder: str, file: Path) -> None:
     """Put a database that nobody has open any more into the archive."""
     packed.add(f"{folder}/{file.name}{PACKED}", file)
-    for left in file.parent.iterdir():
-        left.unlink()
+    _clear(file.parent, itself=False)
 
 
 def _typed(found: Workspace) -> Iterator[Path]:
