@@ -130,11 +130,13 @@ SCREENS = (
 
 
 def runs(browser: Browser) -> list[str]:
-    """The screens of a run that rejected rows, and of one that did not."""
+    """The screens of a run that rejects rows, and of one that does not."""
+    fields = {"email": "email", "email_subscription_status": "said"}
+    selector = mapped(browser, "refused", CONSENTS.format("'maybe'"), "sendSubscription", fields)
     with closing(onefold.open(browser.folder)) as workspace:
-        found = workspace.runs()
-    partly = next(run for run in found if run["rejected"])
-    return [f"/runs/{run['run_id']}" for run in (partly, next(run for run in found if not run["rejected"]))]
+        outcomes = [*workspace.sync(selector, full=True), *workspace.sync("profiles/customers")]
+    assert [bool(outcome.counts["rejected"]) for outcome in outcomes] == [True, False]
+    return [f"/runs/{outcome.run_id}" for outcome in outcomes]
 
 
 # What stands beyond the right edge of a screen, and cannot be scrolled to in a part of its own.
