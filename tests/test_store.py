@@ -66,6 +66,11 @@ def test_a_question_asked_often_is_answered_as_the_first_time(space: Any) -> Non
         with store.turn(keep=False):  # a plan that is kept in it is gone with it
             assert [every(store) for _ in range(3)] == [first] * 3
         assert [every(store) for _ in range(3)] == [first] * 3
+        with store.turn(keep=False):
+            pass
+        # Others are asked first now, which ones that were kept before may not be taken for.
+        assert profiles.find(store, "users", "user_id", "u1") is not None
+        assert [every(store) for _ in range(3)] == [first] * 3
 
 
 @pytest.mark.parametrize("how", ["error", "taken back"])

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -178,9 +179,8 @@ class Store:
         self._cursor = self._connection.cursor()
         self._cursors: dict[str, Any] = {}  # query -> cursor, the last used last
         self._names: dict[str, Names] = {}
-        self.held: dict[
-            str, Any
-        ] = {}  # what those who ask keep of what never changes; gone with what a turn takes back
+        # What those who ask keep of what never changes; gone with what a turn takes back.
+        self.held: dict[str, Any] = {}
         self._asked: dict[str, int] = {}  # query -> how often
         self._planned: dict[str, str] = {}  # query -> the one to ask instead
         try:
@@ -244,7 +244,9 @@ class Store:
         query, bound = f"with asked as ({asked}) {sql}", msgspec.json.encode(rows).decode()
         if not self._plans or len(rows) > FEW:
             return self.query(query, bound)
-        found = self.query(self._planned.get(query, query), bound)
+        if query in self._planned:
+            return self.query(self._planned[query], bound)
+        found = self.query(query, bound)
         self._asked[query] = self._asked.get(query, 0) + 1
         if self._asked[query] == OFTEN:
             self._plan(query, found.schema)
@@ -258,7 +260,8 @@ class Store:
 
     def _plan(self, query: str, answer: pa.Schema) -> None:
         """Keep the plan of a query from now on."""
-        name = f"asked_{len(self._planned)}"
+        # A name of its own: one that was kept before a turn was taken back is still there.
+        name = f"asked_{blake2b(query.encode(), digest_size=8).hexdigest()}"
         columns = ", ".join(f'"{field.name}" {_PLANNED[field.type]}' for field in answer)
         self.execute(self.engine.dialect.plan.format(name=name, columns=columns, query=query))
         self._planned[query] = f"select * from pg_temp.{name}($1)"
