@@ -12,8 +12,9 @@ import adbc_driver_postgresql.dbapi
 import pytest
 
 import onefold
-from onefold import stores, sync
+from onefold import profiles, stores, sync
 from onefold.errors import StoreError
+from onefold.rules import Rules
 from onefold.stores import Store
 from shop import Shop
 from test_crash import contents
@@ -159,7 +160,8 @@ def test_a_lease_ends_with_the_process_that_holds_it(url: str, tmp_path: Path) -
 ROLE = "onefold_least"
 
 
-def test_a_role_with_a_schema_of_its_own_is_enough(url: str, tmp_path: Path) -> None:
+def test_a_role_with_a_schema_of_its_own_is_enough(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stores, "OFTEN", 1)  # plans are kept from the first time on, where they may be
     as_role = url.replace("postgres:@", f"{ROLE}:@")
     assert as_role != url
     admin(url, f"drop role if exists {ROLE}", f"create role {ROLE} login")
@@ -171,8 +173,13 @@ def test_a_role_with_a_schema_of_its_own_is_enough(url: str, tmp_path: Path) -> 
         admin(url, f"create schema onefold_production authorization {ROLE}")
         shop.apply()
         assert shop.sync()["status"] == "succeeded"
-        assert shop.profile("user_id:1")["traits"] == {"email": "a@x", "plan": "free"}
+        for language in ("grant usage on language plpgsql to public", "revoke usage on language plpgsql from public"):
+            admin(url, language)
+            with stores.open(as_role, tmp_path / "production.db") as store:
+                found = [profiles.read(store, "users", "user_id", "1", Rules((), (), 0, 0)) for _ in range(3)]
+            assert [view["traits"] for view in found if view] == [{"email": "a@x", "plan": "free"}] * 3
     finally:
+        admin(url, "grant usage on language plpgsql to public")
         admin(url, "drop schema if exists onefold_production cascade", f"drop role {ROLE}")
 
 
