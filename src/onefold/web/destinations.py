@@ -176,19 +176,22 @@ def head(now: config.Workspace, found: config.Destination, stands: Standing, tab
             el("b", "", words.region(secret.mask(found.endpoint)))
         with actions:
             if may(EDITOR):
-                kit.Switch(found.enabled, lambda on: enable(on=on), "Enable destination")
+                switch = kit.Switch(found.enabled, lambda on: enable(on=on), "Enable destination")
                 label = text(_enabled(found.enabled), "of-name")
                 with kit.menu("Sync now", "play"):
                     kit.menu_item("Sync all mappings", lambda: _all(found.slug))
                     kit.menu_item("Sync all rows again", lambda: _full(found))
 
-    async def enable(*, on: bool) -> None:
+    async def enable(*, on: bool, again: bool = False) -> None:
         await ask(lambda workspace: workspace.enable("destination", found.slug, on=on))
         if tab == "settings":  # whose form says the same
             ui.navigate.reload()
             return
+        switch.set(value=on)
         label.text = _enabled(on)  # type: ignore[attr-defined]
-        kit.toast(f"{found.name} is {'enabled' if on else 'disabled; no sync starts'}")
+        if not again:
+            said = f"{found.name} is {'enabled' if on else 'disabled; no sync starts'}"
+            kit.toast(said, more="Undo", act=lambda: enable(on=not on, again=True))
 
     rejected = sum(stands.refused.values())
     kit.tabs(
@@ -376,10 +379,13 @@ class _Mappings:
             "menu": {"menu": MENU if may(EDITOR) else MENU[:1], "label": f"Actions of {mapping.name}"},
         }
 
-    async def _toggle(self, slug: str, on: bool) -> None:
+    async def _toggle(self, slug: str, on: bool, again: bool = False) -> None:
         await ask(lambda workspace: workspace.enable("mapping", f"{self.found.slug}/{slug}", on=on))
         _, self.found, self.stands = await ask(reader(self.found.slug))
         self.table.show(self.rows())
+        if not again:
+            said = f"{pick(self.found.mappings, slug, 'mapping').name} is {'enabled' if on else 'not enabled any more'}"
+            kit.toast(said, more="Undo", act=lambda: self._toggle(slug, not on, again=True))
 
     async def _act(self, slug: str, act: str) -> None:
         mapping = pick(self.found.mappings, slug, "mapping")

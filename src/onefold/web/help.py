@@ -16,6 +16,7 @@ KEYS = (
             ("Ctrl K", "Search or jump to a profile, mapping, model, run or screen"),
             ("?", "This page"),
             ("/", "Go to the filter of the list"),
+            ("E", "Edit the source, or the mapping of the run"),
             ("Esc", "Close what is open"),
         ),
     ),

@@ -545,9 +545,17 @@ def toast_box(said: str, icon_: str = "check", more: str = "", act: Act | None =
         if href:
             link(more, href)
         elif act is not None:
-            on(el("button", "", more, type="button"), "click", act)
+            on(el("button", "", more, type="button"), "click", lambda: done())
         with el("button", "", type="button", aria_label="Dismiss") as gone:
             icon("close", "of-i-14")
+
+    async def done() -> None:
+        found = act() if act else None
+        if iscoroutine(found):
+            await found
+        if not made.is_deleted:
+            made.delete()
+
     on(gone, "click", made.delete)
     return made
 

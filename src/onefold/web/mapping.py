@@ -5,39 +5,29 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
 from nicegui import context, ui
 from nicegui.page_arguments import PageArguments
 
-from onefold import config, document, schedule
+from onefold import config, document
 from onefold.errors import InvalidWorkspace, OnefoldError, Problem
 from onefold.roles import EDITOR
 from onefold.segment_profiles import ACTIONS, RECORDS_TRIGGER, Field
-from onefold.web import edit, kit, words
+from onefold.web import edit, effects, kit, timing, words
 from onefold.web.columns import read_by
 from onefold.web.destinations import duplicate
-from onefold.web.jump import name_of
 from onefold.web.kit import el, icon, link, text
-from onefold.web.profiles import address
 from onefold.web.shell import ask, asked, begin, crumbs, given, may, path
 from onefold.web.suggest import suggest
 from onefold.web.values import Context, Value
 from onefold.workspace import Workspace, pick
 
-Said = dict[str, Any]
-SOON = 0.7  # seconds after which a preview is shown without what it has to wait for
+SOON = 0.4  # seconds after which a preview is shown without what it has to wait for
 ROWS = 100  # of the model, among which the test row is chosen
 STATUS = "_subscription_status"
 WHO = ("engage_space", "user_id", "anonymous_id", "group_id", "email", "phone", "android_push_token", "ios_push_token")
 VIEWS = (("fields", "Fields"), ("trigger", "Trigger and schedule"), ("yaml", "YAML"))
-TRIGGERS = {
-    RECORDS_TRIGGER: "Added or updated",
-    'event = "new"': "Added",
-    'event = "updated"': "Updated",
-    'event = "deleted"': "Deleted",
-}
 
 
 async def new(args: PageArguments) -> None:
@@ -221,7 +211,7 @@ class _Editor:
             if view != "fields":
                 self.main.style("flex: 1")
             with self.main:
-                {"trigger": self._trigger, "yaml": self._yaml}.get(view, self._fields)()
+                {"trigger": self._timing, "yaml": self._yaml}.get(view, self._fields)()
             with el("div", "of-bar"):
                 self.bar = kit.row()
                 el("div", "of-grow")
@@ -638,10 +628,10 @@ class _Editor:
         key = self.rows[self.at].get(self.model.key)
         client = context.client
         try:
-            wanted = begin(lambda workspace: _tried(workspace, change, selector, key, self._into()))
+            wanted = begin(lambda workspace: effects.tried(workspace, change, selector, key, self._into()))
             await asyncio.wait({wanted}, timeout=SOON)
             if not wanted.done():  # a sync writes to the space: until it lets others, the call is shown alone
-                said = await ask(lambda workspace: _called(workspace, change, selector, key))
+                said = await ask(lambda workspace: effects.called(workspace, change, selector, key))
                 if mine == self.asking and not (client.is_deleted or self.will.is_deleted):
                     self._tell(said, waits=True)
             said = await wanted
@@ -663,7 +653,7 @@ class _Editor:
         self._bar()
         self.will.clear()
         with self.will:
-            self._show(said, waits=waits)
+            effects.show(said, self.wrong.values(), self._into(), waits=waits)
 
     def _mark(self) -> None:
         """Say at each field what is wrong with it."""
@@ -682,85 +672,11 @@ class _Editor:
                     value.button.props.pop("aria-invalid", None)
                 value.button.update()
 
-    def _show(self, said: dict[str, Any] | None, *, waits: bool = False) -> None:
-        with el("div", "of-will"):
-            el("h3", "of-h2", "What this row would do")
-            with el("ul", "of-stack").style("gap: 6px"):
-                if said is None or said["rejected"]:
-                    for sentence in dict.fromkeys(self.wrong.values()):
-                        _does("failed", "bad", f"Rejected: {sentence}" if said else sentence)
-                    if said and said["rejected"]:
-                        with el("li"):
-                            text("")
-                            kit.code(said["rejected"]["code"])
-                elif waits and said["selected"]:
-                    _does("run", "run", "A sync is writing to this space; what the row would do is shown in a moment")
-                elif not said["selected"]:
-                    _does("never", "off", "Nothing: the trigger does not select this row")
-                else:
-                    sent = sum(len(call.get("traits") or {}) for call in said["calls"])
-                    self._effects(said["effects"], sent)
-        for at, call in enumerate(said["calls"] if said else ()):
-            with el("div", "of-pane-head").style("border: 0; position: static"):
-                el("h3", "of-h2", f"Call {at + 1} of {len(said['calls']) if said else 1}")
-                text(call["type"], "of-note")
-                el("div", "of-grow")
-                made = kit.button("Copy", None, "ghost", "copy", small=True)
-                made.props["data-copy"] = json.dumps(call, ensure_ascii=False, indent=2)
-            kit.dump(call)
-
     def _into(self) -> str:
         """The slug of the space that the mapping sends to; empty without one."""
         wanted = self.fields.get("engage_space")
         spaces = self.now.spaces
         return next((space.slug for space in spaces for source in space.sources if source.slug == wanted), "")
-
-    def _effects(self, effects: list[dict[str, Any]], sent: int) -> None:
-        """The effects in words: first who, then what changes. `sent`: traits of the call."""
-        space = self._into()
-        traits = [one for one in effects if one["do"] in ("set", "unset")]
-        stay = sent - sum(one["do"] == "set" for one in traits)
-        for one in effects:
-            if one["do"] in ("create", "update"):
-                word, name = ("Create", "user-plus") if one["do"] == "create" else ("Update", "user-edit")
-                rest = (
-                    f"{one.get('name') or one['profile']}: {words.many(len(traits), 'trait changes', 'traits change')}"
-                )
-                rest += f", {stay:,} stay" if stay > 0 else ""
-                with el("li"):
-                    icon(name, "of-tone-acc")
-                    with el("span"):
-                        text(f"{word} ")
-                        if one["do"] == "update" and space:
-                            link(words.brief(one["segment_id"]), address(space, one["segment_id"]), "of-mono")
-                        else:
-                            text("a profile")
-                        text(f" {rest}")
-            elif one["do"] == "merge":
-                first, second = (words.brief(segment) for segment in one["joined"])
-                _does(
-                    "merge",
-                    "warn",
-                    f"Merge 2 profiles: {second} into {first}, because this row has identifiers of both",
-                )
-            elif one["do"] in ("drop", "ignore"):
-                _does("partly", "warn", f"Leave out {one['identifier']}: {one['why']}")
-            elif one["do"] == "subscribe":
-                channel = words.CHANNELS.get(one["type"], (one["type"], "mail"))
-                status = words.SUBSCRIPTIONS.get(one["status"] or "", ("without a statement", ""))[0].lower()
-                groups = "".join(f", {group['name']} {group['status'].lower()}" for group in one.get("groups", ()))
-                _does(channel[1], "acc", f"{channel[0]} {one['key']} becomes {status}{groups}")
-        for one in traits[:12]:
-            before = "" if one["before"] is None else f", was {words.flat(one['before'], 40)}"
-            _does(
-                "text",
-                "off",
-                f"{one['trait']} = {words.flat(one['value'], 60)}{before}"
-                if one["do"] == "set"
-                else f"{one['trait']} is removed{before}",
-            )
-        if not effects:
-            _does("succeeded", "ok", "Nothing new: the profile already looks like this")
 
     async def _test(self) -> None:
         """How the first rows fare."""
@@ -779,47 +695,7 @@ class _Editor:
 
     # --- the other views ------------------------------------------------------------------------------
 
-    def _trigger(self) -> None:
-        with el("div", "of-set of-narrow"):
-            el("h2", "", "Which records")
-            now = self.data.get("trigger") or RECORDS_TRIGGER
-            custom = now not in TRIGGERS
-            with kit.row():
-                options = [*TRIGGERS.items(), ("custom", "Custom")]
-                kit.segments(options, "custom" if custom else now, lambda said: choose(said), "Which records")
-            fql = kit.field(
-                "Trigger, in FQL", now, 'Such as event = "updated" and properties.country = "NO"', mono=True
-            )
-            fql.input.on_value_change(lambda event: typed(str(event.value)))
-
-            def choose(said: str) -> None:
-                if said != "custom":
-                    fql.input.value = said
-                    typed(said)
-
-            def typed(said: str) -> None:
-                from onefold import trigger
-                from onefold.errors import InvalidTrigger
-
-                try:
-                    trigger.parse(said)
-                    fql.wrong(None)
-                    self.wrong = {}
-                except InvalidTrigger as error:
-                    fql.wrong(str(error))
-                    self.wrong = {"trigger": str(error)}
-                self.data["trigger"] = said
-                self._changed()
-
-            if self.model is not None:
-                el("h2", "", "Schedule")
-                self._schedule()
-
-    def _schedule(self) -> None:
-        now = self.data.get("schedule") if isinstance(self.data.get("schedule"), dict) else {}
-        assert isinstance(now, dict)
-        start = next((key for key in ("every", "at", "cron", "after") if key in now), "manual")
-        place = el("div", "of-stack")
+    def _timing(self) -> None:
         others = [
             (f"{one.slug}/{other.slug}", f"{one.name}: {other.name}")
             for one in self.now.destinations
@@ -827,67 +703,12 @@ class _Editor:
             if not self.mapping or other.slug != self.mapping.slug
         ]
 
-        def keep(**values: Any) -> None:
-            self.data["schedule"] = {key: value for key, value in values.items() if value} or None
+        def changed(wrong: str | None) -> None:
+            if wrong is not None:
+                self.wrong = {"trigger": wrong} if wrong else {}
             self._changed()
 
-        def show(kind: str) -> None:
-            place.clear()
-            with place:
-                if kind == "every":
-                    made = kit.field(
-                        "Every", str(now.get("every", "1h")), "A number and s, m, h or d, such as 15m or 1h."
-                    )
-                    made.input.on_value_change(lambda event: keep(every=event.value))
-                    keep(every=made.value)
-                elif kind == "at":
-                    times = now.get("at", "09:00")
-                    times = ", ".join(times) if isinstance(times, list) else times
-                    clock = kit.field("At", times, "Hours and minutes, several with commas: 09:00, 17:30.")
-                    days = kit.field(
-                        "Days", ", ".join(now.get("days", schedule.DAYS)), "mon, tue, wed, thu, fri, sat, sun"
-                    )
-                    zone = kit.field("Time zone", now.get("timezone", "UTC"), "Such as Europe/Oslo.")
-
-                    def told() -> None:
-                        keep(at=_several(clock.value), days=_several(days.value), timezone=zone.value)
-
-                    for one in (clock, days, zone):
-                        one.input.on_value_change(told)
-                    told()
-                elif kind == "cron":
-                    made = kit.field(
-                        "Cron", now.get("cron", "0 9 * * 1-5"), "Minute, hour, day, month, weekday.", mono=True
-                    )
-                    zone = kit.field("Time zone", now.get("timezone", "UTC"), "Such as Europe/Oslo.")
-                    for one in (made, zone):
-                        one.input.on_value_change(lambda: keep(cron=made.value, timezone=zone.value))
-                    keep(cron=made.value, timezone=zone.value)
-                elif kind == "after":
-                    if not others:
-                        kit.note("There is no other mapping to follow.")
-                        return
-                    first = now.get("after", others[0][0])
-                    made = kit.field("After", first, "Runs whenever that mapping was synced.", options=others)
-                    made.input.on_value_change(lambda event: keep(after=event.value))
-                    keep(after=made.value)
-                else:
-                    kit.note("It is synced when somebody presses Sync now, or by the command line or API.")
-                    if self.data.get("schedule"):
-                        keep()
-
-        options = [
-            ("manual", "Manual"),
-            ("every", "Every"),
-            ("at", "At times"),
-            ("cron", "Cron"),
-            ("after", "After another"),
-        ]
-        kit.segments(options, start, show, "Kind of schedule")
-        place.move(place.parent_slot.parent if place.parent_slot else None)
-        saved = json.loads(json.dumps(self.data.get("schedule")))
-        show(start)
-        self.data["schedule"] = saved
+        timing.build(self.data, None if self.model is None else others, changed)
 
     def _yaml(self) -> None:
         with el("div", "of-set"):
@@ -911,31 +732,8 @@ class _Editor:
                 self._changed()
 
 
-def _called(workspace: Workspace, change: edit.Change, selector: str, key: Any, *, effects: bool = False) -> Said:
-    """What a mapping makes of a row, as Workspace.test_mapping."""
-    text_ = None if key is None else key if isinstance(key, str) else json.dumps(key)
-    return change.tried(workspace).test_mapping(selector, text_, effects=effects)
-
-
-def _tried(workspace: Workspace, change: edit.Change, selector: str, key: Any, space: str) -> Said:
-    """The same with what it does to profiles; one that is updated with its `name`."""
-    said = _called(workspace, change, selector, key, effects=True)
-    for one in said["effects"]:
-        if one["do"] == "update" and space:
-            with suppress(OnefoldError):  # it is known by an identifier then
-                accounts = one["segment_id"].startswith("grp_")
-                one["name"] = name_of(workspace.profile(space, f"segment_id:{one['segment_id']}", accounts=accounts))
-    return said
-
-
 def _label(field: Field) -> str:
     return f"{field.label.removesuffix(' Subscription Status')} status" if field.key.endswith(STATUS) else field.label
-
-
-def _does(name: str, tone: str, said: str) -> None:
-    with el("li"):
-        icon(name, f"of-tone-{tone}")
-        text(said)
 
 
 def _pairs(value: Any) -> bool:
@@ -948,10 +746,6 @@ def _templated(value: Any) -> set[str]:
     import re
 
     return set(re.findall(r"properties\.(\w+)", json.dumps(value)))
-
-
-def _several(said: Any) -> list[str]:
-    return [one.strip() for one in str(said).split(",") if one.strip()]
 
 
 def _field(problem: Problem) -> str:

@@ -121,7 +121,8 @@ def _head(found: Run) -> None:
         with actions:
             if found["status"] != "running" and found.get("sent") and may(EDITOR):
                 kit.button("Replay", lambda: _replay(found), "", "resend")
-            kit.button("View mapping", href=path("destinations", destination, "mappings", mapping))
+            viewer = kit.button("View mapping", href=path("destinations", destination, "mappings", mapping))
+            viewer.props["data-edit"] = "1"
             _stopper(found)
     _wrong(found, "What was committed stays; the next sync goes on from there.")
     if found.get("note"):

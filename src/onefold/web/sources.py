@@ -219,7 +219,7 @@ async def source(args: PageArguments) -> None:
             with actions:
                 kit.button("Test connection", lambda: test(), "", "test")
                 if may(EDITOR):
-                    kit.button("Edit", lambda: _edit(found, data), "")
+                    kit.button("Edit", lambda: _edit(found, data), "").props["data-edit"] = "1"
                     kit.button("New model", None, "primary", "plus", href=f"/models/new?source={slug}")
                     with kit.menu(label="More"):
                         kit.menu_item("Delete source", lambda: _delete(found, models), "trash", bad=True)
