@@ -156,11 +156,11 @@ def _opened(folder: str) -> duckdb.DuckDBPyConnection:
     return duckdb.connect(str(Path(folder) / FILE), config={"memory_limit": "2GB"})
 
 
-def change(folder: str, share: int) -> None:
-    """Change one row in `share`."""
+def change(folder: str, share: int, rest: int = 0) -> None:
+    """Change one row in `share`: those whose id leaves a rest."""
     with _opened(folder) as connection:
         connection.execute(
-            f"update customers set plan = 'new', updated_at = updated_at + interval 1 day where id % {share} = 0"
+            f"update customers set plan = 'new', updated_at = updated_at + interval 1 day where id % {share} = {rest}"
         )
 
 
