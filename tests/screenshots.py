@@ -23,6 +23,16 @@ PICTURES = {
     "mapping-dark": ("/destinations/profiles/mappings/preferences", "dark"),
     "model": ("/models/customers", "light"),
     "profile": (f"/spaces/{demo.SPACE}/find/{demo.ADA}", "light"),
+    "profiles": ("/profiles", "light"),
+    "source": ("/sources/warehouse", "light"),
+    "runs": ("/runs", "light"),
+    "rejected": ("/rejected", "light"),
+    "space": (f"/spaces/{demo.SPACE}", "light"),
+    "rules": ("/rules", "light"),
+    "debugger": ("/debugger", "light"),
+    "usage": ("/usage", "light"),
+    "alerts": ("/settings/alerts", "light"),
+    "help": ("/help", "light"),
 }
 
 
@@ -33,6 +43,7 @@ def main() -> None:
     password = secrets.token_urlsafe(16)
     workspace = onefold.open(folder)
     workspace.create_user("Ada", "admin", password)
+    partly = next(run["run_id"] for run in workspace.runs() if run["rejected"])
     workspace.close()
     server = Server(folder)
     IMAGES.mkdir(exist_ok=True)
@@ -44,7 +55,7 @@ def main() -> None:
         page.fill("#password", password)
         page.click("button[type=submit]")
         page.wait_for_selector("main h1")
-        for name, (path, theme) in PICTURES.items():
+        for name, (path, theme) in {**PICTURES, "run": (f"/runs/{partly}", "light")}.items():
             page.context.add_cookies([{"name": "onefold_theme", "value": theme, "url": server.url}])
             page.goto(server.url + path)
             page.wait_for_selector(".of-page, .of-editor, main h1")

@@ -87,7 +87,8 @@ def title(call: Call) -> str:
     properties, traits = (
         found if isinstance(found := message.get(key), dict) else {} for key in ("properties", "traits")
     )
-    found = message.get("name") or properties.get("path") or traits.get("name") or traits.get("email")
+    named = " ".join(str(traits[key]) for key in ("first_name", "last_name") if traits.get(key))
+    found = message.get("name") or properties.get("path") or traits.get("name") or named or traits.get("email")
     return words.flat(found, 80) if found else (call["mapping"] or "").partition("/")[2] or "(no name)"
 
 
@@ -97,6 +98,9 @@ def identifiers(call: Call) -> str:
     found = [str(message[key]) for key in ("userId", "groupId") if message.get(key)]
     if not message.get("userId") and message.get("anonymousId"):
         found.insert(0, f"anon {message['anonymousId']}")
+    context = message.get("context")
+    external = context.get("externalIds") if isinstance(context, dict) and not found else None
+    found += [str(one.get("id")) for one in external or () if isinstance(one, dict)]
     return words.flat(", ".join(found), 60)
 
 
