@@ -20,7 +20,7 @@ import onefold
 from onefold import log
 from onefold.cancel import Cancel
 from onefold.errors import Cancelled, InvalidWorkspace, NotFound, TargetError
-from onefold.profiles_sync import columns, tables
+from onefold.profiles_sync import columns, reading, tables
 from onefold.profiles_sync.columns import Family
 from profiles_sync import WORKED, Speaker
 
@@ -326,6 +326,19 @@ def agrees(speaker: Speaker, found: dict[str, list[dict[str, Any]]]) -> bool:
                if row["canonical_segment_id"] == profile["segment_id"]}  # fmt: skip
         assert ids == {(item["type"], item["id"]) for item in profile["external_ids"]}
     return True
+
+
+def test_profiles_that_are_laid_out_some_after_others_are_the_same(
+    speaker: Speaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw = random.Random(11)
+    for calls in (150, 100):  # all of them, then those that changed
+        speaker.say(*stream(draw, calls))
+        speaker.sync(FILE)
+        with monkeypatch.context() as few:
+            few.setattr(reading, "AT_ONCE", 3)
+            speaker.sync("few.duckdb")
+        assert speaker.tables("few.duckdb") == speaker.tables(FILE)
 
 
 def test_files_without_changed_profiles_stay_as_they_are_and_there_are_never_many(speaker: Speaker) -> None:
