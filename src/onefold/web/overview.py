@@ -284,7 +284,10 @@ def _profiles(read: Read, word: str) -> None:
                 "id": "updated",
                 "what": "Updated",
                 "count": words.number(read.sum("profiles_updated")),
-                "note": words.percent(read.sum("profiles_updated"), total) if total else "",
+                # More than all: some were updated more than once, and no share says that.
+                "note": words.percent(read.sum("profiles_updated"), total)
+                if 0 < read.sum("profiles_updated") <= total
+                else "",
             },
             {"id": "merged", "what": "Merged", "count": words.number(read.sum("merges")), "note": ""},
             {
