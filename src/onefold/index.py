@@ -70,7 +70,7 @@ class Held:
 
     def lookup(self, store: Store, hashes: Numbers) -> tuple[Numbers, Numbers] | None:
         """What `lookup` finds, or None where pages should be asked for instead. Raises StoreError."""
-        self._asked += len(hashes)
+        self._asked += len(hashes) + QUESTION
         if self._asked < self._enough:
             return None
         rows = store.ask(hashes, _ROWS)
@@ -88,15 +88,20 @@ class Held:
         """Have these tiers, each of so many entries, and no other; False if one has gone meanwhile."""
         self._tiers = {tier: found for tier, found in self._tiers.items() if tier in tiers}
         for tier in tiers.keys() - self._tiers.keys():
-            entries = _entries(store.query("select data from page where tier = $1 order by first", tier)["data"])
+            entries = _entries(store.query("select data from page where tier = $1", tier)["data"])
             if len(entries) != tiers[tier]:
                 return False
-            self._tiers[tier] = entries["hash"].copy(), entries["segment"].copy()
+            hashes, segments = entries["hash"].copy(), entries["segment"].copy()
+            if (hashes[1:] < hashes[:-1]).any():  # asking for them in order costs more than looking whether they are
+                order = np.argsort(hashes, kind="stable")
+                hashes, segments = hashes[order], segments[order]
+            self._tiers[tier] = hashes, segments
         return True
 
 
-# Reading a whole tier pays once a page in so many has been asked for; who asks for less than some is not counted.
-SOME, WORTH = 64, 8
+# Reading a whole tier pays once a page in so many has been asked for, where a question costs as much as some pages; who
+# has asked for less than some is not counted.
+WORTH, QUESTION, SOME = 8, 8, 64
 # So many entries are held at most, 16 bytes of memory each.
 MOST = 16_000_000
 
@@ -168,7 +173,13 @@ def hashes(store: Store) -> Numbers:
 
 def _entries(pages: pa.ChunkedArray) -> Numbers:
     """The entries of some pages, one after another."""
-    return np.frombuffer(b"".join(page.as_buffer() for page in pages), _ENTRY)
+    parts = [np.zeros(0, _ENTRY)]
+    for chunk in pages.chunks:
+        _, offsets, data = chunk.buffers()
+        if data is not None:  # the pages of a chunk lie side by side
+            ends = np.frombuffer(offsets, np.int32)[[chunk.offset, chunk.offset + len(chunk)]]
+            parts.append(np.frombuffer(data, np.uint8)[ends[0] : ends[1]].view(_ENTRY))
+    return np.concatenate(parts)
 
 
 def merge(store: Store) -> None:
