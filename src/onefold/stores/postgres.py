@@ -27,8 +27,8 @@ DIALECT = Dialect(
     bulk=(),
     numbers="select cast(value as bigint) as number from json_array_elements_text(cast($1 as json))",
     items="json_array_elements(cast($1 as json))",
-    # What lies in blobs is compressed already, or cannot be. A block is larger than what stays in its row by itself, and
-    # is found in half the time there.
+    # What lies in blobs is compressed already, or cannot be. A block is larger than what stays in its row by itself,
+    # and is found in half the time there.
     tuned=(
         *(f"alter table {table} alter column data set storage external" for table in ("block", "page", "state")),
         "alter table block set (toast_tuple_target = 8160)",
