@@ -6,6 +6,7 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
+from time import monotonic, sleep
 from typing import Any
 
 import pyarrow as pa
@@ -265,6 +266,24 @@ def test_who_waits_for_a_turn_comes_before_whoever_writes_turn_after_turn(space:
         had.set()
         running.result()
     assert turns.index("waited") - asked <= 5
+
+
+def test_a_turn_tells_whether_others_wait_for_it(space: Any) -> None:
+    def turn() -> None:
+        with space() as other, other.turn():
+            pass
+
+    with space() as store, ThreadPoolExecutor(1) as thread:
+        with store.turn():
+            assert not store.crowded()
+            waiting = thread.submit(turn)
+            until = monotonic() + 30
+            while not store.crowded() and monotonic() < until:
+                sleep(0.01)
+            assert store.crowded()
+        waiting.result()
+        with store.turn():
+            assert not store.crowded()
 
 
 def test_a_lease_is_held_by_one_at_a_time(space: Any) -> None:

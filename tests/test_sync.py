@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from contextlib import closing
 from pathlib import Path
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 import onefold
 from onefold import apply, calls, errors, index, log, segment_profiles, sync
+from onefold.stores import Store
 from shop import IDENTIFY, Shop, mapping
 
 
@@ -184,6 +186,33 @@ def test_a_key_that_comes_back_is_new_again_under_a_new_message_id(shop: Shop) -
         ids = [call.message_id for call in log.calls(store, range(1, store.counters()["seq"])).values()]
     workspace.close()
     assert len(ids) == len(set(ids)) == 4
+
+
+def test_turns_are_short_while_others_wait_and_the_profiles_are_the_same(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sync, "CHUNK_ROWS", 10)
+    monkeypatch.setattr(sync, "LEAST", 3)
+    monkeypatch.setattr(sync, "TURN", 0.0)
+    waiting = iter([True, True, False, *[False] * 9])
+    monkeypatch.setattr(Store, "crowded", lambda _: next(waiting))
+    shop.people(*((at, f"p{at}@x", "free") for at in range(10, 40)))
+    done: list[int] = []
+
+    def progress(stage: str, rows: int, _: int | None) -> None:
+        if stage == "apply":
+            done.append(rows)
+
+    workspace = onefold.open(shop.folder)
+    (outcome,) = workspace.sync(progress=lambda _: progress)
+    workspace.close()
+    sizes = [later - earlier for earlier, later in itertools.pairwise(sorted(set(done)))]
+    assert sizes[0] == 10
+    assert 3 in sizes
+    assert outcome.status == "succeeded"
+    assert {shop.profile(f"user_id:{at}")["traits"]["email"] for at in range(10, 40)} == {
+        f"p{at}@x" for at in range(10, 40)
+    }
 
 
 def test_a_run_that_holds_the_index_in_memory_sees_what_others_write_meanwhile(

@@ -6,7 +6,7 @@ the mapping has seen, the counters and the rejected rows. Killed anywhere, the n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
@@ -32,6 +32,8 @@ from onefold.stores import Store
 from onefold.warehouses import Warehouse
 
 CHUNK_ROWS = 100_000
+# Where others wait for the space, a turn is to last so many seconds, though not for fewer rows than these.
+TURN, LEAST = 0.25, 1_000
 LEASE = 0.2  # seconds between two looks whether another run of the mapping has ended
 # A run that changes more rows than the space has segments, and these at least, keeps in memory what the space has;
 # a row is taken to have so many identifiers.
@@ -160,7 +162,7 @@ def _chunks(
     plan = rows.plan
     computing = rows.computing if plan is not None and plan.computed.resolvers else None
     job.store.prepare()
-    chunks = iter(staging.changes(step.rows, plan.select if plan else (), computing))
+    chunks = _sized(staging.changes(step.rows, plan.select if plan else (), computing), step)
     done = 0
     with step, ThreadPoolExecutor(1) as writer:
         writing = None
@@ -187,6 +189,16 @@ def _chunks(
     progress("index", 0, None)
     with clock.timed("index", changed):
         step.end()
+
+
+def _sized(chunks: Iterable[pa.Table], step: Apply | Deliver) -> Iterator[pa.Table]:
+    """The same rows in chunks that are no larger than the step would have them, each time that one is asked for."""
+    for chunk in chunks:
+        start = 0
+        while start < chunk.num_rows:
+            part = chunk.slice(start, step.rows)
+            start += part.num_rows
+            yield part
 
 
 def _rows(job: Job, ledger: Ledger, staging: diff.Staging) -> Rows:
@@ -251,6 +263,7 @@ class Apply:
         ledger.counts.filtered += mapped.filtered
         ledger.counts.sent += mapped.calls.num_rows
         with clock.timed("apply", rows), ledger.turn():
+            began = perf_counter()
             if mapped.calls.num_rows:
                 if self._indexed is None and self._worth_it():
                     self._indexed = Indexed(store, IDENTIFIERS * ledger.counts.changed)
@@ -265,6 +278,8 @@ class Apply:
             ledger.remember(mapped.state)
             ledger.reject(mapped.rejected)
             ledger.record()
+            pace = rows / max(perf_counter() - began, 1e-6)
+            self.rows = max(LEAST, int(pace * TURN)) if store.crowded() else CHUNK_ROWS
 
     def end(self) -> None:
         """Leave the space as it is best read, after much was written."""

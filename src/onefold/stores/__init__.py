@@ -152,6 +152,9 @@ class Engine(Protocol):
     def queue(self) -> AbstractContextManager[Any]:
         """Stand in line for a turn, until it has begun."""
 
+    def crowded(self, connection: Connection) -> bool:
+        """Whether somebody stands in line; asked within a turn."""
+
     def lease(self, connection: Connection, name: str, *, wait: bool) -> AbstractContextManager[bool]: ...
 
 
@@ -312,6 +315,11 @@ class Store:
             raise
         if not keep:
             self._rollback()
+
+    def crowded(self) -> bool:
+        """Whether somebody waits for this turn to end. Raises StoreError."""
+        with self._failing():
+            return self.engine.crowded(self._connection)
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:

@@ -41,6 +41,12 @@ DIALECT = Dialect(
     " and has_database_privilege(current_database(), 'temporary') and not pg_is_in_recovery()",
 )
 
+# Whether another session waits for the lock of a turn, which is split in halves here.
+_CROWDED = """
+    select 1 as waits from pg_locks mine join pg_locks theirs using (locktype, database, classid, objid, objsubid)
+    where locktype = 'advisory' and mine.pid = pg_backend_pid() and mine.granted and not theirs.granted limit 1
+"""
+
 # A host that dies without a word frees its turn and its leases after some two minutes.
 SETTINGS = (
     "application_name = 'onefold'",
@@ -119,6 +125,11 @@ class Engine:
     def queue(self) -> AbstractContextManager[None]:
         """PostgreSQL gives its locks in the order in which they were asked for."""
         return nullcontext()
+
+    def crowded(self, connection: Connection) -> bool:
+        with connection.cursor() as cursor:
+            cursor.execute(_CROWDED)
+            return cursor.fetchone() is not None
 
     @contextmanager
     def lease(self, connection: Connection, name: str, *, wait: bool) -> Iterator[bool]:

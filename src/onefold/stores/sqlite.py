@@ -84,6 +84,15 @@ class Engine:
         with FileLock(self._leases() / "next", poll_interval=0.01):
             yield
 
+    def crowded(self, connection: Connection) -> bool:  # noqa: ARG002 - a file tells
+        from filelock import FileLock, Timeout
+
+        try:
+            with FileLock(self._leases() / "next", timeout=0):
+                return False
+        except Timeout:
+            return True
+
     def _leases(self) -> Path:
         folder = self.file.with_suffix(".leases")
         folder.mkdir(parents=True, exist_ok=True)
