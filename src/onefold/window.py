@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from multiprocessing import Pipe
@@ -389,17 +390,17 @@ def main(file: str, descriptor: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to all
     asked: Connection[Any, Any] = Connection(descriptor)
     reader: Reader | None = None
-    while True:
-        answer: tuple[Any, OnefoldError | None]
-        try:
+    with suppress(EOFError, ConnectionError):  # the one who asks is gone
+        while True:
             method, given = asked.recv()
-            reader = reader or Reader(Path(file))
-            answer = (getattr(reader, method)(*given), None)
-        except EOFError:
-            return
-        except OnefoldError as error:
-            answer = (None, error)
-        except Exception as error:
-            telemetry.logger().exception("reader_failed")
-            answer = (None, OnefoldError(f"the inbox cannot be read: {type(error).__name__}", code="reader_failed"))
-        asked.send(answer)
+            answer: tuple[Any, OnefoldError | None]
+            try:
+                reader = reader or Reader(Path(file))
+                answer = (getattr(reader, method)(*given), None)
+            except OnefoldError as error:
+                answer = (None, error)
+            except Exception as error:
+                telemetry.logger().exception("reader_failed")
+                said = f"the inbox cannot be read: {type(error).__name__}"
+                answer = (None, OnefoldError(said, code="reader_failed"))
+            asked.send(answer)
