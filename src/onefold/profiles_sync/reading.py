@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 import duckdb
@@ -34,7 +35,6 @@ _RUN = """
 # The calls of a chunk; the segment_ids of the segments that they created are made of the first identifier that each
 # filed (digest.segment_id, in SQL).
 _READ = """
-    create or replace temp table read as
     select seq, born, "user", account, message_id, r.type, event, traits, time, source, source_name,
         make_timestamptz(time) as timestamp, make_timestamptz(received_at) as received_at, user_filed, account_filed,
         body,
@@ -121,8 +121,11 @@ _NAMED = """
 """
 
 
-# A thread reads so many calls of a chunk before another takes part.
+# A thread reads so many calls of a part before another takes part in it.
 BATCH = 30_720
+# So many parts of the log (122,880 calls each where many are new) are a chunk: DuckDB gives each thread so many rows of
+# a table, so that one part keeps one processor busy.
+PARTS = 4
 # So many profiles are laid out at once where all of a profile's segments are read.
 AT_ONCE = 50_000
 
@@ -150,12 +153,11 @@ class Reading:
             self._tell("own", self.store.query("select segment from segment"))
             self._tell("joined", self.store.query("select segment, profile from merged"))
             self.kernel.execute(_MORE)
-        for chunk in log.tables(self.store, after):
-            first, last = chunk["seq"][0].as_py(), chunk["seq"][-1].as_py()
-            self._tell("chunk", pa.Table.from_batches(chunk.combine_chunks().to_batches(BATCH)))
+        parts = log.tables(self.store, after)
+        while calls := self._read(parts):
+            first, last = self.kernel.execute("select min(seq), max(seq) from read").fetchall()[0]
             graph = "select seq, segment, profile from id_graph where seq between $1 and $2"
             self._tell("moves", self.store.query(graph, first, last))
-            self.kernel.execute(_READ, [self.store.secret])
             self.kernel.execute(_BORN)
             self.kernel.execute("insert into ids select segment, segment_id from born")
             self._identify()
@@ -166,7 +168,16 @@ class Reading:
                 self.kernel.execute(_MEMBERS)
             else:
                 self.kernel.execute(_TOUCHED, [self.since])
-            yield chunk.num_rows
+            yield calls
+
+    def _read(self, parts: Iterator[pa.Table]) -> int:
+        """Make the next parts of the log one chunk; how many calls it has."""
+        calls, into = 0, "create or replace temp table read as"
+        for part in islice(parts, PARTS):
+            self._tell("chunk", pa.Table.from_batches(part.combine_chunks().to_batches(BATCH)))
+            self.kernel.execute(f"{into} {_READ}", [self.store.secret])
+            calls, into = calls + part.num_rows, "insert into read"
+        return calls
 
     def _identify(self) -> None:
         """Find the segment_ids of older segments that a chunk names."""
