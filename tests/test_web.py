@@ -355,6 +355,21 @@ def test_the_debugger_shows_calls_raw_sends_them_again_and_says_when_it_shows_so
     expect(page.get_by_text("1 new call wait")).to_be_visible()
 
 
+def test_a_column_is_dragged_to_a_value_and_nothing_else_is_taken(walked: Browser) -> None:
+    page = walked.page
+    walked.go("/destinations/profiles/mappings/customers")
+    value = page.get_by_role("button", name="Anonymous ID: edit")
+    columns = page.locator(".of-cols").first
+    columns.get_by_role("button", name="phone").drag_to(value)
+    expect(value).to_contain_text("phone")
+    expect(page.get_by_text("1 unsaved change")).to_be_visible()
+    link = page.get_by_role("link", name="Runs", exact=True)
+    link.drag_to(page.get_by_role("button", name="Group ID: edit"))
+    expect(page.get_by_role("button", name="Group ID: edit")).to_contain_text("empty")
+    expect(page.get_by_text("1 unsaved change")).to_be_visible()
+    walked.press("Discard")
+
+
 def test_a_query_is_laid_out_and_the_values_of_its_columns_are_counted(walked: Browser) -> None:
     page = walked.page
     walked.go("/models/customers")

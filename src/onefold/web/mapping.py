@@ -20,7 +20,7 @@ from onefold.web.destinations import duplicate
 from onefold.web.kit import el, icon, link, text
 from onefold.web.shell import ask, asked, begin, crumbs, given, may, path
 from onefold.web.suggest import suggest
-from onefold.web.values import Context, Value
+from onefold.web.values import Context, Value, draggable
 from onefold.workspace import Workspace, pick
 
 SOON = 0.4  # seconds after which a preview is shown without what it has to wait for
@@ -398,6 +398,7 @@ class _Editor:
                     kit.mono(name)
                     kit.mono(self.context.sample(name))
                 kit.on(made, "click", lambda name=name: self._add_trait(name))
+                draggable(made, name)
 
     def _add_trait(self, name: str) -> None:
         """A column that is pressed becomes a trait, unless it is one."""

@@ -10,6 +10,7 @@ from typing import Any
 
 from nicegui import ui
 from nicegui.element import Element
+from nicegui.events import GenericEventArguments
 
 from onefold import mapping
 from onefold.errors import InvalidMapping
@@ -130,6 +131,26 @@ def _template(template: str, icons: dict[str, str], kind_: str) -> None:
     el("span", "of-kind", kind_)
 
 
+# A column that is dragged, and what takes it: nothing else may be dropped on a value.
+_COLUMN = "text/x-onefold-column"
+_OVER = f"""(e) => {{
+    if (!e.dataTransfer.types.includes("{_COLUMN}")) return
+    e.preventDefault()
+    e.currentTarget.classList.toggle("of-over", %s)
+}}"""
+_DROP = f"""(e) => {{
+    e.preventDefault()
+    e.currentTarget.classList.remove("of-over")
+    emit(e.dataTransfer.getData("{_COLUMN}"))
+}}"""
+
+
+def draggable(made: Element, name: str) -> None:
+    """Let an element be dragged to a value, which then is this column."""
+    made.props["draggable"] = "true"
+    made.on("dragstart", js_handler=f'(e) => e.dataTransfer.setData("{_COLUMN}", {json.dumps(name)})')
+
+
 class Value:
     """A field that opens a popover where its value is edited."""
 
@@ -164,7 +185,15 @@ class Value:
 
     def bind(self) -> Value:
         kit.on(self.button, "click", self.open)
+        for event, over in (("dragenter", "true"), ("dragover", "true"), ("dragleave", "false")):
+            self.button.on(event, js_handler=_OVER % over)
+        self.button.on("drop", self._dropped, js_handler=_DROP)
         return self
+
+    def _dropped(self, event: GenericEventArguments) -> None:
+        """Take the column that was dragged here."""
+        if event.args in self.context.columns:
+            self.keep(of_column(event.args, lower=lowered(self.value)))
 
     def _expanded(self, said: str) -> None:
         if not self.button.is_deleted:
