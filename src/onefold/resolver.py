@@ -245,7 +245,8 @@ def main(folder: str) -> None:
             continue  # another server's resolver is at work; it applies our calls too
         except ReaderDied:
             logger().error("reader_died")
-            sys.exit(1)  # the server starts us again; what was not committed is still in the inbox
+            # At once, whatever is open: the server starts us again, and what was not committed is still in the inbox.
+            os._exit(1)
     found.close()
 
 
