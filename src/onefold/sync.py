@@ -229,7 +229,7 @@ class Apply:
     def __init__(self, job: Job, ledger: Ledger, applied: Callable[[Applied], None]) -> None:
         self.job = job
         self.ledger = ledger
-        self.rows = CHUNK_ROWS
+        self.rows = CHUNK_ROWS  # set by the thread that writes, for the chunk that is mapped next
         self._applied = applied
         self._indexed: Indexed | None = None
         self._created: list[tuple[int, int]] = []  # segments that this run created: from, to before

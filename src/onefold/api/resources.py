@@ -373,9 +373,9 @@ def read_events(
     asked = [(segment, name) for segment in segments for name in names or ("",)]
     given = {"number": [segment for segment, _ in asked], "name": [name for _, name in asked]}
     found: list[dict[str, Any]] = []
-    before = min(after or LAST, (until, 0) if until is not None else LAST)
+    before = min(after or _LAST, (until, 0) if until is not None else _LAST)
     while True:
-        bounds = {"since": FIRST if since is None else since, "time": before[0], "seq": before[1]}
+        bounds = {"since": _FIRST if since is None else since, "time": before[0], "seq": before[1]}
         table = pa.table(given | {name: [value] * len(asked) for name, value in bounds.items()}, schema=_ASKED)
         rows = profile.store.asked(table, f"{_EVENTS} limit {limit:d}")
         logged = log.calls(profile.store, [row["seq"] for row in rows])
@@ -386,8 +386,8 @@ def read_events(
         before = (rows[-1]["time"], rows[-1]["seq"])
 
 
-# The bounds of a time, and of a time and a seq; where no name is asked for, it is ''.
-FIRST, LAST = -(1 << 63), ((1 << 63) - 1, (1 << 63) - 1)
+# Before every time, and behind every time and seq; where no name is asked for, it is ''.
+_FIRST, _LAST = -(1 << 63), ((1 << 63) - 1, (1 << 63) - 1)
 _ASKED = pa.schema(
     [("number", pa.int64()), ("name", pa.string()), *((name, pa.int64()) for name in ("since", "time", "seq"))]
 )
