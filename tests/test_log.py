@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -18,6 +19,15 @@ from onefold.stores import Store
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
     with stores.open("sqlite", tmp_path_factory.mktemp("log") / "space.db") as store:
         yield store
+
+
+@pytest.fixture(params=[False, True])
+def held(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where blocks begin is asked for each time, or held in memory from the first question on; in parts of four."""
+    monkeypatch.setattr(log, "ASKED", 4)
+    if request.param:
+        monkeypatch.setattr(log, "FEW", 0)
+        monkeypatch.setattr(log, "WORTH", 1 << 40)
 
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]) | st.sampled_from("\\\t\nNtn"), max_size=8)
@@ -46,20 +56,48 @@ def logged(first: int, calls: list[dict[str, object]]) -> list[Logged]:
     return found
 
 
+def table(calls: list[Logged]) -> pa.Table:
+    """Calls as they go into the log."""
+    kinds = {"born": pa.int64(), "run": pa.int64(), "user": pa.int64(), "account": pa.int64()}
+    texts = {name: pa.string() for name in ("event", "traits", "account_identifiers")}
+    columns = {name: [getattr(call, name) for call in calls] for name in log.COLUMNS}
+    return pa.table({name: pa.array(column, (kinds | texts).get(name)) for name, column in columns.items()})
+
+
+@pytest.mark.usefixtures("held")
 @settings(max_examples=100)
 @given(st.lists(CALL, min_size=1, max_size=120), st.integers(1, 50))
 def test_calls_are_found_by_place_and_by_what_they_created(
     store: Store, calls: list[dict[str, object]], first: int
 ) -> None:
     expected = logged(first, calls)
-    rows = [{name: getattr(call, name) for name in log.COLUMNS} for call in expected]
-    kinds = {"born": pa.int64(), "run": pa.int64(), "user": pa.int64(), "account": pa.int64()}
-    texts = {name: pa.string() for name in ("event", "traits", "account_identifiers")}
-    table = pa.table({name: pa.array([row[name] for row in rows], (kinds | texts).get(name)) for name in log.COLUMNS})
     with store.turn(keep=False):
-        log.append(store, 1, first, table)
+        log.append(store, 1, first, table(expected))
         assert log.calls(store, range(1, len(calls) + 1)) == {call.seq: call for call in expected}
         made = {at: call for call in expected for at in (call.user, call.account) if at is not None}
         assert log.births(store, made) == made
         lines = [line for block in log.stream(store) for line in block.lines]
         assert len(lines) == len(calls)
+
+
+@pytest.mark.usefixtures("held")
+def test_what_others_write_and_what_is_taken_back_is_noticed(tmp_path: Path) -> None:
+    file = tmp_path / "space.db"
+    rest = {"run": None, "traits": None}
+
+    def written(store: Store, first: int, event: str) -> list[Logged]:
+        calls = logged(first, [{"born": 1, "message_id": f"{event}{at}", "event": event, **rest} for at in range(40)])
+        calls = [call._replace(seq=first + at) for at, call in enumerate(calls)]
+        log.append(store, first, first, table(calls))
+        return calls
+
+    with stores.open("sqlite", file) as store, stores.open("sqlite", file) as other:
+        with other.turn():
+            expected = written(other, 1, "a")
+        assert list(log.births(store, range(1, 41)).values()) == expected
+        with store.turn(keep=False):
+            taken = written(store, 41, "b")
+            assert list(log.births(store, range(1, 81)).values()) == expected + taken
+        with other.turn():
+            expected += written(other, 41, "c")
+        assert list(log.calls(store, range(1, 81)).values()) == expected

@@ -323,21 +323,70 @@ _ESCAPED = re.compile(r"\\[\\tnr]")
 def _held(store: Store, numbers: Iterable[int], by: str) -> Iterator[tuple[_Lines, Numbers, Numbers]]:
     """The blocks that hold some calls or births, in parts: with the block of each number, and the numbers, sorted.
 
-    The block of a number is the last one whose column `by` (seq or segment) is not above it.
+    The block of a number is the last one whose column `by` (seq or segment) is not above it. Nothing else may be asked
+    of the store until all parts have come.
     """
     wanted = np.unique(np.fromiter(numbers, np.int64))
-    for start in range(0, len(wanted), _ASKED):
-        part = wanted[start : start + _ASKED]
-        blocks = store.ask(part, _HOLDING.format(by=by))
-        came = blocks["seq"].to_numpy()
-        if np.any(came[1:] < came[:-1]):
-            blocks = blocks.take(np.argsort(came))
+    for part, blocks in _fetched(store, wanted, by):
         block = np.searchsorted(blocks[by].to_numpy(), part, side="right") - 1
         for first in range(0, blocks.num_rows, _UNPACKED):
             of = slice(*np.searchsorted(block, (first, first + _UNPACKED)))
             yield _Lines(blocks.slice(first, _UNPACKED)), block[of] - first, part[of]
 
 
+def _fetched(store: Store, wanted: Numbers, by: str) -> Iterator[tuple[Numbers, pa.Table]]:
+    """The blocks of sorted numbers in order, part by part; the next ones are fetched while some are looked into."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    begins = store.held.setdefault("blocks", _Begins()).blocks(store, wanted, by)
+    parts = [slice(start, start + ASKED) for start in range(0, len(wanted), ASKED)]
+
+    def fetch(part: slice) -> pa.Table:
+        if begins is None:
+            found = store.ask(wanted[part], _HOLDING.format(by=by))
+        else:
+            among = store.engine.dialect.among
+            found = store.ask(np.unique(begins[part]), f"select b.* from block b where b.seq {among}")
+        came = found["seq"].to_numpy()
+        return found.take(np.argsort(came)) if np.any(came[1:] < came[:-1]) else found
+
+    if len(parts) < 2:
+        yield from ((wanted[part], fetch(part)) for part in parts)
+        return
+    with ThreadPoolExecutor(1, "log") as ahead:
+        fetching = ahead.submit(fetch, parts[0])
+        for at, part in enumerate(parts, 1):
+            blocks = fetching.result()
+            if at < len(parts):
+                fetching = ahead.submit(fetch, parts[at])
+            yield wanted[part], blocks
+
+
+class _Begins:
+    """Where each block begins, in the memory of one store that asks for many: a new one comes after all others."""
+
+    def __init__(self) -> None:
+        self._asked = 0
+        self._seq = self._segment = np.zeros(0, np.int64)
+
+    def blocks(self, store: Store, numbers: Numbers, by: str) -> Numbers | None:
+        """The first seq of the block of each number; None where the store had better be asked. Raises StoreError."""
+        self._asked += len(numbers)
+        if len(numbers) <= FEW:
+            return None
+        if not len(self._seq) and self._asked * WORTH < store.counters()["seq"] // LINES:
+            return None
+        newest = int(self._seq[-1]) if len(self._seq) else 0
+        new = store.query("select seq, segment from block where seq > $1", newest)
+        order = np.argsort(new["seq"].to_numpy())
+        self._seq = np.append(self._seq, new["seq"].to_numpy()[order])
+        self._segment = np.append(self._segment, new["segment"].to_numpy()[order])
+        at = np.searchsorted(self._seq if by == "seq" else self._segment, numbers, side="right") - 1
+        return self._seq[np.maximum(at, 0)] if len(self._seq) else None
+
+
+# Where all blocks begin is read once one in so many has been asked for; for few numbers at a time it is not looked at.
+WORTH, FEW = 8, 256
 _HOLDING = """
     select b.* from (
         select distinct (select seq from block where {by} <= a.number order by {by} desc, seq desc limit 1) as seq
@@ -345,6 +394,6 @@ _HOLDING = """
     ) held cross join block b where b.seq = held.seq
 """
 # So many numbers are asked for at a time.
-_ASKED = 4096
+ASKED = 1024
 # Blocks are unpacked in parts that fit a processor's cache: fresh memory costs more than what is done with it.
 _UNPACKED = 128
