@@ -26,6 +26,8 @@ _MB = 1 << 20
 # What ru_maxrss counts in: bytes on macOS, KiB elsewhere.
 _UNIT = 1 if sys.platform == "darwin" else 1024
 _PAGE = os.sysconf("SC_PAGE_SIZE")
+# Modules are compiled once, as those of an installed package are, whatever the shell of whoever measures forbids.
+_ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ def run(*words: str) -> Ran:
     with tempfile.TemporaryFile("w+") as output:
         start = perf_counter()
         stdout = (os.POSIX_SPAWN_DUP2, output.fileno(), 1)
-        pid = os.posix_spawn(words[0], words, os.environ, file_actions=[stdout])
+        pid = os.posix_spawn(words[0], words, _ENVIRONMENT, file_actions=[stdout])
         family = _Family(pid)
         family.start()
         _, status, usage = os.wait4(pid, 0)
