@@ -108,10 +108,16 @@ MOST = 16_000_000
 
 def _within(hashes: Numbers, segments: Numbers, sought: Numbers) -> tuple[Numbers, Numbers]:
     """The entries with some hashes among sorted ones: (hash, segment), side by side."""
-    first = np.searchsorted(hashes, sought)
-    number = np.searchsorted(hashes, sought, side="right") - first
-    at = np.repeat(first + number - np.cumsum(number), number) + np.arange(number.sum())
-    return hashes[at], segments[at]
+    at, found = np.searchsorted(hashes, sought), [np.zeros(0, np.int64)]
+    while len(at):  # nearly always twice: a hash that has two entries is rare
+        there = at < len(hashes)
+        at, sought = at[there], sought[there]
+        same = hashes[at] == sought
+        at, sought = at[same], sought[same]
+        found.append(at)
+        at = at + 1
+    entries = np.concatenate(found)
+    return hashes[entries], segments[entries]
 
 
 def lookup(store: Store, hashes: Numbers) -> tuple[Numbers, Numbers]:

@@ -67,6 +67,15 @@ class Logged(NamedTuple):
     body: str
 
 
+class Birth(NamedTuple):
+    """What the call that created a segment said of it; `identifiers` is JSON, [[type,value],...], as first filed."""
+
+    seq: int
+    time: int
+    identifiers: str
+    traits: str | None
+
+
 def append(store: Store, first_seq: int, first_segment: int, calls: pa.Table) -> None:
     """Write calls (COLUMNS) from `first_seq` on; the next segment to be born is `first_segment`."""
     born = calls["born"].to_numpy()
@@ -116,19 +125,35 @@ def calls(store: Store, seqs: Iterable[int]) -> dict[int, Logged]:
     """The calls at some places of the log. Raises StoreError."""
     found = {}
     for lines, block, wanted in _held(store, seqs, "seq"):
-        found.update(lines.calls(wanted, lines.first[block] + wanted - lines.seq[block]))
+        texts = lines.texts(wanted, lines.first[block] + wanted - lines.seq[block])
+        found.update({name: logged(seq, line) for name, seq, line in texts})
     return found
 
 
-def births(store: Store, segments: Iterable[int]) -> dict[int, Logged]:
-    """The calls that created some segments. Raises StoreError."""
+def births(store: Store, segments: Iterable[int]) -> dict[int, Birth]:
+    """What the calls said that created some segments, of these. Raises StoreError."""
     found = {}
     for lines, block, wanted in _held(store, segments, "segment"):
         # How many were born up to the end of each line, and before the first line of each block.
         born = np.append(0, np.cumsum(_BORN[lines.text[lines.starts]]))
         place = born[lines.first[block]] + wanted - lines.segment[block]
-        found.update(lines.calls(wanted, np.searchsorted(born[1:], place, side="right")))
+        texts = lines.texts(wanted, np.searchsorted(born[1:], place, side="right"))
+        found.update({segment: birth(segment, seq, line) for segment, seq, line in texts})
     return found
+
+
+def birth(segment: int, seq: int, line: str) -> Birth:
+    """What the call of a line said of a segment that it created. Of what is looked at nothing is escaped."""
+    cells = line.split("\t")
+    is_user = cells[_USER] == str(segment)
+    identifiers, traits = cells[_USER_FILED if is_user else _ACCOUNT_FILED], cells[_TRAITS]
+    said = traits != "\\N" and is_user == (cells[_TYPE] != "group")
+    return Birth(seq, int(cells[_TIME]), identifiers if identifiers != "\\N" else "[]", traits if said else None)
+
+
+_USER, _USER_FILED, _ACCOUNT_FILED, _TYPE, _TIME, _TRAITS = (
+    COLUMNS.index(name) for name in ("user", "user_identifiers", "account_identifiers", "type", "time", "traits")
+)
 
 
 def search(store: Store, text: str) -> Iterator[tuple[int, list[int]]]:
@@ -270,15 +295,13 @@ class _Lines:
         # The first line of each block.
         self.first = np.searchsorted(self.starts, np.append(0, np.cumsum(np.array(sizes[:-1]) + 1)))
 
-    def calls(self, names: Numbers, lines: Numbers) -> dict[int, Logged]:
-        """The calls in some lines, each under its name."""
+    def texts(self, names: Numbers, lines: Numbers) -> Iterator[tuple[int, int, str]]:
+        """Some lines, each with its name and its seq."""
         block = np.searchsorted(self.first, lines, side="right") - 1
         seqs = self.seq[block] + lines - self.first[block]
         places = (names, seqs, self.starts[lines], self.ends[lines])
-        return {
-            name: logged(seq, self._text[start:end].decode())
-            for name, seq, start, end in zip(*(place.tolist() for place in places), strict=True)
-        }
+        for name, seq, start, end in zip(*(place.tolist() for place in places), strict=True):
+            yield name, seq, self._text[start:end].decode()
 
 
 # How many segments a line made, by its first character.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import repeat
 
 import msgspec
 import numpy as np
@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from onefold import digest, identity, index, log
 from onefold.identity import KNOWN_IDENTIFIERS, KNOWN_SEGMENTS, Known, Numbers, Resolution, table
-from onefold.log import Logged
+from onefold.log import Birth
 from onefold.rules import Identifier
 from onefold.stores import Names, Store
 from onefold.traits import Document
@@ -52,53 +52,54 @@ class Segment(msgspec.Struct):
     document: Document | None = None
     stored: bool = False  # whether it has a row of its own; else it is a call of the log
 
-    def row(self) -> tuple[Any, ...]:
-        """The row of SEGMENT."""
-        document = self.document
-        return (
-            *(self.segment, self.segment_id, self.collection, self.created_at, self.updated_at),
-            *(self.first_seq, self.last_seq, _json(self.identifiers)),
-            *((document.time, document.seq, document.traits) if document else (None, None, None)),
-            _json(document.meta) if document and document.meta else None,
-        )
+
+def _of_rows(found: pa.Table) -> dict[int, Segment]:
+    """Segments from their own rows (SEGMENT, with 0 and '' for null)."""
+    *own, identifiers, time, seq, traits, meta = (found[name].to_pylist() for name in SEGMENT.names)
+    stamps = (_stamps(text) if text else {} for text in meta)
+    documents = [document if document.seq else None for document in map(Document, time, seq, traits, stamps)]
+    stored = repeat(True)  # noqa: FBT003 - one for each
+    return {at.segment: at for at in map(Segment, *own, map(_filed, identifiers), documents, stored)}
 
 
-def _json(value: Any) -> str:
-    return msgspec.json.encode(value).decode()
+def _of_births(births: Mapping[int, Birth], secret: str, kinds: Names) -> dict[int, Segment]:
+    """Segments that are just what the calls that created them say."""
+    found = {}
+    for segment, (seq, time, identifiers, traits) in births.items():
+        filed = [(kind, value, time, seq) for kind, value in _named(identifiers)]
+        # The first one filed is the one that created it.
+        collection, name = kinds[filed[0][0]]
+        named = digest.segment_id(secret, Identifier(collection, name, filed[0][1]))
+        document = None if traits is None else Document(time, seq, traits)
+        found[segment] = Segment(segment, named, collection, time, time, seq, seq, filed, document)
+    return found
 
 
-def of_row(row: Mapping[str, Any]) -> Segment:
-    """A segment from its own row."""
-    document = None
-    if row["seq"]:
-        meta = msgspec.json.decode(row["meta"]) if row["meta"] else {}
-        document = Document(row["time"], row["seq"], row["traits"], meta)
-    return Segment(
-        *(row["segment"], row["segment_id"], row["collection"], row["created_at"], row["updated_at"]),
-        *(row["first_seq"], row["last_seq"]),
-        [tuple(item) for item in msgspec.json.decode(row["identifiers"])],
-        document,
-        stored=True,
-    )
+_filed = msgspec.json.Decoder(list[tuple[int, str, int, int]]).decode
+_named = msgspec.json.Decoder(list[tuple[int, str]]).decode
+_stamps = msgspec.json.Decoder(dict[str, tuple[int, int]]).decode
 
 
-def of_call(segment: int, call: Logged, secret: str, kinds: Names) -> Segment:
-    """A segment that is just what the call that created it says."""
-    is_user = call.user == segment
-    filed = msgspec.json.decode((call.user_identifiers if is_user else call.account_identifiers) or "[]")
-    # The first one filed is the one that created it.
-    kind, value = filed[0]
-    collection, name = kinds[kind]
-    identifier = Identifier(collection, name, value)
-    document = None
-    if call.traits is not None and is_user == (call.type != "group"):
-        document = Document(call.time, call.seq, call.traits)
-    return Segment(
-        *(segment, digest.segment_id(secret, identifier), identifier.collection, call.time, call.time),
-        *(call.seq, call.seq),
-        [(kind, value, call.time, call.seq) for kind, value in filed],
-        document,
-    )
+def rows(segments: Sequence[Segment]) -> pa.Table:
+    """Segments as their rows (SEGMENT)."""
+    documents = [segment.document for segment in segments]
+    columns = [
+        *([getattr(segment, name) for segment in segments] for name in SEGMENT.names[:7]),
+        _texts([segment.identifiers for segment in segments]),
+        *([document and getattr(document, name) for document in documents] for name in ("time", "seq", "traits")),
+        [None if text in _NOTHING else text for text in _texts([document and document.meta for document in documents])],
+    ]
+    arrays = [pa.array(column, kind) for column, kind in zip(columns, SEGMENT.types, strict=True)]
+    return pa.Table.from_arrays(arrays, schema=SEGMENT)
+
+
+def _texts(values: Sequence[object]) -> list[str]:
+    """The JSON of each value, written all at once, a line each: there is no end of a line within JSON."""
+    return _ENCODER.encode_lines(values).decode().split("\n")[:-1]
+
+
+_ENCODER = msgspec.json.Encoder()
+_NOTHING = ("null", "{}")
 
 
 @dataclass
@@ -223,12 +224,10 @@ def load(store: Store, segments: Sequence[int]) -> dict[int, Segment]:
 def _segments(store: Store, found: pa.Table) -> dict[int, Segment]:
     """Segments from rows of their numbers and what `segment` has of them: those without a row are in the log."""
     number, changed = found["number"].to_numpy(), found["segment"].to_numpy() != 0
-    rows = found.filter(changed).to_pylist() if changed.any() else []
-    segments = {row["segment"]: of_row(row) for row in rows}
+    segments = _of_rows(found.filter(changed)) if changed.any() else {}
     if not changed.all():
-        kinds = store.names("identifier_type")
-        for segment, call in log.births(store, number[~changed]).items():
-            segments[segment] = of_call(segment, call, store.secret, kinds)
+        births = log.births(store, number[~changed])
+        segments |= _of_births(births, store.secret, store.names("identifier_type"))
     return segments
 
 
@@ -284,8 +283,8 @@ def write(store: Store, resolution: Resolution, first_seq: int) -> None:
 
 def file(store: Store, segments: Sequence[Segment]) -> None:
     """Write the rows of segments that were read in this turn, or are new; sorted by their numbers."""
-    store.append("segment", table(SEGMENT, [segment.row() for segment in segments if not segment.stored]))
-    merge_in(store, "segment", table(SEGMENT, [segment.row() for segment in segments if segment.stored]))
+    store.append("segment", rows([segment for segment in segments if not segment.stored]))
+    merge_in(store, "segment", rows([segment for segment in segments if segment.stored]))
 
 
 def merge_in(store: Store, name: str, data: pa.Table) -> None:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from itertools import islice
-from typing import Any
 
 import duckdb
 import pyarrow as pa
 
 from onefold import identity, log, space
-from onefold.space import Segment
 from onefold.stores import Store
 
 # Tables of the kernel that live as long as a run. `ids`: the segment_id of each segment that was met. `touched`: the
@@ -209,8 +207,9 @@ class Reading:
                 self.kernel.execute(_SOME, [some[0], some[-1]])
             else:
                 segments, profile = space.whole(self.store, some)
-                rows = [_row(segment, profile[number]) for number, segment in segments.items()]
-                self._insert("segments", identity.table(_SEGMENTS, rows))
+                rows = space.rows(list(segments.values()))
+                rows = rows.append_column("profile", pa.array([profile[number] for number in segments], pa.int64()))
+                self._insert("segments", rows.select(_SEGMENTS.names))
             self._times()
             yield
 
@@ -259,9 +258,3 @@ _SEGMENTS = pa.schema(
         *((name, pa.int64()) for name in ("time", "seq")),
     ]
 )
-
-
-def _row(segment: Segment, profile: int) -> tuple[Any, ...]:
-    """The row of _SEGMENTS."""
-    row = dict(zip(space.SEGMENT.names, segment.row(), strict=True)) | {"profile": profile}
-    return tuple(row[name] for name in _SEGMENTS.names)
