@@ -36,6 +36,30 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+LOADED = "import atexit, sys; atexit.register(lambda: print(*sys.modules)); from onefold.cli import main; main()"
+
+
+@pytest.mark.parametrize(
+    ("words", "absent"),
+    [
+        (("--help",), ("pyarrow", "numpy", "duckdb", "ruamel", "sqlite3", "pydantic", "sqlalchemy")),
+        (("runs",), ("pyarrow", "numpy", "duckdb", "pydantic", "sqlalchemy")),
+        (("plan",), ("pyarrow", "numpy", "duckdb", "pydantic", "sqlalchemy")),
+        (("sync", "profiles/customers"), ("pydantic", "sqlalchemy", "alembic", "scipy", "httpx2", "nicegui")),
+        (("profiles-sync", "production", "out.duckdb"), ("pydantic", "sqlalchemy", "alembic", "scipy", "httpx2")),
+    ],
+)
+def test_a_command_loads_no_package_that_it_can_do_without(
+    started: Path, words: tuple[str, ...], absent: tuple[str, ...]
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LOADED, *words], cwd=started, capture_output=True, text=True, check=True
+    )
+    loaded = {name.partition(".")[0] for name in done.stdout.splitlines()[-1].split()}
+    assert "onefold" in loaded
+    assert not loaded & {*absent}
+
+
 def test_the_tour_of_the_readme_works(started: Path) -> None:
     (source,) = said("source", "test", "warehouse", cwd=started)
     assert {table["name"] for table in source["tables"]} >= {"shop_customers", "orders"}
