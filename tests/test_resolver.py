@@ -15,9 +15,10 @@ import pytest
 from live import Live
 from onefold import inbox, window
 from onefold import resolver as resolving
+from onefold.claims import DAY
 from onefold.errors import Disabled, NotFound, OnefoldError, RowRejected, StoreError
 from onefold.events import message_id
-from onefold.inbox import DAY, FILE, Inbox, Request
+from onefold.inbox import FILE, Inbox, Request
 from onefold.resolver import Resolver
 
 NOW = time.time_ns() // 1000

@@ -13,20 +13,19 @@ import sqlite3
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence, Set
 from contextlib import closing, contextmanager
 from dataclasses import astuple, dataclass
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from onefold import claims, seen, tracked
+from onefold.claims import Claim, Claims
 from onefold.errors import OnefoldError
+from onefold.tracked import Persons, Tracked
 
 FILE = "inbox.db"
-DAY = 86_400_000_000  # µs: for so long a messageId is remembered
 LIMIT = 1 << 30  # bytes of calls that may wait to be applied
 REJECTED = 10_000  # rejected calls that are kept
-FORGOTTEN = 20_000  # message ids that are deleted at once
-REMEMBERED = 200_000  # persons that are not written again; most are seen many times
 SCHEMA = """
     create table if not exists meta (name text primary key, value text not null);
     insert or ignore into meta values ('id', lower(hex(randomblob(4))));
@@ -45,41 +44,16 @@ SCHEMA = """
     create table if not exists person (month text not null, source text not null, is_user integer not null,
         digest blob not null, known integer not null, primary key (month, source, is_user, digest)) without rowid;
 """
-# What came after the first release, one step a version.
-STEPS = ["alter table request add column only_for text"]
 DUPLICATE = "duplicate"
-# Who was seen: month, source, whether the id is a user id, the id, and whether it came with a user id.
-Person = tuple[str, str, int, str, int]
 # What `usage` counts.
 RECEIVED, REPEATED, REFUSED = "received", DUPLICATE, "rejected"
 
 
-# Many rows are bound as one JSON list, and their digests as one blob: a statement for each row would give up Python's
-# lock, and wait for it, as often. In the order of the key: neighbours share a page.
-_OWNERS = """
-    select given.key, m.at, m.seq, m.place from json_each(?1) given
-    cross join message m on m.day = ?3 and m.digest = substr(?2, 16 * given.key + 1, 16)
-"""
-_CLAIM = """
-    insert or replace into message (day, digest, at, seq, place)
-    select value ->> 0, substr(?2, 16 * key + 1, 16), value ->> 1, value ->> 2, value ->> 3
-    from json_each(?1) order by 1, 2
-"""
-_SEEN = """
-    insert into person (month, source, is_user, digest, known)
-    select value ->> 0, value ->> 1, value ->> 2, substr(?2, 16 * key + 1, 16), value ->> 3
-    from json_each(?1) where true order by 1, 2, 3, 4
-    on conflict do update set known = 1 where excluded.known > known
-"""
+# Many rows are bound as one JSON list: a statement for each would give up Python's lock, and wait for it, as often.
 _SENT = """
     insert or ignore into finding (seq, place, what)
     select value ->> 0, value ->> 1, value ->> 2 from json_each(?1) order by 1, 2, 3
 """
-
-
-def _bound(digests: Sequence[bytes], rows: Sequence[tuple[Any, ...]]) -> tuple[str, bytes]:
-    """Rows and their digests, side by side, as the statements above take them."""
-    return msgspec.json.encode(rows).decode(), b"".join(digests)
 
 
 class InboxFull(OnefoldError):
@@ -135,11 +109,6 @@ def place(text: str) -> tuple[int, int, str] | None:
     return int(seq), int(number), mapping
 
 
-def digest(*parts: str) -> bytes:
-    """What a text is remembered by."""
-    return blake2b("\0".join(parts).encode("utf-8", "surrogatepass"), digest_size=16).digest()
-
-
 def _marks(values: Collection[str]) -> str:
     return ", ".join("?" * len(values))
 
@@ -159,22 +128,22 @@ class Inbox:
     def __init__(self, file: Path, *, durable: bool = True) -> None:
         """`durable`: a commit is on disk when it returns. Raises OnefoldError."""
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._persons: set[Person] = set()  # written by this one
         self._file = file
         try:
             self._db = sqlite3.connect(file, timeout=60, isolation_level=None, check_same_thread=False)
             self._db.execute("pragma journal_mode = wal")
-            self._db.execute("pragma cache_size = -65536")  # KB: message ids lie all over their table
             self._db.execute(f"pragma synchronous = {'full' if durable else 'normal'}")
             if not self._db.execute("select 1 from sqlite_master where name = 'meta'").fetchone():
                 self._db.executescript(f"begin immediate; {SCHEMA} commit;")
             if self._version() < len(STEPS):
                 with self._turn() as db:
                     for step in STEPS[self._version() :]:
-                        db.execute(step)
+                        step(db)
                     db.execute(f"pragma user_version = {len(STEPS)}")
         except sqlite3.Error as error:
             raise OnefoldError(f"the inbox {file} cannot be opened: {error}", code="inbox_error") from error
+        self._claims = Claims(self._db, self._turn, file.parent)
+        self._tracked = Tracked(self._db, self._turn, file.parent)
         # A space says under this name how far it has applied this inbox.
         self.id: str = self._db.execute("select value from meta where name = 'id'").fetchone()[0]
 
@@ -287,55 +256,40 @@ class Inbox:
                 return read, read[-1].seq
         return read, newest
 
-    def claim(self, messages: Sequence[tuple[bytes, int, int, int]]) -> set[tuple[int, int]]:
-        """Remember message ids: (digest, at, seq, place) in order of arrival; the places of those that came before.
+    def claim(self, messages: Sequence[Claim]) -> Set[tuple[int, int]]:
+        """Remember the message ids of calls in order of arrival; the places of those that came before.
 
-        A message id belongs to the call that had it first within a day, so claiming twice gives the same answer.
+        Doing it twice gives the same answer. Raises OnefoldError.
         """
-        times = [at for _, at, *_ in messages]
-        days = range(min(times) // DAY - 1, max(times) // DAY + 1) if times else ()
-        names, places = [item[0] for item in messages], [item[1:] for item in messages]
-        owners: dict[bytes, tuple[int, tuple[int, int]]] = {}
-        for day in days:
-            for key, at, seq, place in self._rows(_OWNERS, *_bound(names, places), day):
-                owners[names[key]] = (at, (seq, place))
-        new, repeated = [], set()
-        for name, at, seq, place in messages:
-            owner = owners.get(name)
-            if owner is None or at - owner[0] >= DAY:
-                owners[name] = (at, (seq, place))
-                new.append((name, at // DAY, at, seq, place))
-            elif owner[1] != (seq, place):
-                repeated.add((seq, place))
-        with self._turn() as db:
-            db.execute(_CLAIM, _bound([item[0] for item in new], [item[1:] for item in new]))
-            db.executemany(
-                "insert or ignore into finding values (?, ?, ?)", sorted((*at, DUPLICATE) for at in repeated)
-            )
-            db.execute(
-                "delete from message where (day, digest) in (select day, digest from message where day < ? limit ?)",
-                (days[0] - 1 if days else 0, FORGOTTEN),
-            )
+        with self._settling():
+            repeated, new = self._claims.sift(messages)
+            with self._turn() as db:
+                self._claims.add(new)
+                if repeated:
+                    found = sorted((*at, DUPLICATE) for at in repeated)
+                    db.executemany("insert or ignore into finding values (?, ?, ?)", found)
+            self._claims.settle()
         return repeated
 
-    def note(
-        self,
-        refused: Iterable[Refused],
-        persons: Set[Person],
-        sent: Iterable[tuple[int, int, str]],
-    ) -> None:
+    def note(self, refused: Iterable[Refused], persons: Persons, sent: Sequence[tuple[int, int, str]]) -> None:
         """Keep what was found out of some calls: those rejected; the persons seen; those that a mapping made (seq,
-        place, DEST/MAPPING)."""
-        new = list(persons - self._persons)
-        with self._turn() as db:
-            db.executemany(
-                f"insert or replace into rejected values ({', '.join('?' * 11)})", [astuple(item) for item in refused]
-            )
-            db.execute(_SEEN, _bound([digest(item[3]) for item in new], [(*item[:3], item[4]) for item in new]))
-            db.execute(_SENT, (msgspec.json.encode(list(sent)).decode(),))
-        if len(self._persons) > REMEMBERED:
-            self._persons.clear()
-        self._persons.update(persons)
+        place, DEST/MAPPING). Raises OnefoldError."""
+        with self._settling():
+            with self._turn() as db:
+                marks = ", ".join("?" * 11)
+                db.executemany(f"insert or replace into rejected values ({marks})", [astuple(item) for item in refused])
+                self._tracked.add(persons)
+                if sent:
+                    db.execute(_SENT, (msgspec.json.encode(sent).decode(),))
+            self._tracked.settle(persons)
+
+    @contextmanager
+    def _settling(self) -> Iterator[None]:
+        """Raises OnefoldError for what happens to the files of what was seen."""
+        try:
+            yield
+        except (OSError, sqlite3.Error) as error:
+            raise OnefoldError(f"what the inbox has seen cannot be kept: {error}", code="inbox_error") from error
 
     def stray(self, upto: int, sources: Collection[str], mappings: Collection[str]) -> list[Request]:
         """The requests up to a place that nobody takes: the source, or the mapping they were for, is no more."""
@@ -404,16 +358,25 @@ class Inbox:
                 together()
                 reader._rows("begin")
                 reader._rows("select 1 from meta")
+                with self._settling():
+                    files = seen.files(self._db, self._file.parent)
             try:
                 reader._db.backup(target)
+                with target:
+                    seen.copy(files, target)
                 tables = [name for (name,) in target.execute("select name from sqlite_master where type = 'table'")]
                 count = "select count(*) from {}".format
-                return {name: target.execute(count(name)).fetchone()[0] for name in tables if name in SCHEMA}
+                return {
+                    name: target.execute(count(name)).fetchone()[0] for name in tables if not name.startswith("sqlite_")
+                }
             except sqlite3.Error as error:
                 raise OnefoldError(f"the inbox cannot be copied: {error}", code="inbox_error") from error
 
     def sizes(self) -> list[tuple[str, int, int | None]]:
-        """Each table with its rows, and its bytes where this SQLite can tell. Raises OnefoldError."""
+        """Each table, and each kind of what was seen, with its rows, and its bytes where this SQLite can tell.
+
+        Raises OnefoldError.
+        """
         tables = [name for (name,) in self._rows("select name from sqlite_master where type = 'table'")]
         try:
             sizes = dict(self._db.execute(
@@ -422,7 +385,9 @@ class Inbox:
             ))  # fmt: skip
         except sqlite3.OperationalError:
             sizes = {}  # built without it
-        return [(name, self._rows(f"select count(*) from {name}")[0][0], sizes.get(name)) for name in tables]
+        others = [name for name in tables if name not in seen.TABLES]
+        found = [(name, self._rows(f"select count(*) from {name}")[0][0], sizes.get(name)) for name in others]
+        return found + [(what, number, number * seen.BYTES) for what, number in self._rows(seen.NUMBERS)]
 
     def usage(self) -> list[tuple[str, str, str, int]]:
         """(month, source, what, calls): what is RECEIVED, REPEATED, REFUSED or the DEST/MAPPING that made them."""
@@ -430,4 +395,22 @@ class Inbox:
 
     def persons(self) -> list[tuple[str, str, int]]:
         """(month, source, persons): user ids, and anonymous ids that were never seen with one."""
-        return self._rows("select month, source, count(*) from person where is_user or not known group by 1, 2")
+        return self._rows("select month, source, persons from tracked order by 1, 2")
+
+
+# --- what came after the first release ----------------------------------------------------------------
+
+
+def _resent(db: sqlite3.Connection) -> None:
+    db.execute("alter table request add column only_for text")
+
+
+def _seen(db: sqlite3.Connection) -> None:
+    """What was seen lay in tables of a row each."""
+    for statement in (*seen.SCHEMA, tracked.SCHEMA):
+        db.execute(statement)
+    claims.bring_up(db)
+    tracked.bring_up(db)
+
+
+STEPS = (_resent, _seen)

@@ -11,6 +11,7 @@ import json
 import signal
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -27,10 +28,13 @@ import pyarrow as pa
 
 from onefold import calls, canonical, config, garbage, telemetry
 from onefold.calls import Arrival
+from onefold.claims import DAY
 from onefold.errors import OnefoldError, RowRejected, ValueRefused
 from onefold.events import Selected, check, event, wrong
-from onefold.inbox import DAY, Inbox, Person, Refused, Request, digest
+from onefold.inbox import Inbox, Refused, Request
 from onefold.rules import Rules
+from onefold.seen import digest
+from onefold.tracked import ALONE, KNOWN, USER, Persons
 
 # How many calls one window has, about.
 BATCH = 10_000
@@ -79,7 +83,7 @@ class _Window:
     made: list[dict[str, Any]] = field(default_factory=list)
     origins: list[tuple[Request, int, str, Any, Arrival]] = field(default_factory=list)  # of `made`
     refused: list[Refused] = field(default_factory=list)
-    persons: set[Person] = field(default_factory=set)
+    persons: Persons = field(default_factory=lambda: defaultdict(set))
     sent: list[tuple[int, int, str]] = field(default_factory=list)
 
 
@@ -163,7 +167,7 @@ class Reader:
     def refuse(self, slug: str, last: int, found: Mapping[int, Why]) -> None:
         """Keep as rejected those calls of a window, by their rows, that could not be applied. Raises OnefoldError."""
         origins = self._windows[slug, last].origins
-        self._inbox.note([refused(*origins[row], why) for row, why in found.items()], set(), ())
+        self._inbox.note([refused(*origins[row], why) for row, why in found.items()], {}, ())
 
     def let_go(self, upto: int) -> None:
         """Delete requests that are applied; what nobody took is kept as rejected. Raises OnefoldError."""
@@ -171,7 +175,7 @@ class Reader:
         paths = {path for feed in self._feeds.values() for _, path, *_ in feed.taken}
         stray = self._inbox.stray(upto, sources, paths)
         if stray:
-            self._inbox.note([_unwanted(*each, sources) for each in self._messages(stray)], set(), ())
+            self._inbox.note([_unwanted(*each, sources) for each in self._messages(stray)], {}, ())
         self._inbox.retire(upto)
 
     def _messages(self, requests: Iterable[Request]) -> Iterator[tuple[Request, int, Any, Arrival]]:
@@ -199,9 +203,9 @@ def _own(window: _Window, rules: Rules, request: Request, place: int, message: A
     month = _month(request.received_at // DAY)
     user, anonymous = canonical.text(message.get("userId")), canonical.text(message.get("anonymousId"))
     if user:
-        window.persons.add((month, request.source, 1, user, 1))
+        window.persons[month, request.source, USER].add(user)
     if anonymous:
-        window.persons.add((month, request.source, 0, anonymous, 1 if user else 0))
+        window.persons[month, request.source, KNOWN if user else ALONE].add(anonymous)
 
 
 def _taken(
