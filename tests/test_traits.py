@@ -11,8 +11,11 @@ from onefold import canonical, traits
 from onefold.traits import Stamp
 
 
-def fold(*calls: tuple[int, dict[str, Any]]) -> traits.Document | None:
-    return traits.fold(None, [(Stamp(time, seq), canonical.encode(said)) for seq, (time, said) in enumerate(calls)])
+def fold(*calls: tuple[int, dict[str, Any]], first: int = 0) -> traits.Document | None:
+    document = None
+    for seq, (time, said) in enumerate(calls, first):
+        document = traits.fold(document, Stamp(time, seq), canonical.encode(said))
+    return document
 
 
 def values(document: traits.Document | None) -> dict[str, Any]:
@@ -66,7 +69,6 @@ def test_folding_keeps_the_newest_of_each_trait_as_a_plain_search_does(calls: li
 
 @given(CALLS, st.integers(0, 12))
 def test_two_segments_merged_say_what_one_would_have_said(calls: list[Any], cut: int) -> None:
-    stamped = [(Stamp(time, seq), canonical.encode(said)) for seq, (time, said) in enumerate(calls)]
-    parts = [traits.fold(None, part) for part in (stamped[:cut], stamped[cut:])]
-    whole = traits.fold(None, stamped)
+    parts = [fold(*calls[:cut]), fold(*calls[cut:], first=cut)]
+    whole = fold(*calls)
     assert traits.merged([part for part in parts if part]) == traits.merged([whole] if whole else [])

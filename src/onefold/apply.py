@@ -5,6 +5,7 @@ Stands inside a turn of the store, so that the calls, their effects and the call
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -19,6 +20,9 @@ from onefold.rules import USERS, Identifier, Rules
 from onefold.space import Found, Indexed, Segment
 from onefold.stores import Store
 from onefold.traits import Stamp
+
+# Fewer calls are written quicker than a thread is asked to.
+FEW = 256
 
 
 @dataclass(frozen=True)
@@ -79,19 +83,21 @@ def apply(
     found = space.lookup(store, identifying, counters["segment"], indexed)
     resolution = components.resolve(calls, found.known, rules, identifying)
     batch = _Batch(store, calls, resolution, found, counters["seq"])
-    logged = batch.log(run)
-    log.append(store, counters["seq"], counters["segment"], logged)
-    heard.note(store, counters["seq"], logged["source"].to_numpy())
-    store.append("event", batch.events())
-    space.file(store, batch.segments())
-    space.write(store, resolution, counters["seq"])
-    space.merge_in(store, "subscription", batch.subscriptions())
     next_seq = counters["seq"] + calls.num_rows
-    store.execute(
-        "update counter set value = case name when 'seq' then cast($1 as bigint) else cast($2 as bigint) end"
-        " where name in ('seq', 'segment')",
-        *(next_seq, resolution.next_segment),
-    )
+    with store.behind() if calls.num_rows > FEW else nullcontext():
+        # Most of what is written comes first.
+        space.file(store, batch.segments())
+        logged = batch.log(run)
+        log.append(store, counters["seq"], counters["segment"], logged)
+        store.append("event", batch.events())
+        space.write(store, resolution, counters["seq"])
+        space.merge_in(store, "subscription", batch.subscriptions())
+        heard.note(store, counters["seq"], logged["source"].to_numpy())
+        store.execute(
+            "update counter set value = case name when 'seq' then cast($1 as bigint) else cast($2 as bigint) end"
+            " where name in ('seq', 'segment')",
+            *(next_seq, resolution.next_segment),
+        )
     if indexed is not None:
         indexed.add(resolution.identifiers["hash"].to_numpy())
         indexed.seq = next_seq
@@ -232,11 +238,12 @@ class _Batch:
         said = pc.is_valid(self.calls["traits"]).to_numpy()
         owner = np.where(said, np.where(is_group, self.account, self.user), NOBODY)
         rows = np.flatnonzero(np.isin(owner, distinct))
-        told: dict[int, list[tuple[Stamp, str]]] = {}
-        for row, text in zip(rows.tolist(), self.calls["traits"].take(rows).to_pylist(), strict=True):
-            told.setdefault(int(owner[row]), []).append((Stamp(int(self.times[row]), self.first_seq + row), text))
-        for number, stamped in told.items():
-            touched[number].document = traits.fold(touched[number].document, stamped)
+        stamps = map(Stamp, self.times[rows].tolist(), (self.first_seq + rows).tolist())
+        for number, stamp, text in zip(
+            owner[rows].tolist(), stamps, self.calls["traits"].take(rows).to_pylist(), strict=True
+        ):
+            segment = touched[number]
+            segment.document = traits.fold(segment.document, stamp, text)
 
     def subscriptions(self) -> pa.Table:
         """The rows of `subscription`: every statement with its time and call."""

@@ -283,8 +283,14 @@ def write(store: Store, resolution: Resolution, first_seq: int) -> None:
 
 def file(store: Store, segments: Sequence[Segment]) -> None:
     """Write the rows of segments that were read in this turn, or are new; sorted by their numbers."""
-    store.append("segment", rows([segment for segment in segments if not segment.stored]))
+    new = [segment for segment in segments if not segment.stored]
+    for start in range(0, len(new), STEP):
+        store.append("segment", rows(new[start : start + STEP]))
     merge_in(store, "segment", rows([segment for segment in segments if segment.stored]))
+
+
+# Segments are made rows of so many at a time, so that some are written (Store.behind) while others are made.
+STEP = 1024
 
 
 def merge_in(store: Store, name: str, data: pa.Table) -> None:

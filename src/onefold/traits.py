@@ -38,17 +38,13 @@ class Document(msgspec.Struct, frozen=True):
         }
 
 
-def fold(document: Document | None, calls: Iterable[tuple[Stamp, str]]) -> Document | None:
-    """The document after calls that carry traits: (stamp, JSON text of the traits), in any order."""
-    for stamp, traits in calls:
-        document = Document(*stamp, traits) if document is None else _fold(document, stamp, traits)
-    return document
-
-
-def _fold(document: Document, stamp: Stamp, traits: str) -> Document:
-    newest = Stamp(document.time, document.seq)
+def fold(document: Document | None, stamp: Stamp, traits: str) -> Document:
+    """The document after a call that carries traits (JSON text). In whatever order calls come, it ends the same."""
+    if document is None:
+        return Document(*stamp, traits)
+    newest = (document.time, document.seq)
     if stamp > newest:
-        return _newer(document, stamp, traits)
+        return _newer(document, newest, stamp, traits)
     said = msgspec.json.decode(traits)
     before = document.stamped()
     after = dict(before)
@@ -59,23 +55,23 @@ def _fold(document: Document, stamp: Stamp, traits: str) -> Document:
         return document
     newest = max(newest, stamp)
     return Document(
-        newest.time,
-        newest.seq,
+        *newest,
         canonical.encode({name: value for name, (value, _) in after.items()}),
         {name: (found.time, found.seq) for name, (_, found) in after.items() if found != newest},
     )
 
 
-def _newer(document: Document, stamp: Stamp, traits: str) -> Document:
-    """The document after a call that is newer than all before."""
+def _newer(document: Document, newest: tuple[int, int], stamp: Stamp, traits: str) -> Document:
+    """The document after a call that is newer than all before, of which the newest was at `newest`."""
     # Values are left as the text they are, which is canonical already.
     before, said = _values(document.traits), _values(traits)
     if said.keys() >= before.keys():
         return Document(*stamp, traits)
     if not said:
         return document
-    newest = (document.time, document.seq)
-    older = {name: document.meta.get(name, newest) for name in before if name not in said}
+    older = dict.fromkeys(before, newest) | document.meta
+    for name in said:
+        older.pop(name, None)
     return Document(*stamp, _text(before | said), older)
 
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Protocol
@@ -187,6 +188,8 @@ class Store:
         self.held: dict[str, Any] = {}
         self._asked: dict[str, int] = {}  # query -> how often
         self._planned: dict[str, str] = {}  # query -> the one to ask instead
+        self._writer: ThreadPoolExecutor | None = None  # what `behind` writes by
+        self._written: Future[None] | None = None  # the last that it was given
         try:
             self._migrate()
         except BaseException:
@@ -208,6 +211,8 @@ class Store:
 
     def query(self, sql: str, *values: Any) -> pa.Table:
         """The rows of a query as an Arrow table; `$1`, `$2` … are bound, numbered in order of appearance."""
+        if self._written is not None:
+            self._written.result()
         with self._failing():
             cursor = self._prepared(sql)
             cursor.execute(sql, values or None)
@@ -280,23 +285,53 @@ class Store:
         return found
 
     def execute(self, sql: str, *values: Any) -> None:
-        with self._failing():
-            self._cursor.execute(sql, values or None)
-            # A statement runs when its result is read.
-            if self._cursor.description:
-                self._cursor.fetchall()
+        self._write(self._execute, sql, *values)
+
+    def _execute(self, sql: str, *values: Any) -> None:
+        self._cursor.execute(sql, values or None)
+        # A statement runs when its result is read.
+        if self._cursor.description:
+            self._cursor.fetchall()
 
     def append(self, table: str, data: pa.Table) -> None:
         """Insert rows of whole columns; rows should come sorted by the table's key."""
         if data.num_rows:
-            with self._failing():
-                self._cursor.adbc_ingest(table, data, mode="append")
+            self._write(self._cursor.adbc_ingest, table, data, "append")
 
     def stage(self, table: str, data: pa.Table) -> None:
         """A temporary table of this connection, replaced if it is there."""
         self.execute(f"drop table if exists {table}")
-        with self._failing():
-            self._cursor.adbc_ingest(table, data, mode="create", temporary=True)
+        self._write(partial(self._cursor.adbc_ingest, temporary=True), table, data, "create")
+
+    def _write(self, said: Callable[..., Any], *given: Any) -> None:
+        """Say something that writes: here and now, or in the thread of `behind`, after what was said before."""
+        before = self._written
+
+        def work() -> None:
+            if before is not None:
+                before.result()  # nothing is said after what failed
+            with self._failing():
+                said(*given)
+
+        if self._writer is None:
+            work()
+        else:
+            self._written = self._writer.submit(work)
+
+    @contextmanager
+    def behind(self) -> Iterator[None]:
+        """Within a turn: a thread writes what is said inside, in order, while the caller makes ready what comes next.
+
+        A question waits until all is written that was said before it. What failed is raised at the end, or before.
+        """
+        with ThreadPoolExecutor(1, "store") as self._writer:
+            try:
+                yield
+                if self._written is not None:
+                    self._written.result()
+            finally:
+                self._writer.shutdown(cancel_futures=True)
+                self._writer = self._written = None
 
     @contextmanager
     def turn(self, *, keep: bool = True) -> Iterator[None]:
