@@ -5,6 +5,7 @@ Stands inside a turn of the store, so that the calls, their effects and the call
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,6 +24,8 @@ from onefold.traits import Stamp
 
 # Fewer calls are written quicker than a thread is asked to.
 FEW = 256
+# Segments are written in so many parts at most, and of so many segments at least.
+PARTS, LEAST = 8, 1024
 
 
 @dataclass(frozen=True)
@@ -183,14 +186,14 @@ class _Batch:
 
     # --- segments -------------------------------------------------------------------------------------
 
-    def segments(self) -> list[Segment]:
-        """The segments that calls were filed under and that are more than the one call that made them."""
+    def segments(self) -> Iterator[list[Segment]]:
+        """The segments that calls were filed under and that are more than the one call that made them, in parts."""
         filed, call = np.r_[self.user, self.account], np.tile(np.arange(len(self.user)), 2)
         calls_of = np.bincount(filed[filed >= self.base] - self.base, minlength=1)
         more = (filed != NOBODY) & ((filed < self.base) | (calls_of[np.maximum(filed - self.base, 0)] > 1))
         filed, call = filed[more], call[more]
         if not len(filed):
-            return []
+            return
         distinct, at = np.unique(filed, return_inverse=True)
         earliest = np.full(len(distinct), np.iinfo(np.int64).max)
         latest, last = np.full(len(distinct), np.iinfo(np.int64).min), np.zeros(len(distinct), np.int64)
@@ -206,8 +209,11 @@ class _Batch:
             segment.updated_at = max(segment.updated_at, seen[1])
             segment.last_seq = self.first_seq + seen[2]
         self._file(distinct, touched)
-        self._fold(distinct, touched)
-        return [touched[number] for number in distinct.tolist()]
+        owner, rows = self._said(distinct)
+        for part in np.array_split(distinct, min(PARTS, -(-len(distinct) // LEAST))):
+            first, last = np.searchsorted(owner, (part[0], part[-1] + 1))
+            self._fold(owner[first:last], rows[first:last], touched)
+            yield [touched[number] for number in part.tolist()]
 
     def _made(self, new: Numbers) -> dict[int, Segment]:
         """New segments, by their numbers, before anything is filed under them."""
@@ -231,17 +237,21 @@ class _Batch:
             value, number, first_seen, call = row
             touched[number].identifiers.append((kind, value, first_seen, self.first_seq + call))
 
-    def _fold(self, distinct: Numbers, touched: dict[int, Segment]) -> None:
-        """Fold what was said of some segments into their documents."""
+    def _said(self, distinct: Numbers) -> tuple[Numbers, Numbers]:
+        """The calls that have traits of some segments: (segment, row), by segment, then in order."""
         # Whose the traits of each call are: the account's in a group call.
         is_group = pc.equal(self.calls["type"], "group").to_numpy()
         said = pc.is_valid(self.calls["traits"]).to_numpy()
         owner = np.where(said, np.where(is_group, self.account, self.user), NOBODY)
         rows = np.flatnonzero(np.isin(owner, distinct))
+        rows = rows[np.argsort(owner[rows], kind="stable")]
+        return owner[rows], rows
+
+    def _fold(self, owner: Numbers, rows: Numbers, touched: dict[int, Segment]) -> None:
+        """Fold what was said of some segments into their documents."""
         stamps = map(Stamp, self.times[rows].tolist(), (self.first_seq + rows).tolist())
-        for number, stamp, text in zip(
-            owner[rows].tolist(), stamps, self.calls["traits"].take(rows).to_pylist(), strict=True
-        ):
+        texts = self.calls["traits"].take(rows).to_pylist()
+        for number, stamp, text in zip(owner.tolist(), stamps, texts, strict=True):
             segment = touched[number]
             segment.document = traits.fold(segment.document, stamp, text)
 

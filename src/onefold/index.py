@@ -73,7 +73,8 @@ class Held:
         self._asked += len(hashes) + QUESTION
         if self._asked < self._enough:
             return None
-        rows = store.ask(hashes, _ROWS)
+        these = store.engine.dialect.within.format("i.hash", "select number from asked")
+        rows = store.ask(hashes, _ROWS.format(these=these))
         is_tier = rows["entries"].to_numpy() > 0
         number, segment = rows["number"].to_numpy(), rows["segment"].to_numpy()
         tiers = dict(zip(number[is_tier].tolist(), rows["entries"].to_numpy()[is_tier].tolist(), strict=True))
@@ -131,7 +132,7 @@ def lookup(store: Store, hashes: Numbers) -> tuple[Numbers, Numbers]:
 _ROWS = f"""
     select t.tier as number, {NOBODY} as segment, t.entries from tier t
     union all
-    select a.number, i.segment, 0 from asked a cross join identifier i where i.hash = a.number
+    select i.hash, i.segment, 0 from identifier i where {{these}}
 """
 
 

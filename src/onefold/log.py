@@ -368,8 +368,8 @@ def _fetched(store: Store, wanted: Numbers, by: str) -> Iterator[tuple[Numbers, 
         if begins is None:
             found = store.ask(wanted[part], _HOLDING.format(by=by))
         else:
-            among = store.engine.dialect.among
-            found = store.ask(np.unique(begins[part]), f"select b.* from block b where b.seq {among}")
+            these = store.engine.dialect.within.format("b.seq", "select number from asked")
+            found = store.ask(np.unique(begins[part]), f"select b.* from block b where {these}")
         came = found["seq"].to_numpy()
         return found.take(np.argsort(came)) if np.any(came[1:] < came[:-1]) else found
 

@@ -5,13 +5,14 @@ A segment that one call made is in the log only; what has changed since has a ro
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import repeat
 
 import msgspec
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from onefold import digest, identity, index, log
 from onefold.identity import KNOWN_IDENTIFIERS, KNOWN_SEGMENTS, Known, Numbers, Resolution, table
@@ -203,9 +204,19 @@ def whole(store: Store, segments: Sequence[int] | Numbers) -> tuple[dict[int, Se
     """All segments of the profiles that some segments belong to, and whose each is. Raises StoreError."""
     if not len(segments):
         return {}, {}
-    found = store.ask(np.array(segments, np.int64), _MEMBERS)
-    profile = dict(zip(found["number"].to_pylist(), found["profile"].to_pylist(), strict=True))
-    return _segments(store, found), profile
+    asked = np.array(segments, np.int64)
+    if len(asked) <= FEW:
+        found = store.ask(asked, _MEMBERS)
+        profile = dict(zip(found["number"].to_pylist(), found["profile"].to_pylist(), strict=True))
+        return _segments(store, found["number"].to_numpy(), found.filter(pc.not_equal(found["segment"], 0))), profile
+    within = store.engine.dialect.within.format
+    profiles = f"select m.profile from merged m where {within('m.segment', _ASKED)} union {_ASKED}"
+    found = store.ask(asked, f"select m.segment, m.profile from merged m where {within('m.profile', profiles)}")
+    segment, oldest = (found[name].to_pylist() for name in ("segment", "profile"))
+    # Most are alone in their profile. Of the others the oldest has no row.
+    profile = dict(zip(asked.tolist(), asked.tolist(), strict=True))
+    profile |= dict(zip(oldest, oldest, strict=True)) | dict(zip(segment, oldest, strict=True))
+    return load(store, list(profile)), profile
 
 
 def oldest(store: Store, segments: Sequence[int]) -> dict[int, int]:
@@ -218,15 +229,19 @@ def oldest(store: Store, segments: Sequence[int]) -> dict[int, int]:
 
 def load(store: Store, segments: Sequence[int]) -> dict[int, Segment]:
     """Some segments, whole. Raises StoreError."""
-    return _segments(store, store.ask(np.array(segments, np.int64), _LOAD)) if len(segments) else {}
+    if not len(segments):
+        return {}
+    asked = np.array(segments, np.int64)
+    these = store.engine.dialect.within.format("s.segment", _ASKED)
+    return _segments(store, asked, store.ask(asked, f"select {_COLUMNS} from segment s where {these}"))
 
 
-def _segments(store: Store, found: pa.Table) -> dict[int, Segment]:
-    """Segments from rows of their numbers and what `segment` has of them: those without a row are in the log."""
-    number, changed = found["number"].to_numpy(), found["segment"].to_numpy() != 0
-    segments = _of_rows(found.filter(changed)) if changed.any() else {}
-    if not changed.all():
-        births = log.births(store, number[~changed])
+def _segments(store: Store, numbers: Numbers, rows: pa.Table) -> dict[int, Segment]:
+    """Segments of these numbers, of which some have rows of their own; the others are in the log."""
+    segments = _of_rows(rows)
+    others = np.setdiff1d(numbers, rows["segment"].to_numpy()) if rows.num_rows else numbers
+    if len(others):
+        births = log.births(store, others)
         segments |= _of_births(births, store.secret, store.names("identifier_type"))
     return segments
 
@@ -235,7 +250,7 @@ def _segments(store: Store, found: pa.Table) -> dict[int, Segment]:
 _COLUMNS = ", ".join(
     f"coalesce(s.{field.name}, {0 if field.type == pa.int64() else repr('')}) as {field.name}" for field in SEGMENT
 )
-_LOAD = f"select a.number, {_COLUMNS} from asked a left join segment s on s.segment = a.number"
+_ASKED = "select number from asked"
 _PROFILES = """
     select distinct coalesce(m.profile, a.number) as profile from asked a left join merged m on m.segment = a.number
 """
@@ -281,16 +296,16 @@ def write(store: Store, resolution: Resolution, first_seq: int) -> None:
     store.append("dropped", pa.table({"seq": seq(dropped), **{name: dropped[name] for name in names}}))
 
 
-def file(store: Store, segments: Sequence[Segment]) -> None:
-    """Write the rows of segments that were read in this turn, or are new; sorted by their numbers."""
-    new = [segment for segment in segments if not segment.stored]
-    for start in range(0, len(new), STEP):
-        store.append("segment", rows(new[start : start + STEP]))
-    merge_in(store, "segment", rows([segment for segment in segments if segment.stored]))
+def file(store: Store, parts: Iterable[Sequence[Segment]]) -> None:
+    """Write the rows of segments that were read in this turn, or are new; sorted by their numbers.
 
-
-# Segments are made rows of so many at a time, so that some are written (Store.behind) while others are made.
-STEP = 1024
+    They come in parts, so that some are written (Store.behind) while others are made ready.
+    """
+    there: list[Segment] = []
+    for segments in parts:
+        store.append("segment", rows([segment for segment in segments if not segment.stored]))
+        there += [segment for segment in segments if segment.stored]
+    merge_in(store, "segment", rows(there))
 
 
 def merge_in(store: Store, name: str, data: pa.Table) -> None:

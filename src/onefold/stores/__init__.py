@@ -136,7 +136,7 @@ class Dialect:
     bulk: tuple[str, ...]  # said before a long run of large chunks
     numbers: str  # a query of the integers in a bound JSON list, as `number`
     items: str  # what has the items of a bound JSON list, as `value`
-    among: str  # says of a column that it is one of the numbers asked about
+    within: str  # says of a column, the first, that it is one of what a query, the second, gives
     tuned: tuple[str, ...] = ()  # said after the tables were made
     settled: tuple[str, ...] = ()  # said after a long run of large chunks
     plan: str = ""  # makes a query with one bound text the function `name` of this connection, which keeps its plan

@@ -28,7 +28,7 @@ DIALECT = Dialect(
     numbers="select cast(value as bigint) as number from json_array_elements_text(cast($1 as json))",
     items="json_array_elements(cast($1 as json))",
     # An array is looked up in one go along the index; what comes out of a query, one by one.
-    among="= any (array(select number from asked))",
+    within="{} = any (array({}))",
     # What lies in blobs is compressed already, or cannot be. A block is larger than what stays in its row by itself,
     # and is found in half the time there.
     tuned=(

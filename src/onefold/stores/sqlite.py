@@ -30,7 +30,7 @@ DIALECT = Dialect(
     bulk=("pragma cache_size = -400000",),
     numbers="select value as number from json_each($1)",
     items="json_each($1)",
-    among="in (select number from asked)",
+    within="{} in ({})",
 )
 
 
