@@ -87,6 +87,28 @@ def test_a_turn_that_fails_or_is_taken_back_leaves_nothing(space: Any, how: str)
         assert store.counters() == {"seq": 1, "segment": 1}
 
 
+def test_what_is_written_behind_is_there_for_who_asks_next_and_at_the_end(space: Any) -> None:
+    with space() as store:
+        with store.turn(), store.behind():
+            store.execute("insert into counter values ('one', 1)")
+            assert store.counters()["one"] == 1
+            store.append("counter", pa.table({"name": ["two"], "value": [2]}))
+        assert store.counters() == {"seq": 1, "segment": 1, "one": 1, "two": 2}
+
+
+def test_nothing_is_written_behind_what_fails(space: Any) -> None:
+    def write(store: Store) -> None:
+        with store.turn(), store.behind():
+            store.execute("insert into counter values ('one', 1)")
+            store.execute("insert into nowhere values (1)")
+            store.execute("commit")
+
+    with space() as store:
+        with pytest.raises(StoreError, match="nowhere"):
+            write(store)
+        assert store.counters() == {"seq": 1, "segment": 1}
+
+
 def filed(store: Store) -> list[Any]:
     """What is filed under each segment."""
     segments = load(store, [1, 2])
@@ -320,6 +342,8 @@ def test_one_batch_or_many_give_the_same_profiles(
         with pytest.MonkeyPatch.context() as patch, stores.open("sqlite", folder / f"{name}.db") as store:
             patch.setattr(components, "FEW", few)
             patch.setattr(space_of, "FEW", at_once)
+            patch.setattr(apply, "FEW", at_once)
+            patch.setattr(apply, "LEAST", 1)
             for start in range(0, len(rows), step):
                 put(store, *rows[start : start + step])
             views = every(store) + list(profiles.each(store, "accounts", RULES))
@@ -363,17 +387,31 @@ ANY = st.fixed_dictionaries(
 
 
 @settings(max_examples=40)
-@given(st.lists(ANY, min_size=1, max_size=40), st.integers(1, 30), st.sampled_from([3, 10_000]))
+@given(
+    st.lists(ANY, min_size=1, max_size=40), st.integers(1, 30), st.sampled_from([3, 10_000]), st.sampled_from([0, 1000])
+)
 def test_both_databases_hold_the_same_row_by_row(
-    postgres_url: str, tmp_path_factory: pytest.TempPathFactory, messages: list[dict[str, Any]], size: int, many: int
+    postgres_url: str,
+    tmp_path_factory: pytest.TempPathFactory,
+    messages: list[dict[str, Any]],
+    size: int,
+    many: int,
+    few: int,
 ) -> None:
-    """Also for texts that sort otherwise by the rules of a language, and for identifiers in pages."""
+    """Also for texts that sort otherwise by the rules of a language, and for identifiers in pages.
+
+    In PostgreSQL also as many are looked up and written; the tables are the same.
+    """
     folder = tmp_path_factory.mktemp("both")
     rows = [said(at, **message) for at, message in enumerate(messages)]
     found = []
     for database in ("sqlite", postgres_url):
         with pytest.MonkeyPatch.context() as patch, stores.open(database, folder / "both.db") as store:
             patch.setattr(index, "MANY", many)
+            if database == postgres_url:
+                patch.setattr(apply, "LEAST", 1)
+                for module in (apply, space_of, log):
+                    patch.setattr(module, "FEW", few)
             with store.turn(keep=False):
                 store.execute("update meta set value = 'the same' where name = 'secret'")
                 vars(store).pop("secret", None)
