@@ -32,7 +32,8 @@ from onefold.stores import Store
 from onefold.warehouses import Warehouse
 
 CHUNK_ROWS = 100_000
-# Where others wait for the space, a turn is to last so many seconds, though not for fewer rows than these.
+# Where others wait for the space, a turn is to last so many seconds, or as long as theirs did, though not for fewer rows
+# than these.
 TURN, LEAST = 0.25, 1_000
 LEASE = 0.2  # seconds between two looks whether another run of the mapping has ended
 # A run that changes more rows than the space has segments, and these at least, keeps in memory what the space has;
@@ -262,6 +263,7 @@ class Apply:
         ledger, store = self.ledger, self.job.store
         ledger.counts.filtered += mapped.filtered
         ledger.counts.sent += mapped.calls.num_rows
+        asked = perf_counter()
         with clock.timed("apply", rows), ledger.turn():
             began = perf_counter()
             if mapped.calls.num_rows:
@@ -279,7 +281,8 @@ class Apply:
             ledger.reject(mapped.rejected)
             ledger.record()
             pace = rows / max(perf_counter() - began, 1e-6)
-            self.rows = max(LEAST, int(pace * TURN)) if store.crowded() else CHUNK_ROWS
+            fair = int(pace * max(TURN, began - asked))
+            self.rows = min(max(LEAST, fair), CHUNK_ROWS) if store.crowded() else CHUNK_ROWS
 
     def end(self) -> None:
         """Leave the space as it is best read, after much was written."""

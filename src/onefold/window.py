@@ -36,8 +36,9 @@ from onefold.rules import Rules
 from onefold.seen import digest
 from onefold.tracked import ALONE, KNOWN, USER, Persons
 
-# How many calls one window has, about.
-BATCH = 10_000
+# How many calls one window has at most, about. Where so many wait, they cost half as much together as 10,000 at a time:
+# each page of a space that holds some of their profiles is written once.
+BATCH = 30_000
 # How deep a call may be nested: everything that reads it later must be able to.
 DEPTH = 200
 # How deep calls can be read here: deeper than the server, which takes in only what it can read itself.
