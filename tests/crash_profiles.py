@@ -6,17 +6,19 @@ import sys
 
 import onefold
 from crash import counted
+from onefold.profiles_sync import prune
 from onefold.profiles_sync.targets import duckdb, parquet, postgres
 
 # What a target does, outside and inside the step that puts everything in place.
 STEPS = {
     duckdb.Target: ("create", "append", "keep", "_place"),
-    parquet.Target: ("create", "append", "keep", "_write", "_replace", "_settle"),
+    parquet.Target: ("create", "append", "keep", "_write", "_prune", "_replace", "_settle"),
     postgres.Target: ("create", "append", "keep", "_place", "_say"),
 }
 
 
 def main(folder: str, to: str, limit: int) -> None:
+    prune.GROUP, prune.LEAST = 4, 1  # as if files were large
     count = [0]
     for target, names in STEPS.items():
         for name in names:

@@ -20,7 +20,7 @@ import onefold
 from onefold import log
 from onefold.cancel import Cancel
 from onefold.errors import Cancelled, InvalidWorkspace, NotFound, TargetError
-from onefold.profiles_sync import columns, reading, tables
+from onefold.profiles_sync import columns, prune, reading, tables, targets
 from onefold.profiles_sync.columns import Family
 from profiles_sync import WORKED, Speaker
 
@@ -287,7 +287,12 @@ def stream(random: random.Random, calls: int) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_tables_that_grew_are_those_that_are_made_anew_on_every_target(tmp_path: Path, url: str, seed: int) -> None:
+def test_tables_that_grew_are_those_that_are_made_anew_on_every_target(
+    tmp_path: Path, url: str, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if seed:  # as if files were large
+        monkeypatch.setattr(prune, "GROUP", 4)
+        monkeypatch.setattr(prune, "LEAST", 1)
     draw = random.Random(seed)
     speaker = Speaker(tmp_path / "w")
     for _ in range(4):
@@ -360,6 +365,30 @@ def test_files_without_changed_profiles_stay_as_they_are_and_there_are_never_man
     assert speaker.differences(FOLDER) == []
     rows = speaker.tables(FOLDER)["user_traits"]
     assert sorted((row["name"], row["value"]) for row in rows) == [("orders", "0"), ("orders", "29")]
+
+
+def test_identifiers_are_written_anew_only_of_profiles_that_got_some(speaker: Speaker, target: str) -> None:
+    def written() -> dict[str, Any]:
+        """When each identifier was written."""
+        with duckdb.connect() as kernel:
+            to = targets.open(targets.kind_of(target), target, speaker.folder, "production")
+            to.open(kernel, write=False)
+            found = kernel.execute(f"select value, uuid_ts from {to.rows('user_identifiers')}").fetchall()
+            to.close()
+            return dict(found)
+
+    for user in ("ada", "bob"):
+        speaker.say({"type": "identify", "userId": user, "traits": {"plan": "free"}})
+    speaker.sync(target)
+    first = written()
+    speaker.say({"type": "identify", "userId": "ada", "traits": {"plan": "pro"}})
+    speaker.sync(target)
+    assert written() == first
+    speaker.say({"type": "identify", "userId": "ada", "traits": {"email": "ada@x"}})
+    speaker.sync(target)
+    assert written()["bob"] == first["bob"]
+    assert written()["ada"] > first["ada"]
+    assert speaker.differences(target) == []
 
 
 def test_a_run_with_nothing_new_writes_nothing(speaker: Speaker, target: str) -> None:

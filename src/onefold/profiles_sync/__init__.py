@@ -24,7 +24,7 @@ from onefold.errors import TargetError
 from onefold.profiles_sync import columns, tables
 from onefold.profiles_sync.columns import Family
 from onefold.profiles_sync.reading import Reading
-from onefold.profiles_sync.tables import PROFILES, TABLES, VIEWS, Table
+from onefold.profiles_sync.tables import GONE, PROFILES, TABLES, VIEWS, Table
 from onefold.profiles_sync.targets import Change, Target
 from onefold.stores import Store
 
@@ -223,8 +223,7 @@ class _Run:
         progress("profiles", total, total)
         for _ in self.reading.gather(whole=self.whole):
             cancel.check()
-            self.kernel.execute(tables.whole(self.selection.traits))
-            self.kernel.execute("insert into changed select segment_id from member")
+            self.kernel.execute(tables.whole(self.selection.traits, None if self.whole else self.since))
             self._profiles()
 
     def _wanted(self, what: str, name: str) -> bool:
@@ -310,9 +309,8 @@ class _Run:
             shape = table.shape(self._family(table))
             new = self._is_new(name, table)
             added = {column: kind for column, kind in shape.items() if column not in before.get(name, {})}
-            changes[name] = Change(new, shape, {} if new else added, not new and name in PROFILES)
+            changes[name] = Change(new, shape, {} if new else added, "" if new else GONE.get(name, ""))
             self.position.tables[name] = shape
-        gone = [] if self.whole else self.kernel.execute("select segment_id from changed").fetchall()
         views = {
             name: sql
             for name, (over, sql) in VIEWS.items()
@@ -320,4 +318,4 @@ class _Run:
         }
         text = msgspec.json.encode(self.position).decode()
         self.target.drop([name for name in self.former if name not in self.position.tables])
-        self.target.keep(text, changes, [segment_id for (segment_id,) in gone], views)
+        self.target.keep(text, changes, views)

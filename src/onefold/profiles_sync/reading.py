@@ -14,7 +14,9 @@ from onefold.stores import Store
 # Tables of the kernel that live as long as a run. `ids`: the segment_id of each segment that was met. `touched`: the
 # segments that something new was said of. `more`: where all segments are read, those that are more than the call that
 # made them, with the oldest of each's profile and whether they have a row of their own. `segments`: what is laid out
-# as profiles; `changed`: those of them whose rows are to be written anew. `times`: of calls that these name.
+# as profiles; `changed`: those of them whose rows are to be written anew, `renamed` those whose identifiers and members
+# are, too: who got identifiers, or is of a profile in `moved`, which segments came to or left. `times`: of calls that
+# these name.
 _RUN = """
     create or replace temp table kinds (type bigint, collection varchar, name varchar);
     create or replace temp table sources (source bigint, slug varchar, name varchar);
@@ -28,6 +30,8 @@ _RUN = """
     create or replace temp table laid as from segments;
     create or replace temp table joined_at (segment bigint, seq bigint);
     create or replace temp table changed (segment_id varchar);
+    create or replace temp table renamed (segment_id varchar);
+    create or replace temp table moved (profile bigint);
     create or replace temp table times (seq bigint, timestamp timestamptz, received_at timestamptz);
 """
 # The calls of a chunk; the segment_ids of the segments that they created are made of the first identifier that each
@@ -199,7 +203,7 @@ class Reading:
                 self.kernel.execute(_KEPT)
             profiles = self._numbers("select distinct profile from laid order by profile")
         else:
-            profiles = sorted(set(space.oldest(self.store, self._touched()).values()))
+            profiles = self._touched()
         for start in range(0, len(profiles), AT_ONCE):
             some = profiles[start : start + AT_ONCE]
             self.kernel.execute("delete from segments")
@@ -222,13 +226,16 @@ class Reading:
             self._insert("times", identity.table(_TIMES, rows))
 
     def _touched(self) -> list[int]:
-        """The segments of profiles that may have changed: also of those that one has left."""
+        """The profiles that may have changed, by their oldest segment: also those that one has left. Tells `moved`."""
         segments = self._numbers("select distinct segment from touched")
+        moved = self._numbers("select distinct segment from touched where moved")
         left = self.store.asked(
-            self._numbers("select distinct segment from touched where moved"),
-            "select distinct g.profile from id_graph g cross join asked a where g.segment = a.number",
+            moved, "select distinct g.profile from id_graph g cross join asked a where g.segment = a.number"
         )
-        return sorted({*segments, *(row["profile"] for row in left)})
+        moved += [row["profile"] for row in left]
+        oldest = space.oldest(self.store, sorted({*segments, *moved}))
+        self._insert("moved", pa.table({"profile": sorted({oldest[segment] for segment in moved})}, _MOVED))
+        return sorted({*oldest.values()})
 
     def _numbers(self, sql: str) -> list[int]:
         return [number for (number,) in self.kernel.execute(sql).fetchall()]
@@ -249,6 +256,7 @@ _TOUCHED = """
     select account, false from read where seq > $1 and account is not null union all
     select segment, true from moves where seq > $1
 """
+_MOVED = pa.schema([("profile", pa.int64())])
 _MOMENT = pa.timestamp("us", "UTC")
 _TIMES = pa.schema([("seq", pa.int64()), ("timestamp", _MOMENT), ("received_at", _MOMENT)])
 _SEGMENTS = pa.schema(

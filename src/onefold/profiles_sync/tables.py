@@ -204,6 +204,8 @@ PROFILES: dict[str, Table] = {
         "select *, getvariable('uuid_ts') as uuid_ts from merged",
     ),
 }
+# Whose rows in each are written anew, as a table of the kernel names them (reading.py).
+GONE = {name: "renamed" if "identifiers" in name or "merges" in name else "changed" for name in PROFILES}
 TABLES = {**RAW, **PROFILES}
 
 # Views, over the tables that each needs; `{name}` stands for a table, quoted as the target wants it.
@@ -327,11 +329,16 @@ _WHOLE = """
     create or replace temp table member as
     select s.*, p.segment_id as canonical_segment_id, case s.segment_id[1] when 'u' then 'u' else 'a' end as owner
     from segments s join segments p on p.segment = s.profile;
-    create or replace temp view identified as
+    create or replace temp table filed as
     select i.canonical_segment_id, i.owner, k.name as type, i.item[2] as value, t.seq,
         make_timestamptz(i.item[3]::bigint) as timestamp, t.received_at
     from (select canonical_segment_id, owner, unnest(from_json(identifiers, '[["VARCHAR"]]')) as item from member) i
     join kinds k on k.type = i.item[1]::bigint join times t on t.seq = i.item[4]::bigint;
+    insert into changed select segment_id from member;
+    insert into renamed select segment_id from member where {whole} or profile in (select profile from moved)
+        or canonical_segment_id in (select canonical_segment_id from filed where seq > {since});
+    create or replace temp view identified as
+    from filed where {whole} or canonical_segment_id in (select segment_id from renamed);
     create or replace temp table newest as
     select n.*, t.timestamp, t.received_at from (
         select canonical_segment_id, owner, name, (arg_max({{token: token}}, [time, seq])).token as token,
@@ -359,7 +366,7 @@ _WHOLE = """
     create or replace temp view merged as
     select m.canonical_segment_id, m.segment_id, j.seq, t.timestamp, t.received_at
     from member m left join joined_at j on j.segment = m.segment left join times t on t.seq = j.seq
-    where m.segment <> m.profile;
+    where m.segment <> m.profile and ({whole} or m.segment_id in (select segment_id from renamed));
 """
 
 
@@ -369,5 +376,6 @@ def single(names: Mapping[str, bool], traits: Sequence[str] | None) -> str:
     return _SINGLE.format(told=told, wanted=_wanted(traits))
 
 
-def whole(traits: Sequence[str] | None) -> str:
-    return _WHOLE.format(wanted=_wanted(traits))
+def whole(traits: Sequence[str] | None, since: int | None) -> str:
+    """`since`: the last call that the tables know of; None where all profiles are laid out."""
+    return _WHOLE.format(wanted=_wanted(traits), whole=str(since is None).lower(), since=since or 0)

@@ -29,12 +29,15 @@ SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 
 @dataclass(frozen=True)
 class Change:
-    """What becomes of a table: `new` is written anew; else rows are added, first without those of `gone` profiles."""
+    """What becomes of a table: `new` is written anew; else rows are added, first without those of `gone` profiles.
+
+    `gone` is the table of the kernel that lists these, by their KEY in its `segment_id`; '' where all rows stay.
+    """
 
     new: bool
     columns: Mapping[str, str]
     added: Mapping[str, str]  # columns that the table does not have yet
-    gone: bool = False
+    gone: str = ""
 
 
 class Target(Protocol):
@@ -62,9 +65,10 @@ class Target(Protocol):
     def append(self, table: str, sql: str) -> int:
         """Add the rows of a query of the kernel to a table beside; how many there were."""
 
-    def keep(self, position: str, changes: Mapping[str, Change], gone: Sequence[str], views: Mapping[str, str]) -> None:
-        """Put everything in place, all or nothing. `gone`: profiles by KEY; `views`: all there are to be; `{table}`
-        in them stands for a table.
+    def keep(self, position: str, changes: Mapping[str, Change], views: Mapping[str, str]) -> None:
+        """Put everything in place, all or nothing.
+
+        `views`: all there are to be; `{table}` in them stands for a table.
         """
 
     def drop(self, tables: Sequence[str]) -> None:

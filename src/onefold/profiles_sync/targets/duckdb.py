@@ -72,10 +72,9 @@ class Target:
     def drop(self, tables: Sequence[str]) -> None:
         self._dropped += tables
 
-    def keep(self, position: str, changes: Mapping[str, Change], gone: Sequence[str], views: Mapping[str, str]) -> None:
+    def keep(self, position: str, changes: Mapping[str, Change], views: Mapping[str, str]) -> None:
         say = self.kernel.execute
         with self._failing():
-            say("create or replace temp table gone as select unnest(?::varchar[]) as segment_id", [list(gone)])
             say("begin")
             try:
                 for table in self._dropped:
@@ -103,7 +102,7 @@ class Target:
             return
         self.add(table, change.added, "")
         if change.gone:
-            say(f"delete from {there} where {KEY} in (select segment_id from gone)")
+            say(f"delete from {there} where {KEY} in (select segment_id from {change.gone})")
         say(f"insert into {there} by name select * from {beside}")
         say(f"drop table {beside}")
 

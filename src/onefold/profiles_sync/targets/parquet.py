@@ -11,16 +11,22 @@ the next one.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from math import log
 from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 
 from onefold.errors import TargetError
+from onefold.identity import Numbers
+from onefold.profiles_sync import prune
+from onefold.profiles_sync.prune import Part
 from onefold.profiles_sync.tables import RAW
 from onefold.profiles_sync.targets import KEY, TYPES, Change, told
 from onefold.values import literal, quote
@@ -93,33 +99,44 @@ class Target:
         return self._write(table, sql)
 
     def _write(self, table: str, sql: str, *, empty: bool = False) -> int:
-        file = f"run{self.manifest['run'] + 1:06}-{len(self._written[table]) + 1:04}.parquet"
-        hidden = _hidden(self.folder / table / file)
+        hidden = self._next(table)
         with self._failing():
             ((rows,),) = self.kernel.execute(f"copy ({sql}) to {literal(str(hidden))} ({_HOW})").fetchall()
-        if rows or empty:
-            self._written[table].append(file)
-        else:
+        if not rows and not empty:
+            self._written[table].pop()
             hidden.unlink()
         return int(rows)
+
+    def _next(self, table: str) -> Path:
+        """The next file that this run writes to a table, where it is until it counts."""
+        file = f"run{self.manifest['run'] + 1:06}-{len(self._written[table]) + 1:04}.parquet"
+        self._written[table].append(file)
+        return _hidden(self.folder / table / file)
 
     def drop(self, tables: Sequence[str]) -> None:
         for table in tables:
             self.manifest["tables"].pop(table, None)
 
-    def keep(self, position: str, changes: Mapping[str, Change], gone: Sequence[str], views: Mapping[str, str]) -> None:
+    def keep(self, position: str, changes: Mapping[str, Change], views: Mapping[str, str]) -> None:
         tables = dict(self.manifest["tables"])
-        with self._failing():
-            self.kernel.execute("create or replace temp table gone as select unnest(?::varchar[]) as id", [list(gone)])
+        parts: list[tuple[str, Part]] = []
         for table, change in changes.items():
             files = [] if change.new else tables.get(table, [])
-            if stale := self._stale(table, files, gone=change.gone and bool(gone)):
-                kept = f"where {KEY} not in (select id from gone)" if change.gone else ""
+            stale = self._crowded(table, files)
+            losing = self._losing(table, [file for file in files if file not in stale], change.gone)
+            with self._failing():
+                found, left = prune.parts(losing)
+            parts += [(table, part) for part in found]
+            if stale := stale | {file.name for file in left}:
+                kept = f"where {KEY} not in (select segment_id from {change.gone})" if change.gone else ""
                 self._write(table, f"from {self._files(table, sorted(stale))} {kept}")
-                files = [file for file in files if file not in stale]
-            if not files and not self._written[table]:
+            lost = stale | {part.file.name for part in found}
+            tables[table] = [file for file in files if file not in lost]
+        self._prune(parts)
+        for table, change in changes.items():
+            if not tables[table] and not self._written[table]:
                 self._write(table, f"select {_typed(change.columns)} from (select 1) where false", empty=True)
-            tables[table] = [*files, *self._written[table]]
+            tables[table] += self._written[table]
         named = {
             table: f"read_parquet({literal(str(self.folder / table / '*.parquet'))}, union_by_name = true)"
             for table in RAW
@@ -135,8 +152,8 @@ class Target:
             self._replace(MANIFEST, json.dumps(self.manifest, indent=1))
             self._settle()
 
-    def _stale(self, table: str, files: Sequence[str], *, gone: bool) -> set[str]:
-        """The files to be written anew: with rows of profiles that are gone, or of runs that are to be one."""
+    def _crowded(self, table: str, files: Sequence[str]) -> set[str]:
+        """The files of runs that are to be one: too many are about as large."""
         runs: dict[str, list[str]] = {}
         for file in files:
             runs.setdefault(file.partition("-")[0], []).append(file)
@@ -145,13 +162,30 @@ class Target:
             size = sum((self.folder / table / file).stat().st_size for file in run)
             alike.setdefault(int(log(size, MANY)), []).append(run[0])
         crowded = {run for several in alike.values() if len(several) >= MANY for run in several}
-        found = {file for run in runs.values() if run[0] in crowded for file in run}
-        if gone and files:
-            named = f"select distinct filename from {self._files(table, files, filename=True)}"
-            with self._failing():
-                places = self.kernel.execute(f"{named} where {KEY} in (select id from gone)").fetchall()
-            found |= {Path(place).name for (place,) in places}
-        return found
+        return {file for run in runs.values() if run[0] in crowded for file in run}
+
+    def _losing(self, table: str, files: Sequence[str], gone: str) -> list[tuple[Path, Numbers]]:
+        """The files that have rows of profiles that are gone, with the numbers of these."""
+        if not gone or not files:
+            return []
+        read = self._files(table, files, more=", filename = true, file_row_number = true")
+        with self._failing():
+            found = self.kernel.sql(f"""
+                select filename, list_sort(list(file_row_number)) as rows from {read}
+                where {KEY} in (select segment_id from {gone}) group by filename
+            """).to_arrow_table()
+        rows = found["rows"].combine_chunks()
+        return [(Path(file), rows[at].values.to_numpy()) for at, file in enumerate(found["filename"].to_pylist())]
+
+    def _prune(self, parts: Sequence[tuple[str, Part]]) -> None:
+        """Write parts of files without the rows that are gone, as many at a time as there are processors."""
+        with self._failing(), ThreadPoolExecutor(os.cpu_count()) as threads:
+            under_way = []
+            for table, part in parts:
+                hidden = self._next(table)
+                under_way.append(threads.submit(prune.write, part, hidden))
+            for done in under_way:
+                done.result()
 
     def _replace(self, name: str, text: str) -> None:
         new = _hidden(self.folder / name)
@@ -161,16 +195,16 @@ class Target:
     def rows(self, table: str) -> str:
         return self._files(table, self.manifest["tables"][table])
 
-    def _files(self, table: str, files: Sequence[str], *, filename: bool = False) -> str:
+    def _files(self, table: str, files: Sequence[str], more: str = "") -> str:
         places = [self.folder / table / file for file in files]
         found = ", ".join(literal(str(place if place.exists() else _hidden(place))) for place in places)
-        return f"read_parquet([{found}], union_by_name = true, filename = {str(filename).lower()})"
+        return f"read_parquet([{found}], union_by_name = true{more})"
 
     @contextmanager
     def _failing(self) -> Iterator[None]:
         try:
             yield
-        except (duckdb.Error, OSError) as error:
+        except (duckdb.Error, pa.ArrowException, OSError) as error:
             raise TargetError(f"target {self.name}: {told(error)}") from error
 
 

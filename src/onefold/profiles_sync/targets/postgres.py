@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
-import pyarrow as pa
 
 from onefold import postgres
 from onefold.errors import TargetError
@@ -107,14 +106,14 @@ class Target:
     def drop(self, tables: Sequence[str]) -> None:
         self._dropped += tables
 
-    def keep(self, position: str, changes: Mapping[str, Change], gone: Sequence[str], views: Mapping[str, str]) -> None:
-        self._say("drop table if exists pg_temp.gone")
-        with self._failing(), self._connection.cursor() as cursor:
-            ids = pa.table({"segment_id": pa.array(gone, pa.string())})
-            cursor.adbc_ingest("gone", ids, mode="create", temporary=True)
-        self._say(
-            "analyze gone", *(f"analyze {quote(table + BESIDE)}" for table, change in changes.items() if not change.new)
-        )
+    def keep(self, position: str, changes: Mapping[str, Change], views: Mapping[str, str]) -> None:
+        for gone in {change.gone for change in changes.values() if change.gone}:
+            self._say(f"drop table if exists pg_temp.{gone}")
+            with self._failing(), self._connection.cursor() as cursor:
+                ids = self.kernel.sql(f"select segment_id from {gone}").to_arrow_table()
+                cursor.adbc_ingest(gone, ids, mode="create", temporary=True)
+            self._say(f"analyze pg_temp.{gone}")
+        self._say(*(f"analyze {quote(table + BESIDE)}" for table, change in changes.items() if not change.new))
         self._say(f"set maintenance_work_mem = '{_SORTING}'")
         self._say("begin")
         try:
@@ -144,7 +143,7 @@ class Target:
             return
         self.add(table, change.added, "")
         if change.gone:
-            self._say(f"delete from {there} where {KEY} in (select segment_id from gone)")
+            self._say(f"delete from {there} where {KEY} in (select segment_id from pg_temp.{change.gone})")
         names = ", ".join(map(quote, change.columns))
         self._say(f"insert into {there} ({names}) select {names} from {beside}", f"drop table {beside}")
 
