@@ -32,8 +32,8 @@ from onefold.stores import Store
 from onefold.warehouses import Warehouse
 
 CHUNK_ROWS = 100_000
-# Where others wait for the space, a turn is to last so many seconds, or as long as theirs did; but not for fewer rows than
-# these.
+# Where others wait for the space, a turn is to last so many seconds, or as long as theirs did,
+# though not for fewer rows than these.
 TURN, LEAST = 0.25, 1_000
 LEASE = 0.2  # seconds between two looks whether another run of the mapping has ended
 # A run that changes more rows than the space has segments, and these at least, keeps in memory what the space has;
