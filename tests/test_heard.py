@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from onefold import heard, stores
+from onefold.blocks import LINES
 from onefold.heard import Heard
-from onefold.log import LINES
 from onefold.stores import Store
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from onefold import log, stores
+from onefold import blocks, log, stores
 from onefold.log import Birth, Logged
 from onefold.stores import Store
 
@@ -24,10 +24,10 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
 @pytest.fixture(params=[False, True])
 def held(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where blocks begin is asked for each time, or held in memory from the first question on; in parts of four."""
-    monkeypatch.setattr(log, "ASKED", 4)
+    monkeypatch.setattr(blocks, "ASKED", 4)
     if request.param:
-        monkeypatch.setattr(log, "FEW", 0)
-        monkeypatch.setattr(log, "WORTH", 1 << 40)
+        monkeypatch.setattr(blocks, "FEW", 0)
+        monkeypatch.setattr(blocks, "WORTH", 1 << 40)
 
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]) | st.sampled_from("\\\t\nNtn"), max_size=8)

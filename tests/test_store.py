@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from onefold import apply, calls, components, digest, index, log, profiles, stores
+from onefold import apply, blocks, calls, components, digest, index, log, profiles, stores
 from onefold import space as space_of
 from onefold.errors import StoreError
 from onefold.rules import Identifier, Rules
@@ -410,7 +410,7 @@ def test_both_databases_hold_the_same_row_by_row(
             patch.setattr(index, "MANY", many)
             if database == postgres_url:
                 patch.setattr(apply, "LEAST", 1)
-                for module in (apply, space_of, log):
+                for module in (apply, space_of, blocks):
                     patch.setattr(module, "FEW", few)
             with store.turn(keep=False):
                 store.execute("update meta set value = 'the same' where name = 'secret'")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 
+from onefold.blocks import LINES
 from onefold.identity import Numbers
-from onefold.log import LINES
 from onefold.stores import Store
 
 CALLS = 500  # that are found of each source

@@ -16,13 +16,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from onefold import canonical, times
+from onefold.blocks import LINES, Held, apart, codec, held
 from onefold.identity import Numbers
 from onefold.stores import Store
 
-# Small blocks are quick to look into, large ones small to keep. Of 16 lines: 167 bytes a call, 2 µs to unpack; of
-# 32: 158 bytes, 4 µs; of 8: 184 bytes.
-LINES = 16
-CODEC = "lz4_raw"
 SOUGHT = 1000  # blocks that are looked through before it is told how far a search came
 
 # A line: these cells, with tabs between them. \N is NULL; texts that are not JSON are escaped as in PostgreSQL's COPY.
@@ -86,7 +83,7 @@ def append(store: Store, first_seq: int, first_segment: int, calls: pa.Table) ->
         for text in _texts(calls.slice(start, _STEP)):
             written = text.as_buffer()
             sizes.append(written.size)
-            data.append(_codec.compress(written, asbytes=True))
+            data.append(codec.compress(written, asbytes=True))
     columns = {
         "seq": first_seq + starts,
         "segment": first_segment + births[starts],
@@ -98,7 +95,6 @@ def append(store: Store, first_seq: int, first_segment: int, calls: pa.Table) ->
 
 # Calls are written in steps that fit a processor's cache.
 _STEP = 128 * LINES
-_codec = pa.Codec(CODEC)
 
 
 def _texts(calls: pa.Table) -> pa.Array:
@@ -124,7 +120,7 @@ def escaped(texts: pa.ChunkedArray) -> pa.ChunkedArray:
 def calls(store: Store, seqs: Iterable[int]) -> dict[int, Logged]:
     """The calls at some places of the log. Raises StoreError."""
     found = {}
-    for lines, block, wanted in _held(store, seqs, "seq"):
+    for lines, block, wanted in held(store, seqs, "seq"):
         texts = lines.texts(wanted, lines.first[block] + wanted - lines.seq[block])
         found.update({name: logged(seq, line) for name, seq, line in texts})
     return found
@@ -132,8 +128,18 @@ def calls(store: Store, seqs: Iterable[int]) -> dict[int, Logged]:
 
 def births(store: Store, segments: Iterable[int]) -> dict[int, Birth]:
     """What the calls said that created some segments, of these. Raises StoreError."""
+    return _births(held(store, segments, "segment"))
+
+
+def births_in(blocks: pa.Table, segments: Numbers) -> dict[int, Birth]:
+    """The same of segments whose blocks (seq, segment, size, data) are there already, side by side."""
+    order = np.argsort(segments)
+    return _births(apart(blocks.take(order), segments[order], "segment"))
+
+
+def _births(held: Iterable[Held]) -> dict[int, Birth]:
     found = {}
-    for lines, block, wanted in _held(store, segments, "segment"):
+    for lines, block, wanted in held:
         # How many were born up to the end of each line, and before the first line of each block.
         born = np.append(0, np.cumsum(_BORN[lines.text[lines.starts]]))
         place = born[lines.first[block]] + wanted - lines.segment[block]
@@ -176,7 +182,7 @@ def search(store: Store, text: str) -> Iterator[tuple[int, list[int]]]:
 
 def _may_hold(row: dict[str, Any], told: str) -> bool:
     """Whether a block has a text in it. Bytes know no letters but ASCII's."""
-    data: bytes = _codec.decompress(row["data"], decompressed_size=row["size"], asbytes=True)
+    data: bytes = codec.decompress(row["data"], decompressed_size=row["size"], asbytes=True)
     return told.encode() in data.lower() if told.isascii() else told in data.decode().lower()
 
 
@@ -218,7 +224,7 @@ def _unpacked(blocks: pa.Table) -> pa.Table:
         return blocks
     numbers = dict.fromkeys([COLUMNS[at] for at in _NUMBERS], pa.int64())
     sizes = zip(blocks["data"], blocks["size"].to_pylist(), strict=True)
-    texts = (_codec.decompress(data.as_buffer(), decompressed_size=size, asbytes=True) for data, size in sizes)
+    texts = (codec.decompress(data.as_buffer(), decompressed_size=size, asbytes=True) for data, size in sizes)
     found = csv.read_csv(
         pa.py_buffer(b"\n".join(texts)),
         read_options=csv.ReadOptions(column_names=list(COLUMNS), block_size=_BYTES),
@@ -249,7 +255,7 @@ def rewrite(store: Store, texts: Mapping[int, str]) -> None:
     columns = {
         "seq": pa.array(list(texts), pa.int64()),
         "size": pa.array(map(len, data), pa.int64()),
-        "data": pa.array([_codec.compress(text, asbytes=True) for text in data], pa.binary()),
+        "data": pa.array([codec.compress(text, asbytes=True) for text in data], pa.binary()),
     }
     store.stage("incoming", pa.table(columns))
     store.execute("update block set size = i.size, data = i.data from incoming i where i.seq = block.seq")
@@ -260,7 +266,7 @@ class Block:
 
     def __init__(self, row: dict[str, Any]) -> None:
         self.seq, self.segment = row["seq"], row["segment"]
-        data = _codec.decompress(row["data"], decompressed_size=row["size"], asbytes=True)
+        data = codec.decompress(row["data"], decompressed_size=row["size"], asbytes=True)
         self.text: str = data.decode()
         self.lines = self.text.split("\n")
 
@@ -276,32 +282,6 @@ class Block:
 
 
 _BIRTHS = {"0": 0, "1": 1, "2": 1, "3": 2}
-
-
-class _Lines:
-    """The lines of some blocks, one after another; nothing of a line is looked at before it is asked for."""
-
-    def __init__(self, blocks: pa.Table) -> None:
-        """`blocks`: rows of `block`."""
-        self.seq, self.segment = blocks["seq"].to_numpy(), blocks["segment"].to_numpy()
-        sizes = blocks["size"].to_pylist()
-        data = zip(blocks["data"].to_pylist(), sizes, strict=True)
-        self._text = b"\n".join(
-            [_codec.decompress(found, decompressed_size=size, asbytes=True) for found, size in data]
-        )
-        self.text = np.frombuffer(self._text, np.uint8)
-        self.ends = np.append(np.flatnonzero(self.text == ord("\n")), len(self.text))
-        self.starts = np.append(0, self.ends[:-1] + 1)
-        # The first line of each block.
-        self.first = np.searchsorted(self.starts, np.append(0, np.cumsum(np.array(sizes[:-1]) + 1)))
-
-    def texts(self, names: Numbers, lines: Numbers) -> Iterator[tuple[int, int, str]]:
-        """Some lines, each with its name and its seq."""
-        block = np.searchsorted(self.first, lines, side="right") - 1
-        seqs = self.seq[block] + lines - self.first[block]
-        places = (names, seqs, self.starts[lines], self.ends[lines])
-        for name, seq, start, end in zip(*(place.tolist() for place in places), strict=True):
-            yield name, seq, self._text[start:end].decode()
 
 
 # How many segments a line made, by its first character.
@@ -341,82 +321,3 @@ def _plain(text: str | None) -> str | None:
 
 
 _ESCAPED = re.compile(r"\\[\\tnr]")
-
-
-def _held(store: Store, numbers: Iterable[int], by: str) -> Iterator[tuple[_Lines, Numbers, Numbers]]:
-    """The blocks that hold some calls or births, in parts: with the block of each number, and the numbers, sorted.
-
-    The block of a number is the last one whose column `by` (seq or segment) is not above it. Nothing else may be asked
-    of the store until all parts have come.
-    """
-    wanted = np.unique(np.fromiter(numbers, np.int64))
-    for part, blocks in _fetched(store, wanted, by):
-        block = np.searchsorted(blocks[by].to_numpy(), part, side="right") - 1
-        for first in range(0, blocks.num_rows, _UNPACKED):
-            of = slice(*np.searchsorted(block, (first, first + _UNPACKED)))
-            yield _Lines(blocks.slice(first, _UNPACKED)), block[of] - first, part[of]
-
-
-def _fetched(store: Store, wanted: Numbers, by: str) -> Iterator[tuple[Numbers, pa.Table]]:
-    """The blocks of sorted numbers in order, part by part; the next ones are fetched while some are looked into."""
-    from concurrent.futures import ThreadPoolExecutor
-
-    begins = store.held.setdefault("blocks", _Begins()).blocks(store, wanted, by)
-    parts = [slice(start, start + ASKED) for start in range(0, len(wanted), ASKED)]
-
-    def fetch(part: slice) -> pa.Table:
-        if begins is None:
-            found = store.ask(wanted[part], _HOLDING.format(by=by))
-        else:
-            these = store.engine.dialect.within.format("b.seq", "select number from asked")
-            found = store.ask(np.unique(begins[part]), f"select b.* from block b where {these}")
-        came = found["seq"].to_numpy()
-        return found.take(np.argsort(came)) if np.any(came[1:] < came[:-1]) else found
-
-    if len(parts) < 2:
-        yield from ((wanted[part], fetch(part)) for part in parts)
-        return
-    with ThreadPoolExecutor(1, "log") as ahead:
-        fetching = ahead.submit(fetch, parts[0])
-        for at, part in enumerate(parts, 1):
-            blocks = fetching.result()
-            if at < len(parts):
-                fetching = ahead.submit(fetch, parts[at])
-            yield wanted[part], blocks
-
-
-class _Begins:
-    """Where each block begins, in the memory of one store that asks for many: a new one comes after all others."""
-
-    def __init__(self) -> None:
-        self._asked = 0
-        self._seq = self._segment = np.zeros(0, np.int64)
-
-    def blocks(self, store: Store, numbers: Numbers, by: str) -> Numbers | None:
-        """The first seq of the block of each number; None where the store had better be asked. Raises StoreError."""
-        self._asked += len(numbers)
-        if len(numbers) <= FEW:
-            return None
-        if not len(self._seq) and self._asked * WORTH < store.counters()["seq"] // LINES:
-            return None
-        newest = int(self._seq[-1]) if len(self._seq) else 0
-        new = store.query("select seq, segment from block where seq > $1", newest)
-        order = np.argsort(new["seq"].to_numpy())
-        self._seq = np.append(self._seq, new["seq"].to_numpy()[order])
-        self._segment = np.append(self._segment, new["segment"].to_numpy()[order])
-        at = np.searchsorted(self._seq if by == "seq" else self._segment, numbers, side="right") - 1
-        return self._seq[np.maximum(at, 0)] if len(self._seq) else None
-
-
-# Where all blocks begin is read once one in so many has been asked for; for few numbers at a time it is not looked at.
-WORTH, FEW = 8, 256
-_HOLDING = """
-    select b.* from (
-        select distinct (select seq from block where {by} <= a.number order by {by} desc, seq desc limit 1) as seq
-        from asked a
-    ) held cross join block b where b.seq = held.seq
-"""
-# So many numbers are asked for at a time.
-ASKED = 1024
-# Blocks are unpacked in parts that fit a processor's cache: fresh memory costs more than what is done with it.
-_UNPACKED = 128

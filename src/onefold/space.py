@@ -206,9 +206,7 @@ def whole(store: Store, segments: Sequence[int] | Numbers) -> tuple[dict[int, Se
         return {}, {}
     asked = np.array(segments, np.int64)
     if len(asked) <= FEW:
-        found = store.ask(asked, _MEMBERS)
-        profile = dict(zip(found["number"].to_pylist(), found["profile"].to_pylist(), strict=True))
-        return _segments(store, found["number"].to_numpy(), found.filter(pc.not_equal(found["segment"], 0))), profile
+        return _members(store, asked)
     within = store.engine.dialect.within.format
     profiles = f"select m.profile from merged m where {within('m.segment', _ASKED)} union {_ASKED}"
     found = store.ask(asked, f"select m.segment, m.profile from merged m where {within('m.profile', profiles)}")
@@ -217,6 +215,20 @@ def whole(store: Store, segments: Sequence[int] | Numbers) -> tuple[dict[int, Se
     profile = dict(zip(asked.tolist(), asked.tolist(), strict=True))
     profile |= dict(zip(oldest, oldest, strict=True)) | dict(zip(segment, oldest, strict=True))
     return load(store, list(profile)), profile
+
+
+def _members(store: Store, asked: Numbers) -> tuple[dict[int, Segment], dict[int, int]]:
+    """`whole` in one question, for few segments."""
+    found = store.ask(asked, _MEMBERS.format(blob=store.engine.dialect.words["blob"]))
+    profile = dict(zip(found["number"].to_pylist(), found["profile"].to_pylist(), strict=True))
+    changed = pc.not_equal(found["segment"], 0)
+    segments = _of_rows(found.filter(changed))
+    if len(segments) < found.num_rows:
+        born = found.filter(pc.invert(changed))
+        blocks = born.select(["block", "first", "size", "data"]).rename_columns(["seq", "segment", "size", "data"])
+        births = log.births_in(blocks, born["number"].to_numpy())
+        segments |= _of_births(births, store.secret, store.names("identifier_type"))
+    return segments, profile
 
 
 def oldest(store: Store, segments: Sequence[int]) -> dict[int, int]:
@@ -255,13 +267,20 @@ _PROFILES = """
     select distinct coalesce(m.profile, a.number) as profile from asked a left join merged m on m.segment = a.number
 """
 _MEMBERS = f"""
-    select member.number, member.profile, {_COLUMNS}
+    select found.*, coalesce(b.segment, 0) as first, coalesce(b.size, 0) as size,
+        coalesce(b.data, cast('' as {{blob}})) as data
     from (
-        select p.profile as number, p.profile from ({_PROFILES}) p
-        union all
-        select m.segment, m.profile from ({_PROFILES}) p cross join merged m where m.profile = p.profile
-    ) member
-    left join segment s on s.segment = member.number
+        select member.number, member.profile, {_COLUMNS}, case when s.segment is null then (
+            select seq from block where segment <= member.number order by segment desc, seq desc limit 1
+        ) else 0 end as block
+        from (
+            select p.profile as number, p.profile from ({_PROFILES}) p
+            union all
+            select m.segment, m.profile from ({_PROFILES}) p cross join merged m where m.profile = p.profile
+        ) member
+        left join segment s on s.segment = member.number
+    ) found
+    left join block b on b.seq = found.block
 """
 
 
