@@ -223,7 +223,7 @@ class _Run:
         progress("profiles", total, total)
         for _ in self.reading.gather(whole=self.whole):
             cancel.check()
-            self.kernel.execute(tables.whole(self.selection.traits, None if self.whole else self.since))
+            self.kernel.execute(tables.whole(self.selection.traits, every=self.whole))
             self._profiles()
 
     def _wanted(self, what: str, name: str) -> bool:

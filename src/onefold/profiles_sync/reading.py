@@ -14,9 +14,9 @@ from onefold.stores import Store
 # Tables of the kernel that live as long as a run. `ids`: the segment_id of each segment that was met. `touched`: the
 # segments that something new was said of. `more`: where all segments are read, those that are more than the call that
 # made them, with the oldest of each's profile and whether they have a row of their own. `segments`: what is laid out
-# as profiles; `changed`: those of them whose rows are to be written anew, `renamed` those whose identifiers and members
-# are, too: who got identifiers, or is of a profile in `moved`, which segments came to or left. `times`: of calls that
-# these name.
+# as profiles, `filed` their identifiers; `changed`: those of them whose rows are to be written anew, `renamed` those
+# whose identifiers and members are, too: who got some, or is of a profile in `moved`, which segments came to or left.
+# `times`: of calls that these name.
 _RUN = """
     create or replace temp table kinds (type bigint, collection varchar, name varchar);
     create or replace temp table sources (source bigint, slug varchar, name varchar);
@@ -114,10 +114,21 @@ _KEPT = """
     from own s left join more m on m.segment = s.segment
 """
 _SOME = "insert into segments from laid where profile between $1 and $2"
+# The identifiers of profiles that are laid out; but where not all are, only of those that got some, or members.
+_FILED = """
+    create or replace temp table filed as
+    select profile, item[1]::bigint as type, item[2] as value, item[3]::bigint as time, item[4]::bigint as seq
+    from (select profile, unnest(from_json(identifiers, '[["VARCHAR"]]')) as item from segments)
+"""
+_AS_BEFORE = """
+    delete from filed where profile not in (select profile from moved)
+        and profile not in (select profile from filed where seq > $1)
+"""
 _NAMED = """
     select distinct seq from (
-        select unnest(from_json(identifiers, '[["VARCHAR"]]'))[4]::bigint as seq from segments union all
-        select seq from segments where seq > 0 union all select seq from joined_at union all
+        select seq from filed union all
+        select seq from segments where seq > 0 union all
+        select seq from joined_at where segment in (select segment from segments) union all
         select unnest(map_values(meta::json::map(varchar, bigint[])))[2] from segments where meta is not null
     ) where seq not in (select seq from times)
 """
@@ -214,6 +225,9 @@ class Reading:
                 rows = space.rows(list(segments.values()))
                 rows = rows.append_column("profile", pa.array([profile[number] for number in segments], pa.int64()))
                 self._insert("segments", rows.select(_SEGMENTS.names))
+            self.kernel.execute(_FILED)
+            if not whole:
+                self.kernel.execute(_AS_BEFORE, [self.since])
             self._times()
             yield
 

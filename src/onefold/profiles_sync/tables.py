@@ -329,16 +329,13 @@ _WHOLE = """
     create or replace temp table member as
     select s.*, p.segment_id as canonical_segment_id, case s.segment_id[1] when 'u' then 'u' else 'a' end as owner
     from segments s join segments p on p.segment = s.profile;
-    create or replace temp table filed as
-    select i.canonical_segment_id, i.owner, k.name as type, i.item[2] as value, t.seq,
-        make_timestamptz(i.item[3]::bigint) as timestamp, t.received_at
-    from (select canonical_segment_id, owner, unnest(from_json(identifiers, '[["VARCHAR"]]')) as item from member) i
-    join kinds k on k.type = i.item[1]::bigint join times t on t.seq = i.item[4]::bigint;
     insert into changed select segment_id from member;
-    insert into renamed select segment_id from member where {whole} or profile in (select profile from moved)
-        or canonical_segment_id in (select canonical_segment_id from filed where seq > {since});
+    insert into renamed select segment_id from member
+    where {whole} or profile in (select profile from filed union all select profile from moved);
     create or replace temp view identified as
-    from filed where {whole} or canonical_segment_id in (select segment_id from renamed);
+    select p.canonical_segment_id, p.owner, k.name as type, f.value, f.seq, make_timestamptz(f.time) as timestamp,
+        t.received_at
+    from filed f join member p on p.segment = f.profile join kinds k on k.type = f.type join times t on t.seq = f.seq;
     create or replace temp table newest as
     select n.*, t.timestamp, t.received_at from (
         select canonical_segment_id, owner, name, (arg_max({{token: token}}, [time, seq])).token as token,
@@ -376,6 +373,6 @@ def single(names: Mapping[str, bool], traits: Sequence[str] | None) -> str:
     return _SINGLE.format(told=told, wanted=_wanted(traits))
 
 
-def whole(traits: Sequence[str] | None, since: int | None) -> str:
-    """`since`: the last call that the tables know of; None where all profiles are laid out."""
-    return _WHOLE.format(wanted=_wanted(traits), whole=str(since is None).lower(), since=since or 0)
+def whole(traits: Sequence[str] | None, *, every: bool) -> str:
+    """`every`: all profiles are laid out, not those that changed."""
+    return _WHOLE.format(wanted=_wanted(traits), whole=str(every).lower())
