@@ -127,7 +127,7 @@ def sync(
         if only is None and known[1].num_rows * state.LATER > known[0].num_rows:
             ledger.compact(staging.seen(), deletes="deleted" in trigger.parse(job.mapping.trigger).events())
         if found.changed:
-            step: Apply | Deliver = Apply(job, ledger, applied)
+            step: Apply | Deliver = Apply(job, ledger, applied, dry_run=dry_run)
             if job.remote is not None:
                 step = Deliver(job.remote, ledger, job.source, staging.rows, dry_run=dry_run)
             # A delivery that waits for its endpoint is broken off; a chunk that is applied commits first.
@@ -227,9 +227,10 @@ class Apply:
 
     doing = "apply"
 
-    def __init__(self, job: Job, ledger: Ledger, applied: Callable[[Applied], None]) -> None:
+    def __init__(self, job: Job, ledger: Ledger, applied: Callable[[Applied], None], *, dry_run: bool = False) -> None:
         self.job = job
         self.ledger = ledger
+        self.dry_run = dry_run
         self.rows = CHUNK_ROWS  # set by the thread that writes, for the chunk that is mapped next
         self._applied = applied
         self._indexed: Indexed | None = None
@@ -289,6 +290,7 @@ class Apply:
         if self._indexed is not None:
             with self.ledger.turn():
                 index.merge(self.job.store)
+            if not self.dry_run:  # all of it is one turn, and is taken back
                 self.job.store.settle()
 
     def _worth_it(self) -> bool:

@@ -138,7 +138,7 @@ class Dialect:
     items: str  # what has the items of a bound JSON list, as `value`
     within: str  # says of a column, the first, that it is one of what a query, the second, gives
     tuned: tuple[str, ...] = ()  # said after the tables were made
-    settled: tuple[str, ...] = ()  # said after a long run of large chunks
+    settled: tuple[str, ...] = ()  # said after a long run of large chunks, outside of a turn
     plan: str = ""  # makes a query with one bound text the function `name` of this connection, which keeps its plan
     planning: str = ""  # one row if it may be made
 
@@ -411,7 +411,7 @@ class Store:
             self.execute(statement)
 
     def settle(self) -> None:
-        """Make ready for small questions, after a long run of large chunks."""
+        """Make ready for small questions, after a long run of large chunks; outside of a turn."""
         for statement in self.engine.dialect.settled:
             self.execute(statement)
 
