@@ -1,4 +1,4 @@
-"""Measure Onefold: syncs as its users run them, small batches, reads, awkward shapes, and a peer."""
+"""Measure Onefold: syncs as its users run them, small batches, reads, awkward shapes, a busy hour, and a peer."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
-from benchmarks import cases, peer, plot, process
+from benchmarks import cases, peer, plot, process, together
 from benchmarks.measured import FULL, HEADER, Measured, Skipped, Unavailable
 
 PLOT = Path(__file__).parents[1] / "docs" / "performance.svg"
@@ -46,6 +46,7 @@ def measured(folder: Path, rows: int, *, grow: bool) -> Iterator[Measured | Skip
     yield from cases.remote(folder, rows)
     shutil.rmtree(folder / "remote")
     yield from cases.shapes(folder, rows)
+    yield from together.measure(folder / "busy", rows, together.SECONDS if rows >= FULL else 5, together.OFFERED)
 
 
 def daily(folder: Path, rows: int, start: Measured) -> Generator[Measured, None, Measured]:

@@ -61,6 +61,10 @@ class Measured:
         return quantiles(self.times, n=20, method="inclusive")[-1] if self.times else None
 
     @property
+    def p99_ms(self) -> float | None:
+        return quantiles(self.times, n=100, method="inclusive")[-1] if self.times else None
+
+    @property
     def met(self) -> bool | None:
         """Whether all targets are met; None where there are none, or too few rows to judge by."""
         return all(map(self._meets, self.targets)) if self.targets and self.judged else None
@@ -80,7 +84,7 @@ class Measured:
 
     def json(self) -> str:
         found: dict[str, object] = {"case": self.case, "rows": self.rows}
-        for name in ("seconds", "rows_per_s", "ratio", "memory_mb", "median_ms", "p95_ms"):
+        for name in ("seconds", "rows_per_s", "ratio", "memory_mb", "median_ms", "p95_ms", "p99_ms"):
             value: float | None = getattr(self, name)
             if value is not None:
                 found[name] = round(value, 3)

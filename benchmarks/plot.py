@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from benchmarks.measured import Measured
+from benchmarks.measured import Measured, Target
 
 WIDTH, LABEL, VALUE = 840, 285, 170  # the whole; what is left of the bars, and right of them
 ROW, HEAD, GAP, FOOT = 24, 34, 22, 30
@@ -57,7 +57,12 @@ def _panels(found: Sequence[Measured], rows: int) -> Iterator[tuple[str, list[Ba
     yield "Rows a second", [_rate(one, one.case) for one in rates]
     yield (
         "Milliseconds: median (p95); bars as shares of the target",
-        [_latency(one) for one in found if one.times and one.targets],
+        [_latency(one, target) for one in found for target in one.targets if target.of.endswith("_ms")],
+    )
+    busy = [one for one in found if one.times and any(target.of == "rows_per_s" for target in one.targets)]
+    yield (
+        "Calls and requests a second, on the same processors as those who send them",
+        [_rate(one, one.case) for one in busy],
     )
     grown = [one for one in found if one.case == "first sync"]
     if len(grown) > 1:
@@ -83,8 +88,7 @@ def _rate(one: Measured, label: str) -> Bar:
     return Bar(label, rate, f"{rate:,.0f}", max(limits, default=None), ours="peer" not in one.case)
 
 
-def _latency(one: Measured) -> Bar:
-    target = one.targets[0]
+def _latency(one: Measured, target: Target) -> Bar:
     judged: float = getattr(one, target.of)
     value = f"{one.median_ms:.2f} ms ({one.p95_ms:.2f})"
     return Bar(one.case, judged / target.limit, value, 1.0 if one.judged else None)
