@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
+from multiprocessing import Pipe
 from pathlib import Path
 from random import Random
 
+import filelock
 import numpy as np
 import pytest
 
-from onefold import inbox, seen
+from onefold import inbox, seen, window
 from onefold.claims import DAY, Claim
 from onefold.errors import OnefoldError
 from onefold.inbox import FILE, Inbox
@@ -69,14 +72,14 @@ class Model:
 @pytest.mark.parametrize("seed", range(5))
 def test_a_message_id_is_claimed_once_a_day_by_the_call_that_had_it_first(file: Path, seed: int) -> None:
     random, model, box, before = Random(seed), Model(), Inbox(file), 0
-    for window in windows(random, 120):
-        expected = model.claim(window)
-        assert box.claim(window) == expected
+    for asked in windows(random, 120):
+        expected = model.claim(asked)
+        assert box.claim(asked) == expected
         before += bool(expected)
         if random.random() < 0.2:  # a reader that died is followed by another, which claims the same again
             box.close()
             box = Inbox(file)
-            assert box.claim(window) == expected
+            assert box.claim(asked) == expected
     box.close()
     assert before > 20
     assert len(files(file)) > 1
@@ -187,6 +190,67 @@ def test_a_full_disk_is_told_and_nothing_is_lost(file: Path, monkeypatch: pytest
     assert claimed(file, 0, 60) == set(), "the same calls have them still"
     with closing(Inbox(file)) as box:
         assert len(box.claim([(digest(str(name)), 10 * DAY, 7, name) for name in range(60)])) == 60
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("cut", [None, 7])
+def test_an_inbox_that_was_put_back_without_a_file_goes_on_with_what_there_is(file: Path, cut: int | None) -> None:
+    claimed(file, 0, 250)
+    claimed(file, 1000, 60)
+    lost = file.parent / seen.FOLDER / "message-1"
+    lost.unlink() if cut is None else lost.write_bytes(lost.read_bytes()[:cut])
+    with closing(Inbox(file)) as box:
+        assert box.claim([(digest("1001"), 10 * DAY, 5000, 0), (digest("0"), 10 * DAY, 5000, 1)]) == {(5000, 0)}
+    assert files(file) == ["message-2"]
+
+
+@pytest.mark.usefixtures("small")
+def test_a_file_goes_once_it_is_on_disk_that_another_has_what_it_held(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claimed(file, 0, 50)
+    with closing(Inbox(file, durable=False)) as box:
+        ways: list[int] = []
+        monkeypatch.setattr(box._claims._seen, "_turn", _noting(box, ways))
+        box.claim([(digest(str(name)), 10 * DAY, name, 0) for name in range(50, 100)])
+        (after,) = box._db.execute("pragma synchronous").fetchone()
+    assert files(file) == ["message-2"]
+    assert (ways, after) == ([2], 1), "fully synchronous for that, and no longer"
+
+
+def _noting(box: Inbox, ways: list[int]) -> seen.Turn:
+    def turn() -> AbstractContextManager[sqlite3.Connection]:
+        ways.extend(*box._db.execute("pragma synchronous"))
+        return box._turn()
+
+    return turn
+
+
+def test_a_reader_opens_the_inbox_when_the_one_before_it_has_ended(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps: list[str] = []
+
+    class Lock:
+        def __init__(self, at: Path) -> None:
+            steps.append(at.name)
+
+        def __enter__(self) -> None:
+            steps.append("opened before" if file.exists() else "waited")
+
+        def __exit__(self, *_: object) -> None:
+            steps.append("ended")
+
+    monkeypatch.setattr(filelock, "FileLock", Lock)
+    monkeypatch.setattr(window.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(window.telemetry, "configure", lambda: None)
+    monkeypatch.setattr(window.sys, "setrecursionlimit", lambda _: None)
+    monkeypatch.setattr(window.garbage, "seldom", lambda: None)
+    ours, theirs = Pipe()
+    ours.send(("inbox_id", ()))
+    ours.send(("close", ()))
+    ours.close()
+    window.main(str(file), os.dup(theirs.fileno()))
+    assert steps == ["reader.lock", "waited", "ended"]
+    assert file.exists()
 
 
 @pytest.mark.usefixtures("small")

@@ -96,6 +96,18 @@ def test_an_empty_batch_is_fine(live: Live, web: TestClient) -> None:
     assert live.debug() == []
 
 
+def test_a_context_that_is_null_is_none_and_takes_the_outer_one(live: Live, web: TestClient) -> None:
+    call = {"type": "track", "event": "x", "userId": "ada", "context": None}
+    web.post("/v1/batch", json={"batch": [call], "context": {"ip": "1.2.3.4"}}, auth=AUTH)
+    assert live.debug()[0]["call"]["context"] == {"ip": "1.2.3.4"}
+
+
+def test_a_message_id_that_is_a_number_counts_as_its_text(live: Live, web: TestClient) -> None:
+    calls = [{"type": "track", "event": "x", "userId": "ada", "messageId": name} for name in (5, "5", 5)]
+    web.post("/v1/batch", json={"batch": calls}, auth=AUTH)
+    assert [call["message_id"] for call in live.debug()] == ["5"]
+
+
 # --- what it refuses ----------------------------------------------------------------------------------
 
 
@@ -145,6 +157,11 @@ def test_a_body_is_not_read_without_end(web: TestClient) -> None:
 def test_a_broken_gzip_body_is_refused(web: TestClient, text: bytes) -> None:
     answer = web.post("/v1/identify", content=text, headers={"Content-Encoding": "gzip"}, auth=AUTH)
     assert code(answer) == (400, "invalid_gzip")
+
+
+def test_a_body_in_an_encoding_that_is_not_read_is_refused_for_that(web: TestClient) -> None:
+    answer = web.post("/v1/identify", content=b"?", headers={"Content-Encoding": "br"}, auth=AUTH)
+    assert code(answer) == (400, "invalid_encoding")
 
 
 def test_a_full_inbox_asks_to_come_back(live: Live) -> None:

@@ -11,14 +11,15 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
 
 from onefold.identity import Numbers
+from onefold.telemetry import logger
 
 SCHEMA = (
     "create table seen (what text not null, id integer not null, entries blob not null, primary key (what, id))",
@@ -127,7 +128,7 @@ class Seen:
             number += size
         made, file = _one(parts), self._mark[1] + 1
         self._write(file, made)
-        with self._turn() as db:
+        with _on_disk(self._db), self._turn() as db:
             db.execute("insert into seen_file values (?, ?, ?, ?)", (self._what, file, number, int(made[2].max())))
             db.execute("delete from seen where what = ?", (self._what,))
             db.executemany("delete from seen_file where what = ? and id = ?", [(self._what, each) for each in gone])
@@ -140,18 +141,45 @@ class Seen:
             return
         rows = self._db.execute("select entries from seen where what = ?", (self._what,))
         self._fresh = [_one([np.frombuffer(entries, "<i8").reshape(4, -1) for (entries,) in rows])]
-        self._files = {file: there for what, file, there in files(self._db, self._home) if what == self._what}
+        self._files = {}
+        known = "select id, number from seen_file where what = ?"
+        for file, number in self._db.execute(known, (self._what,)).fetchall():
+            try:
+                self._files[file] = _mapped(self._path(file), number)
+            except (FileNotFoundError, ValueError):  # an inbox that was put back without it: calls must go on
+                logger().error("seen_lost", kind=self._what, entries=number)
+                self._db.execute("delete from seen_file where what = ? and id = ?", (self._what, file))
         self._mark = mark
+        kept = {self._path(file) for file in self._files}
         for path in self._folder.glob(f"{self._what}-*"):
-            if path not in {self._folder / f"{self._what}-{file}" for file in self._files}:
+            if path not in kept:
                 path.unlink()  # it is in another one now, or its writer died before it told of it
+
+    def _path(self, file: int) -> Path:
+        return self._folder / f"{self._what}-{file}"
 
     def _write(self, file: int, made: Numbers) -> None:
         self._folder.mkdir(mode=0o700, exist_ok=True)
-        with (self._folder / f"{self._what}-{file}").open("wb") as written:
+        with self._path(file).open("wb") as written:
             made.tofile(written)
             written.flush()
             os.fsync(written.fileno())
+        folder = os.open(self._folder, os.O_RDONLY)
+        try:
+            os.fsync(folder)  # its name, too
+        finally:
+            os.close(folder)
+
+
+@contextmanager
+def _on_disk(db: sqlite3.Connection) -> Iterator[None]:
+    """What commits meanwhile is on disk then, so that files it no longer names may go."""
+    (before,) = db.execute("pragma synchronous").fetchone()
+    db.execute("pragma synchronous = full")
+    try:
+        yield
+    finally:
+        db.execute(f"pragma synchronous = {before:d}")
 
 
 # The last row and the last file of a kind.
@@ -161,10 +189,15 @@ _MARK = """
 """
 
 
+def _mapped(path: Path, number: int) -> Numbers:
+    """The entries of a file, mapped into memory. Raises OSError, and ValueError where it has fewer."""
+    return np.asarray(np.memmap(path, "<i8", "r", shape=(4, number)))
+
+
 def files(db: sqlite3.Connection, folder: Path) -> list[tuple[str, int, Numbers]]:
     """The files that there are: kind, number, and the entries, mapped into memory. Raises OSError."""
     return [
-        (what, file, np.asarray(np.memmap(folder / FOLDER / f"{what}-{file}", "<i8", "r", shape=(4, number))))
+        (what, file, _mapped(folder / FOLDER / f"{what}-{file}", number))
         for what, file, number in db.execute("select what, id, number from seen_file")
     ]
 

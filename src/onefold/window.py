@@ -43,6 +43,7 @@ BATCH = 30_000
 DEPTH = 200
 # How deep calls can be read here: deeper than the server, which takes in only what it can read itself.
 READ_DEPTH = 3000
+LOCK = "reader.lock"  # is held by the process of a reader while it lives
 # What belongs to the request, not to the call.
 _ENVELOPE = ("writeKey", "sentAt", "_metadata")
 
@@ -184,6 +185,8 @@ class Reader:
         for request in requests:
             for place, message in enumerate(messages(request)):
                 given = message.get("messageId") if isinstance(message, dict) else None
+                if type(given) is int:
+                    given = str(given)
                 # One made from the place is the same when the call is read again.
                 name = given if isinstance(given, str) and given else f"{self._inbox.id}-{request.seq}-{place}"
                 yield request, place, message, Arrival(request.source, request.received_at, name)
@@ -264,9 +267,9 @@ def messages(request: Request) -> list[Any]:
     for message in batch:
         if isinstance(message, dict):
             for key, around in outer.items():
-                inner = message.get(key, {})
-                if isinstance(inner, dict):
-                    message[key] = {**around, **inner}
+                inner = message.get(key)
+                if isinstance(inner, dict | None):
+                    message[key] = {**around, **(inner or {})}
             for key in _ENVELOPE:
                 if key in message:
                     del message[key]
@@ -389,13 +392,17 @@ def process(file: Path) -> Beside:
 
 def main(file: str, descriptor: int) -> None:
     """The process of a reader: it does what it is asked for at a pipe, until the other end is closed."""
+    from filelock import FileLock
+
     telemetry.configure()
     sys.setrecursionlimit(READ_DEPTH)
     garbage.seldom()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to all
     asked: Connection[Any, Any] = Connection(descriptor)
     reader: Reader | None = None
-    with suppress(EOFError, ConnectionError):  # the one who asks is gone
+    # A reader whose resolver was killed may still be writing; two would take away each other's files.
+    alone = FileLock(Path(file).with_name(LOCK))
+    with alone, suppress(EOFError, ConnectionError):  # the one who asks is gone
         while True:
             method, given = asked.recv()
             answer: tuple[Any, OnefoldError | None]

@@ -251,7 +251,10 @@ async def _read(receive: Receive, encoding: bytes) -> bytes:
             raise Refused(413, "too_large", f"the body has more than {BODY:,} bytes", {"connection": "close"})
         if not message.get("more_body"):
             break
-    if encoding.strip().lower() not in (b"gzip", b"x-gzip"):
+    encoding = encoding.strip().lower()
+    if encoding not in (b"gzip", b"x-gzip"):
+        if encoding not in (b"", b"identity"):
+            raise Refused(400, "invalid_encoding", "Content-Encoding is gzip, or none; others are not read")
         return body
     inflating = zlib.decompressobj(zlib.MAX_WBITS | 16)
     try:
