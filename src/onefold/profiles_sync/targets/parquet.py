@@ -119,20 +119,22 @@ class Target:
 
     def keep(self, position: str, changes: Mapping[str, Change], views: Mapping[str, str]) -> None:
         tables = dict(self.manifest["tables"])
-        parts: list[tuple[str, Part]] = []
-        for table, change in changes.items():
-            files = [] if change.new else tables.get(table, [])
-            stale = self._crowded(table, files)
-            losing = self._losing(table, [file for file in files if file not in stale], change.gone)
-            with self._failing():
-                found, left = prune.parts(losing)
-            parts += [(table, part) for part in found]
-            if stale := stale | {file.name for file in left}:
-                kept = f"where {KEY} not in (select segment_id from {change.gone})" if change.gone else ""
-                self._write(table, f"from {self._files(table, sorted(stale))} {kept}")
-            lost = stale | {part.file.name for part in found}
-            tables[table] = [file for file in files if file not in lost]
-        self._prune(parts)
+        with self._failing(), ThreadPoolExecutor(os.cpu_count()) as threads:
+            under_way = []
+            for table, change in changes.items():
+                files = [] if change.new else tables.get(table, [])
+                stale = self._crowded(table, files)
+                parts, left = prune.parts(
+                    self._losing(table, [file for file in files if file not in stale], change.gone)
+                )
+                under_way += [threads.submit(self._prune, part, self._next(table)) for part in parts]
+                if stale := stale | {file.name for file in left}:
+                    kept = f"where {KEY} not in (select segment_id from {change.gone})" if change.gone else ""
+                    self._write(table, f"from {self._files(table, sorted(stale))} {kept}")
+                lost = stale | {part.file.name for part in parts}
+                tables[table] = [file for file in files if file not in lost]
+            for done in under_way:
+                done.result()
         for table, change in changes.items():
             if not tables[table] and not self._written[table]:
                 self._write(table, f"select {_typed(change.columns)} from (select 1) where false", empty=True)
@@ -177,15 +179,8 @@ class Target:
         rows = found["rows"].combine_chunks()
         return [(Path(file), rows[at].values.to_numpy()) for at, file in enumerate(found["filename"].to_pylist())]
 
-    def _prune(self, parts: Sequence[tuple[str, Part]]) -> None:
-        """Write parts of files without the rows that are gone, as many at a time as there are processors."""
-        with self._failing(), ThreadPoolExecutor(os.cpu_count()) as threads:
-            under_way = []
-            for table, part in parts:
-                hidden = self._next(table)
-                under_way.append(threads.submit(prune.write, part, hidden))
-            for done in under_way:
-                done.result()
+    def _prune(self, part: Part, to: Path) -> None:
+        prune.write(part, to)
 
     def _replace(self, name: str, text: str) -> None:
         new = _hidden(self.folder / name)
