@@ -44,9 +44,12 @@ LOADED = "import atexit, sys; atexit.register(lambda: print(*sys.modules)); from
     [
         (("--help",), ("pyarrow", "numpy", "duckdb", "ruamel", "sqlite3", "pydantic", "sqlalchemy")),
         (("runs",), ("pyarrow", "numpy", "duckdb", "pydantic", "sqlalchemy")),
-        (("plan",), ("pyarrow", "numpy", "duckdb", "pydantic", "sqlalchemy")),
-        (("sync", "profiles/customers"), ("pydantic", "sqlalchemy", "alembic", "scipy", "httpx2", "nicegui")),
-        (("profiles-sync", "production", "out.duckdb"), ("pydantic", "sqlalchemy", "alembic", "scipy", "httpx2")),
+        (("plan",), ("pyarrow", "numpy", "duckdb", "pydantic", "sqlalchemy", "lark")),
+        (("sync", "profiles/customers"), ("pydantic", "sqlalchemy", "alembic", "scipy", "httpx2", "nicegui", "lark")),
+        (
+            ("profiles-sync", "production", "out.duckdb"),
+            ("pydantic", "sqlalchemy", "alembic", "scipy", "httpx2", "lark"),
+        ),
     ],
 )
 def test_a_command_loads_no_package_that_it_can_do_without(

@@ -124,3 +124,38 @@ def test_any_text_is_a_trigger_or_refused_as_one(text: str) -> None:
 )
 def test_a_trigger_that_reads_otherwise_than_it_looks_is_known(text: str, ambiguous: bool) -> None:
     assert trigger.parse(text).ambiguous is ambiguous
+
+
+WORDS = [
+    *('event = "new"', "and", "or", "properties.plan", "!=", "'it''s'", '"a and b"', "type='x'", "$.", "-", "true")
+]
+
+
+def shape(node: Any) -> Any:
+    """A syntax tree as plain tuples, with the places of its words."""
+    if isinstance(node, str):
+        return (node.type, str(node), getattr(node, "start_pos", None) if node.type != "KEY" else None)
+    return (str(node.data), [shape(child) for child in node.children])
+
+
+@given(st.lists(st.sampled_from([*WORDS, " ", " ", "\n"]), max_size=9).map("".join))
+def test_what_is_read_as_plain_is_what_the_grammar_says(text: str) -> None:
+    plain = trigger._plain(text)
+    assert plain is None or shape(plain) == shape(trigger._read(text))
+
+
+@pytest.mark.parametrize(
+    ("text", "is_plain"),
+    [
+        ('event = "new" or event = "updated" or event="deleted"', True),
+        ("type = 'identify' and properties.a.b != \"x\" ", True),
+        ('event = "a\\"b"', False),
+        ('event = "new" or', False),
+        ('(event = "new")', False),
+        ("properties.n = 1", False),
+    ],
+)
+def test_most_triggers_are_plain(text: str, is_plain: bool) -> None:
+    plain = trigger._plain(text)
+    assert (plain is not None) is is_plain
+    assert plain is None or shape(plain) == shape(trigger._read(text))
