@@ -92,6 +92,31 @@ def test_a_liquid_template_writes_values_as_they_are_written_everywhere(template
     assert mapping.resolve({"@liquid": template}, event) == text
 
 
+@pytest.mark.parametrize(
+    ("path", "found"),
+    [
+        ("$.none.city", {"it": None}),
+        ("$.none.a.b", {"it": None}),
+        ("$.empty.city", {"it": ""}),
+        ("$.no.city", {"it": False}),
+        ("$.yes.city", {}),
+        ("$.missing.city", {}),
+        ("$.list.length", {"it": 2}),
+        ("$.text[0]", {"it": "h"}),
+        ("$.text.first", {}),
+        ("$.list[2]", {}),
+    ],
+)
+def test_what_is_below_nothing_is_nothing_and_lists_know_their_length(path: str, found: dict[str, Any]) -> None:
+    event = {"none": None, "empty": "", "no": False, "yes": True, "list": [1, 2], "text": "hey"}
+    assert mapping.resolve({"it": {"@path": path}}, event) == found
+
+
+def test_what_the_editor_of_the_field_notes_beside_a_directive_means_nothing() -> None:
+    mapped = {"@path": "$.a", "_metadata": {"label": "A", "type": "string"}}
+    assert mapping.resolve({"x": mapped}, {"a": 1}) == {"x": 1}
+
+
 def test_a_path_to_one_column_is_known_as_such() -> None:
     assert mapping.column({"@path": "$.properties.email"}) == "email"
     assert mapping.column({"@path": "$.properties.a.b"}) is None

@@ -78,6 +78,21 @@ def test_it_is_said_where_and_what_was_expected(text: str, sentence: str) -> Non
 
 
 @pytest.mark.parametrize(
+    ("text", "properties"),
+    [
+        (r'properties.first\ name = "x"', {"first name": "x"}),
+        (r'contains(properties.a\/b.c\ d, "x")', {"a/b": {"c d": "xx"}}),
+        (r'properties.a\(b\) != null and properties.\$set = "y"', {"a(b)": 1, "$set": "y"}),
+    ],
+)
+def test_a_name_may_be_written_with_backslashes_as_the_editor_of_the_field_does(
+    text: str, properties: dict[str, Any]
+) -> None:
+    assert trigger.parse(text).matches({"properties": properties})
+    assert not trigger.parse(text).matches({"properties": {}})
+
+
+@pytest.mark.parametrize(
     ("text", "row", "matches"),
     [
         ("properties.id = 9007199254740993", {"id": 2**53 + 1}, True),

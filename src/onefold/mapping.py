@@ -25,6 +25,7 @@ UNDEFINED = _Undefined()
 Resolver = Callable[[Any], Any]  # event -> value, or UNDEFINED
 
 MAX_PATTERN = 10
+_REMARK = "_metadata"  # what the field's own editor keeps beside a directive; it means nothing here
 MAX_DEPTH = 100  # levels of a mapping; Python's own stack is not much deeper
 
 
@@ -62,8 +63,9 @@ def _resolver(mapping: Any) -> Resolver:
         directives = [key for key in mapping if key.startswith("@")]
         if not directives:
             return _object({key: _resolver(value) for key, value in mapping.items()})
-        if len(mapping) > 1:
-            also = f"it also has {', '.join(key for key in mapping if key != directives[0])}"
+        others = [key for key in mapping if key not in (directives[0], _REMARK)]
+        if others:
+            also = f"it also has {', '.join(others)}"
             raise InvalidMapping(f"{directives[0]} must be the only key of its object; {also}")
         return _directive(directives[0], mapping[directives[0]])
     if isinstance(mapping, list):
@@ -150,13 +152,21 @@ def reader(keys: tuple[str, ...]) -> Resolver:
         for key in keys:
             if isinstance(value, dict):
                 value = value.get(key, UNDEFINED)
-            elif isinstance(value, list) and key.isdecimal() and int(key) < len(value):
-                value = value[int(key)]
+            elif isinstance(value, list | str) and value:
+                value = _item(value, key)
             else:
-                return UNDEFINED
+                # As in the field: what is below null (false, 0, "") is that itself.
+                return value if value is None or value == "" or value == 0 else UNDEFINED
         return value
 
     return resolved
+
+
+def _item(value: list[Any] | str, key: str) -> Any:
+    """An item of a list or a character of a text, by its place; or how many there are."""
+    if key == "length":
+        return len(value)
+    return value[int(key)] if key.isdecimal() and int(key) < len(value) else UNDEFINED
 
 
 def _path(options: Any) -> Resolver:

@@ -45,7 +45,7 @@ _GRAMMAR = r"""
     WORD.3: /(true|false|null)\b/
     BRACKET: /\[("([^"\\]|\\.)*"|'([^'\\]|\\.)*'|\d+)\]/
     PART: /[^\W\d][\w$-]*/
-    KEY: /[\w$-]+/
+    KEY: /([\w$-]|\\.)+/
     STRING: /"([^"\\]|\\.)*"|'([^'\\]|\\.)*'/
     NUMBER: /-?\d+(\.\d+)?([eE][+-]?\d+)?/
     %ignore /\s+/
@@ -299,12 +299,18 @@ def _path_of(tree: Any) -> tuple[str, ...]:
         if token.type == "BRACKET":
             inner = inner[1:-1]
             inner = _unquoted(inner) if inner[0] in "'\"" else inner
+        elif token.type == "KEY":
+            inner = _plain(inner)  # the field's own editor writes `first\ name`
         keys.append(inner)
     return tuple(keys)
 
 
 def _unquoted(text: str) -> str:
-    return re.sub(r"\\(.)", r"\1", text[1:-1])
+    return _plain(text[1:-1])
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"\\(.)", r"\1", text)
 
 
 def _comparison(tree: Any) -> Test:
