@@ -300,16 +300,16 @@ def _path_of(tree: Any) -> tuple[str, ...]:
             inner = inner[1:-1]
             inner = _unquoted(inner) if inner[0] in "'\"" else inner
         elif token.type == "KEY":
-            inner = _plain(inner)  # the field's own editor writes `first\ name`
+            inner = _unescaped(inner)  # the field's own editor writes `first\ name`
         keys.append(inner)
     return tuple(keys)
 
 
 def _unquoted(text: str) -> str:
-    return _plain(text[1:-1])
+    return _unescaped(text[1:-1])
 
 
-def _plain(text: str) -> str:
+def _unescaped(text: str) -> str:
     return re.sub(r"\\(.)", r"\1", text)
 
 
