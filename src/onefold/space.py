@@ -207,14 +207,49 @@ def whole(store: Store, segments: Sequence[int] | Numbers) -> tuple[dict[int, Se
     asked = np.array(segments, np.int64)
     if len(asked) <= FEW:
         return _members(store, asked)
+    profile = _owners(store, asked)
+    return load(store, list(profile)), profile
+
+
+def whole_rows(store: Store, segments: Sequence[int]) -> pa.Table:
+    """As `whole`, each segment as its row (SEGMENT, with 0 and '' for null) and its `profile`. Raises StoreError.
+
+    What has a row in the store is not taken apart.
+    """
+    profile = _owners(store, np.array(segments, np.int64))
+    found, born = _rows_of(store, _COLUMNS, list(profile))
+    more = rows(list(born.values())).select(found.column_names)
+    both = pa.concat_tables([found.cast(more.schema), more])
+    owners = pa.array([profile[segment] for segment in both["segment"].to_pylist()], pa.int64())
+    return both.append_column("profile", owners)
+
+
+def ids(store: Store, segments: Sequence[int]) -> dict[int, str]:
+    """Segments -> their segment_ids. Raises StoreError."""
+    found, born = _rows_of(store, "s.segment, s.segment_id", segments)
+    named = dict(zip(found["segment"].to_pylist(), found["segment_id"].to_pylist(), strict=True))
+    return named | {segment: at.segment_id for segment, at in born.items()}
+
+
+def _rows_of(store: Store, columns: str, segments: Sequence[int]) -> tuple[pa.Table, dict[int, Segment]]:
+    """Columns of the segments that have a row, and the others."""
+    asked = np.array(segments, np.int64)
+    these = store.engine.dialect.within.format("s.segment", _ASKED)
+    found = store.ask(asked, f"select {columns} from segment s where {these}")
+    others = np.setdiff1d(asked, found["segment"].to_numpy())
+    births = log.births(store, others) if len(others) else {}
+    return found, _of_births(births, store.secret, store.names("identifier_type"))
+
+
+def _owners(store: Store, asked: Numbers) -> dict[int, int]:
+    """All segments of the profiles that some segments belong to, each with the oldest of its profile."""
     within = store.engine.dialect.within.format
     profiles = f"select m.profile from merged m where {within('m.segment', _ASKED)} union {_ASKED}"
     found = store.ask(asked, f"select m.segment, m.profile from merged m where {within('m.profile', profiles)}")
     segment, oldest = (found[name].to_pylist() for name in ("segment", "profile"))
     # Most are alone in their profile. Of the others the oldest has no row.
     profile = dict(zip(asked.tolist(), asked.tolist(), strict=True))
-    profile |= dict(zip(oldest, oldest, strict=True)) | dict(zip(segment, oldest, strict=True))
-    return load(store, list(profile)), profile
+    return profile | dict(zip(oldest, oldest, strict=True)) | dict(zip(segment, oldest, strict=True))
 
 
 def _members(store: Store, asked: Numbers) -> tuple[dict[int, Segment], dict[int, int]]:

@@ -114,6 +114,10 @@ _KEPT = """
     from own s left join more m on m.segment = s.segment
 """
 _SOME = "insert into segments from laid where profile between $1 and $2"
+_THESE = """
+    insert into segments
+    select segment, profile, segment_id, identifiers, nullif(traits, ''), nullif(meta, ''), time, seq from own
+"""
 # The identifiers of profiles that are laid out; but where not all are, only of those that got some, or members.
 _FILED = """
     create or replace temp table filed as
@@ -197,9 +201,8 @@ class Reading:
         self.kernel.execute(_NAMED_BEFORE)
         segments = self._numbers(_UNKNOWN)
         if segments:
-            found = space.load(self.store, segments)
-            ids = {"segment": segments, "segment_id": [found[segment].segment_id for segment in segments]}
-            self._insert("ids", pa.table(ids))
+            found = space.ids(self.store, segments)
+            self._insert("ids", pa.table({"segment": [*found], "segment_id": [*found.values()]}))
         self.kernel.execute(_KNOWN)
 
     def gather(self, *, whole: bool) -> Iterator[None]:
@@ -221,10 +224,8 @@ class Reading:
             if whole:
                 self.kernel.execute(_SOME, [some[0], some[-1]])
             else:
-                segments, profile = space.whole(self.store, some)
-                rows = space.rows(list(segments.values()))
-                rows = rows.append_column("profile", pa.array([profile[number] for number in segments], pa.int64()))
-                self._insert("segments", rows.select(_SEGMENTS.names))
+                self._tell("own", space.whole_rows(self.store, some))
+                self.kernel.execute(_THESE)
             self.kernel.execute(_FILED)
             if not whole:
                 self.kernel.execute(_AS_BEFORE, [self.since])
@@ -273,10 +274,3 @@ _TOUCHED = """
 _MOVED = pa.schema([("profile", pa.int64())])
 _MOMENT = pa.timestamp("us", "UTC")
 _TIMES = pa.schema([("seq", pa.int64()), ("timestamp", _MOMENT), ("received_at", _MOMENT)])
-_SEGMENTS = pa.schema(
-    [
-        *((name, pa.int64()) for name in ("segment", "profile")),
-        *((name, pa.string()) for name in ("segment_id", "identifiers", "traits", "meta")),
-        *((name, pa.int64()) for name in ("time", "seq")),
-    ]
-)
