@@ -118,32 +118,40 @@ class Staging:
         self._db.execute(f"create view seen as from {seen} {asked}")
         self._db.execute("create table repeated as select key from staged group by key having count(*) > 1")
         rejected = f"({REJECTED_NEW}, {REJECTED_UPDATED}, {REJECTED_DELETED})"
+        retried = f"k.status in {_OPEN} or k.status in {rejected}"
+        # One pass over both: most rows are what they were, and go no further. Of a row that is staged there is a `pos`.
+        self._db.execute(
+            f"""create table compared as
+            select s.pos, coalesce(s.key, k.key) as key, s.checksum, k.key is not null as known, k.checksum as before,
+                k.epoch, k.version, k.counter, k.status, coalesce({retried}, false) as retried
+            from staged s full join seen k on k.key = s.key
+            where s.pos is null or k.key is null or k.epoch <> $1 or k.checksum <> s.checksum
+                or k.status in ({REJECTED_DELETED}, {GONE}) or k.status in {_OPEN}
+                or (k.status in {rejected} and (k.version <> $2 or {self._narrowed}))""",
+            [epoch, version],
+        )
         # The same call again keeps its counter, and so its message id; another one gets the next.
-        again = f"k.version = $2 and k.checksum = s.checksum and k.status in ({OPEN_NEW}, {OPEN_UPDATED})"
+        again = f"version = $2 and before = checksum and status in ({OPEN_NEW}, {OPEN_UPDATED})"
         self._db.execute(
             f"""create table changed as
-            select s.pos, s.key, s.checksum, k.key is not null as known,
-                case when k.key is null or k.status = {GONE} then $3 when {again} then k.counter - 1
-                     else k.counter end as counter,
-                case when k.key is null or k.epoch <> $1
-                     or k.status in ({REJECTED_NEW}, {REJECTED_DELETED}, {GONE}, {OPEN_NEW}, {OPEN_DELETED})
-                     then 'new' else 'updated' end as event,
-                coalesce(k.status in {_OPEN} or k.status in {rejected}, false) as retried
-            from staged s left join seen k on k.key = s.key
-            where s.key is not null and s.key not in (select key from repeated where key is not null)
-                and (k.key is null or k.epoch <> $1 or k.checksum <> s.checksum
-                    or k.status in ({REJECTED_DELETED}, {GONE}) or k.status in {_OPEN}
-                    or (k.status in {rejected} and (k.version <> $2 or {self._narrowed})))""",
+            select pos, key, checksum, known, retried,
+                case when not known or status = {GONE} then $3 when {again} then counter - 1
+                     else counter end as counter,
+                case when not known or epoch <> $1
+                     or status in ({REJECTED_NEW}, {REJECTED_DELETED}, {GONE}, {OPEN_NEW}, {OPEN_DELETED})
+                     then 'new' else 'updated' end as event
+            from compared where pos is not null and key is not null and not {_REPEATED}""",
             [epoch, version, base],
         )
         self._db.execute(
             f"""create table deleted as
-            select k.key, k.checksum, 'deleted' as event, k.status in {_OPEN} or k.status in {rejected} as retried,
-                k.counter - (k.status = {OPEN_DELETED} and k.version = $1)::int as counter from seen k
-            where k.status <> {GONE} and not exists (select 1 from staged s where s.key = k.key)
-                and (k.status <> {REJECTED_DELETED} or k.version <> $1 or {self._narrowed})""",
+            select key, before as checksum, 'deleted' as event, retried,
+                counter - (status = {OPEN_DELETED} and version = $1)::int as counter
+            from compared where pos is null and status <> {GONE}
+                and (status <> {REJECTED_DELETED} or version <> $1 or {self._narrowed})""",
             [version],
         )
+        self._db.execute("drop table compared")
         return self._counts()
 
     def seen(self) -> pa.Table:

@@ -112,7 +112,8 @@ def sync(
         staging = stack.enter_context(diff.staging(job.temp))
         progress("read", 0, None)
         breaking = cancel.breaking(job.warehouse.interrupt, staging.interrupt)
-        with clock.timed("read"), breaking, job.warehouse.read(job.model.sql) as reader:
+        with clock.timed("read"), ThreadPoolExecutor(1) as ahead, breaking, job.warehouse.read(job.model.sql) as reader:
+            seen = ahead.submit(header.seen, job.store)  # nothing else asks the store meanwhile
             counts.extracted = staging.load(reader, job.model.key, lambda rows: progress("read", rows, None))
         clock.count("read", counts.extracted)
         check_columns(job, staging.columns)
@@ -120,7 +121,7 @@ def sync(
             counts.extracted = staging.narrow(only)
         progress("diff", 0, counts.extracted)
         with clock.timed("diff", counts.extracted), cancel.breaking(staging.interrupt):
-            known = header.seen(job.store)
+            known = seen.result()
             found = staging.compare(known, header.epoch, header.version, header.base)
         diff.guard(found, allow_deletes=allow_deletes)
         ledger.begin(found, staging.rejected(CHUNK_ROWS), cancel)
