@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from onefold.rules import ACCOUNTS, USERS, Identifier
 
 # From so many on, setting DuckDB up is repaid.
-MANY = 20_000
+MANY = 100_000
 _PREFIXES = {USERS: "use_", ACCOUNTS: "grp_"}
 
 

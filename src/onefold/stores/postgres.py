@@ -37,9 +37,7 @@ DIALECT = Dialect(
     ),
     # Plans made before the first statistics would read large tables whole; and only what was vacuumed is found in an
     # index alone. The server would do it by itself a minute later, beside what is asked then.
-    settled=(
-        "vacuum (analyze, skip_locked) tier, page, block, identifier, segment, merged, link, event, subscription",
-    ),
+    settled=("vacuum (analyze) tier, page, block, identifier, segment, merged, link, event, subscription",),
     plan="create or replace function pg_temp.{name}(text) returns table ({columns}) stable language plpgsql as"
     " $plan$ #variable_conflict use_column\nbegin return query {query}; end $plan$",
     planning="select 1 as may from pg_language where lanname = 'plpgsql' and has_language_privilege(oid, 'usage')"
