@@ -92,11 +92,13 @@ def test_a_server_that_is_stopped_ends_open_streams_and_keeps_what_it_took(live:
     token = json.loads(command("token", "create", "--admin", "--json", cwd=live.folder).stdout)["token"]
     headers = {"Authorization": f"Bearer {token}", "Accept": "text/event-stream"}
     with serving(live) as server:
-        httpx2.post(f"{server.url}/v1/track", json={"event": "x", "userId": "ada"}, auth=AUTH)
+        calls = [{"type": "track", "event": event, "userId": "ada"} for event in "xy"]
+        httpx2.post(f"{server.url}/v1/batch", json={"batch": calls}, auth=AUTH)
+        eventually(lambda: logged(live))
         with httpx2.stream("GET", f"{server.url}/api/debugger/web", headers=headers, timeout=30) as stream:
             lines = stream.iter_lines()
-            line = next(line for line in lines if line.startswith("data: "))
-            assert json.loads(line.removeprefix("data: "))["event"] == "x"
+            told = list(iter(lambda: next(lines).partition(":")[0], "id"))
+            assert told == ["event", "data", "", "event", "data"], "who is cut off between two hears both again"
             assert server.end(number) == 0
     assert len(live.profiles()) == 1
 

@@ -78,11 +78,17 @@ class Api:
         return found
 
     async def _stream(self, given: dict[str, Any], found: dict[str, Any]) -> AsyncIterator[str]:
-        """The calls that are there, then those that come, each an event; its id leads on after a pause."""
+        """The calls that are there, then those that come, each an event; an id leads on after a pause.
+
+        Of calls that are read together the last has it: who was cut off among them hears them again.
+        """
         while True:
-            for call in found["data"]:
-                yield f"event: call\nid: {found['cursor']}\ndata: {json.dumps(call, ensure_ascii=False)}\n\n"
-            if not found["data"]:
+            events = [f"event: call\ndata: {json.dumps(call, ensure_ascii=False)}\n" for call in found["data"]]
+            if events:
+                events[-1] += f"id: {found['cursor']}\n"
+            for said in events:
+                yield f"{said}\n"
+            if not events:
                 yield ": nothing new\n\n"  # tells a client that went away from one that waits
             if not await streams.pause(PAUSE):
                 return
