@@ -256,6 +256,16 @@ def test_a_sync_uses_what_was_applied_even_if_the_file_is_broken_since(tmp_path:
     assert "differs" in done.stderr
 
 
+def test_a_space_whose_store_is_a_variable_that_is_not_set_says_which(tmp_path: Path) -> None:
+    shop = Shop(tmp_path / "shop", "${PROFILES_URL}")
+    shop.write()
+    env = {"PROFILES_URL": "postgresql://x@127.0.0.1:1/x"}
+    assert command("apply", cwd=shop.folder, env=env).returncode == 0
+    done = command("profile", "list", "production", cwd=shop.folder)
+    assert done.returncode == 1
+    assert done.stderr == "Error: space production needs the environment variable PROFILES_URL, which is not set\n"
+
+
 def test_a_variable_that_is_not_set_fails_its_own_mappings_only(tmp_path: Path, database: str) -> None:
     shop = Shop(tmp_path / "shop", database)
     shop.people((1, "a@x", "free"))

@@ -300,6 +300,11 @@ class Workspace:
         if slug.startswith(REMOTE):
             return remote.store(slug, self.home, self.env.get("ONEFOLD_CATALOG"))
         space = pick((workspace or self.applied).spaces, slug, "space")
+        unset = UNSET.search(space.store)
+        if unset:
+            raise StoreError(
+                f"space {slug} needs the environment variable {unset[1]}, which is not set", code="missing_variable"
+            )
         return stores.open(space.store, self.home / "spaces" / f"{slug}.db")
 
     def kept(self) -> list[str]:
