@@ -221,8 +221,10 @@ class _Run:
                 self._profiles()
             progress("calls", self.synced.calls, total)
         progress("profiles", total, total)
-        for _ in self.reading.gather(whole=self.whole):
+        for last in self.reading.gather(whole=self.whole):
             cancel.check()
+            if last and not self.whole:
+                self.target.ahead({name: GONE[name] for name in self.beside if name in GONE})
             self.kernel.execute(tables.whole(self.selection.traits, every=self.whole))
             self._profiles()
 

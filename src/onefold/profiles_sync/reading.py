@@ -128,6 +128,11 @@ _AS_BEFORE = """
     delete from filed where profile not in (select profile from moved)
         and profile not in (select profile from filed where seq > $1)
 """
+_CHANGED = """
+    insert into changed select segment_id from segments;
+    insert into renamed select segment_id from segments
+    where {whole} or profile in (select profile from filed union all select profile from moved)
+"""
 _NAMED = """
     select distinct seq from (
         select seq from filed union all
@@ -205,10 +210,10 @@ class Reading:
             self._insert("ids", pa.table({"segment": [*found], "segment_id": [*found.values()]}))
         self.kernel.execute(_KNOWN)
 
-    def gather(self, *, whole: bool) -> Iterator[None]:
+    def gather(self, *, whole: bool) -> Iterator[bool]:
         """Lay out `segments`, after all chunks: with `whole` what no chunk had as `single`, else what was touched.
 
-        Yields where they are laid out: some profiles after others, each with all its segments.
+        Yields where some profiles are laid out, each with all its segments: whether they are the last.
         """
         self._insert("joined_at", self.store.query("select segment, max(seq) as seq from id_graph group by segment"))
         if whole:
@@ -229,8 +234,9 @@ class Reading:
             self.kernel.execute(_FILED)
             if not whole:
                 self.kernel.execute(_AS_BEFORE, [self.since])
+            self.kernel.execute(_CHANGED.format(whole=str(whole).lower()))
             self._times()
-            yield
+            yield start + AT_ONCE >= len(profiles)
 
     def _times(self) -> None:
         """Find the times of older calls that `segments` names."""

@@ -329,9 +329,6 @@ _WHOLE = """
     create or replace temp table member as
     select s.*, p.segment_id as canonical_segment_id, case s.segment_id[1] when 'u' then 'u' else 'a' end as owner
     from segments s join segments p on p.segment = s.profile;
-    insert into changed select segment_id from member;
-    insert into renamed select segment_id from member
-    where {whole} or profile in (select profile from filed union all select profile from moved);
     create or replace temp view identified as
     select p.canonical_segment_id, p.owner, k.name as type, f.value, f.seq, make_timestamptz(f.time) as timestamp,
         t.received_at

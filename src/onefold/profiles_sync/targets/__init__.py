@@ -65,6 +65,12 @@ class Target(Protocol):
     def append(self, table: str, sql: str) -> int:
         """Add the rows of a query of the kernel to a table beside; how many there were."""
 
+    def ahead(self, gone: Mapping[str, str]) -> None:
+        """All profiles are known whose rows go when all is put in place: a target may begin with that, beside.
+
+        `gone`: tables that have some, each with the table of the kernel that lists them, as in Change.
+        """
+
     def keep(self, position: str, changes: Mapping[str, Change], views: Mapping[str, str]) -> None:
         """Put everything in place, all or nothing.
 

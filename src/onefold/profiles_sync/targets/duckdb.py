@@ -72,6 +72,9 @@ class Target:
     def drop(self, tables: Sequence[str]) -> None:
         self._dropped += tables
 
+    def ahead(self, gone: Mapping[str, str]) -> None:
+        """Rows go where all is put in place: nothing of a table can be made beside."""
+
     def keep(self, position: str, changes: Mapping[str, Change], views: Mapping[str, str]) -> None:
         say = self.kernel.execute
         with self._failing():

@@ -14,7 +14,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from math import log
 from pathlib import Path
@@ -49,6 +49,11 @@ class Target:
         self.kernel = kernel
         self._beside: dict[str, dict[str, str]] = {}
         self._written: dict[str, list[str]] = {}
+        # Files that are written anew without rows that go: in parts, by these threads, or by the kernel.
+        self._threads = ThreadPoolExecutor(os.cpu_count())
+        self._pruning: list[Future[None]] = []
+        self._cut: dict[str, set[str]] = {}
+        self._left: dict[str, set[str]] = {}
         with self._failing():
             self.manifest: dict[str, Any] = {"position": None, "run": 0, "tables": {}}
             if (self.folder / MANIFEST).exists():
@@ -57,7 +62,8 @@ class Target:
                 self.folder.mkdir(parents=True, exist_ok=True)
                 self._settle()
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        self._threads.shutdown(cancel_futures=True)
 
     def _read(self) -> dict[str, Any]:
         try:
@@ -117,23 +123,28 @@ class Target:
         for table in tables:
             self.manifest["tables"].pop(table, None)
 
+    def ahead(self, gone: Mapping[str, str]) -> None:
+        for table, which in gone.items():
+            files = self.manifest["tables"].get(table, [])
+            crowded = self._crowded(table, files)
+            losing = self._losing(table, [file for file in files if file not in crowded], which)
+            with self._failing():
+                parts, left = prune.parts(losing)
+            self._left[table] = {file.name for file in left}
+            self._cut[table] = {part.file.name for part in parts}
+            self._pruning += [self._threads.submit(self._prune, part, self._next(table)) for part in parts]
+
     def keep(self, position: str, changes: Mapping[str, Change], views: Mapping[str, str]) -> None:
         tables = dict(self.manifest["tables"])
-        with self._failing(), ThreadPoolExecutor(os.cpu_count()) as threads:
-            under_way = []
-            for table, change in changes.items():
-                files = [] if change.new else tables.get(table, [])
-                stale = self._crowded(table, files)
-                parts, left = prune.parts(
-                    self._losing(table, [file for file in files if file not in stale], change.gone)
-                )
-                under_way += [threads.submit(self._prune, part, self._next(table)) for part in parts]
-                if stale := stale | {file.name for file in left}:
-                    kept = f"where {KEY} not in (select segment_id from {change.gone})" if change.gone else ""
-                    self._write(table, f"from {self._files(table, sorted(stale))} {kept}")
-                lost = stale | {part.file.name for part in parts}
-                tables[table] = [file for file in files if file not in lost]
-            for done in under_way:
+        for table, change in changes.items():
+            files = [] if change.new else tables.get(table, [])
+            stale = self._crowded(table, files) | self._left.get(table, set())
+            if stale:
+                kept = f"where {KEY} not in (select segment_id from {change.gone})" if change.gone else ""
+                self._write(table, f"from {self._files(table, sorted(stale))} {kept}")
+            tables[table] = [file for file in files if file not in stale | self._cut.get(table, set())]
+        with self._failing():
+            for done in self._pruning:
                 done.result()
         for table, change in changes.items():
             if not tables[table] and not self._written[table]:
@@ -168,7 +179,7 @@ class Target:
 
     def _losing(self, table: str, files: Sequence[str], gone: str) -> list[tuple[Path, Numbers]]:
         """The files that have rows of profiles that are gone, with the numbers of these."""
-        if not gone or not files:
+        if not files:
             return []
         read = self._files(table, files, more=", filename = true, file_row_number = true")
         with self._failing():

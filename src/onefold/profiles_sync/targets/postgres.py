@@ -106,6 +106,9 @@ class Target:
     def drop(self, tables: Sequence[str]) -> None:
         self._dropped += tables
 
+    def ahead(self, gone: Mapping[str, str]) -> None:
+        """Rows go where all is put in place: nothing of a table can be made beside."""
+
     def keep(self, position: str, changes: Mapping[str, Change], views: Mapping[str, str]) -> None:
         for gone in {change.gone for change in changes.values() if change.gone}:
             self._say(f"drop table if exists pg_temp.{gone}")
