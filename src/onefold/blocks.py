@@ -114,7 +114,7 @@ class _Begins:
 
 
 # Where all blocks begin is read once one in so many has been asked for; for few numbers at a time it is not looked at.
-WORTH, FEW = 4, 256
+WORTH, FEW = 6, 256
 # So many are held at most, 16 bytes of memory each.
 MOST = 16_000_000
 _HOLDING = """
