@@ -85,6 +85,16 @@ def test_a_wrong_case_operator_is_noticed_when_it_meets_a_text() -> None:
         ("{{ yes | append: n }}", "true"),
         ("{{ mixed }}", "1true"),
         ("{{ mixed | join: ',' }}", "1,,true"),
+        ("{{ 10 | divided_by: 4 }} {{ 10 | divided_by: 5 }}", "2.5 2"),
+        ("{{ 0.1 | plus: 0.2 }} {{ '3' | times: '2' }}", "0.30000000000000004 6"),
+        ("{{ yes | minus: 1.5 }} {{ n | plus: 1 }} {{ 'x' | plus: 1 }}", "-0.5 1 1"),
+        ("{{ -7 | modulo: 3 }} {{ f | at_most: 2 }} {{ f | at_least: 3 }}", "2 2 3"),
+        ("{{ n | date: '%Y' }}{{ missing | date: '%Y' }}{{ 0.5 | date: '%Y' }}", "1970"),
+        ("{{ 'ada' | first }}{{ 'ada' | last }}{{ l | first }}", "aa3"),
+        ("{{ 'abcde' | truncate: 5 }} {{ 'abcdef' | truncate: 5 }}", "abcde ab..."),
+        ("{{ missing | json }}{{ n | json }}", "null"),
+        ("{{ ' a  b ' | normalize_whitespace }}{{ 'a b' | number_of_words }}{{ '7.9' | to_integer }}", " a b 27"),
+        ("{{ 'a' | sha256 | truncate: 8, '' }}", "ca978112"),
     ],
 )
 def test_a_liquid_template_writes_values_as_they_are_written_everywhere(template: str, text: str) -> None:
@@ -135,6 +145,17 @@ def test_the_paths_that_a_mapping_reads_are_known() -> None:
         }
     )
     assert found == [("properties", *rest) for rest in (("x",), ("y",), ("z",), ("l", "0"), ("items",))]
+
+
+def test_a_liquid_template_cannot_fill_the_memory_with_digits() -> None:
+    squared = "{% assign a = 99999999 %}" + "{% assign a=a|times:a %}" * 38
+    with pytest.raises(InvalidMapping, match="too large"):
+        mapping.resolve({"@liquid": squared}, {})
+
+
+def test_nothing_is_divided_by_nothing() -> None:
+    with pytest.raises(InvalidMapping, match="cannot be divided by 0"):
+        mapping.resolve({"@liquid": "{{ 1 | divided_by: 0 }}"}, {})
 
 
 def test_a_liquid_template_is_rendered_for_whatever_it_is_given() -> None:

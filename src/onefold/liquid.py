@@ -5,6 +5,10 @@ Values are written as everywhere in Onefold: nothing for null, `true`, whole num
 
 from __future__ import annotations
 
+import hashlib
+import math
+import operator
+import re
 from collections.abc import Callable
 from decimal import ROUND_FLOOR, Decimal
 from functools import cache, wraps
@@ -20,10 +24,18 @@ DISABLED = ("case", "for", "include", "layout", "render", "tablerow")
 # What a template may hold while it runs, and write: more than any record may (reference, section 2).
 _MEMORY_BYTES = 1_000_000
 _OUTPUT_BYTES = 512 * 1024
-_ARITHMETIC = (
-    *("abs", "at_least", "at_most", "ceil", "divided_by"),
-    *("floor", "minus", "modulo", "plus", "sum", "times"),
-)
+_ARITHMETIC = ("abs", "ceil", "floor", "sum")
+_EXACT = 10**40  # whole numbers up to here have all their digits
+# Doubles, as in the field; 10 divided by 4 is 2.5.
+_CALCULATIONS: dict[str, Callable[[float, float], float]] = {
+    "plus": operator.add,
+    "minus": operator.sub,
+    "times": operator.mul,
+    "divided_by": operator.truediv,
+    "modulo": operator.mod,
+    "at_least": max,
+    "at_most": min,
+}
 
 
 def compile(template: str) -> Callable[[Any], str]:  # noqa: A001 - said as liquid.compile
@@ -93,6 +105,7 @@ def _environment() -> Any:
     class Environment(liquid.Environment):
         local_namespace_limit = _MEMORY_BYTES
         output_stream_limit = _OUTPUT_BYTES
+        string_first_and_last = True
 
     environment = Environment()
     environment.add_tag(Place)
@@ -103,9 +116,20 @@ def _environment() -> Any:
             environment.filters[name] = _whole(original)
         elif getattr(original, "__module__", "") == string.__name__:
             environment.filters[name] = _of_text(original)
-    environment.filters["round"] = _round
-    environment.filters["json"] = canonical.encode
-    environment.filters["join"] = lambda items, separator=" ": _text(separator).join(map(_text, _items(items)))
+    environment.filters |= {name: _calculated(calculation) for name, calculation in _CALCULATIONS.items()}
+    environment.filters |= {
+        "date": _dated(environment.filters["date"]),
+        "join": lambda items, separator=" ": _text(separator).join(map(_text, _items(items))),
+        "json": _json,
+        "jsonify": _json,
+        "normalize_whitespace": lambda value: re.sub(r"\s+", " ", _text(value)),
+        "number_of_words": lambda value: len(_text(value).split()),
+        "round": _round,
+        "sha256": lambda value: hashlib.sha256(_text(value).encode()).hexdigest(),
+        "to_integer": lambda value: int(_number(value)),
+        "truncate": _truncated,
+        "xml_escape": environment.filters["escape"],
+    }
     return environment
 
 
@@ -165,6 +189,58 @@ def _whole(original: Any) -> Any:
         return int(found) if isinstance(found, float) and found.is_integer() else found
 
     return filtered
+
+
+def _number(value: Any) -> float:
+    """A value as a number; what is none counts as 0."""
+    if isinstance(value, int | float):
+        return value + 0  # true is 1
+    if not isinstance(value, str) or "_" in value:
+        return 0
+    try:
+        return int(value)
+    except ValueError:
+        pass
+    try:
+        found = float(value)
+    except ValueError:
+        return 0
+    return found if math.isfinite(found) else 0
+
+
+def _calculated(calculation: Callable[[float, float], float]) -> Any:
+    """A filter of two numbers."""
+
+    def calculate(value: Any, other: Any) -> Any:
+        try:
+            found = calculation(_number(value), _number(other))
+            return _readable(found if abs(found) < _EXACT else float(found))
+        except ZeroDivisionError:
+            raise InvalidMapping("a number cannot be divided by 0") from None
+
+    return calculate
+
+
+def _dated(original: Any) -> Any:
+    """The filter of dates: nothing of null, and seconds may have a fraction."""
+
+    @wraps(original)
+    def dated(value: Any, *given: Any, **named: Any) -> Any:
+        return "" if value is None else original(int(value) if isinstance(value, float) else value, *given, **named)
+
+    return dated
+
+
+def _json(value: Any) -> str:
+    from liquid import is_undefined
+
+    return "" if is_undefined(value) else canonical.encode(value)
+
+
+def _truncated(value: Any, length: Any = 50, end: Any = "...") -> str:
+    """A text that is not longer than so, with what stands for the rest of it."""
+    text, size, end = _text(value), int(_number(length)), _text(end)
+    return text if len(text) <= size else text[: max(0, size - len(end))] + end
 
 
 def _round(value: Any, digits: Any = 0) -> Any:
