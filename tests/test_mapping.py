@@ -93,7 +93,8 @@ def test_a_wrong_case_operator_is_noticed_when_it_meets_a_text() -> None:
         ("{{ 'ada' | first }}{{ 'ada' | last }}{{ l | first }}", "aa3"),
         ("{{ 'abcde' | truncate: 5 }} {{ 'abcdef' | truncate: 5 }}", "abcde ab..."),
         ("{{ missing | json }}{{ n | json }}", "null"),
-        ("{{ ' a  b ' | normalize_whitespace }}{{ 'a b' | number_of_words }}{{ '7.9' | to_integer }}", " a b 27"),
+        ("{{ ' a  b ' | normalize_whitespace }}{{ 'a b' | number_of_words }}{{ '7.9' | to_integer }}", " a b 27.9"),
+        ("{{ 'aba' | replace_last: 'a', 'c' }}{{ 'abb' | remove_last: 'a' }}{{ 'b' | remove_last: 'a' }}", "abcbbb"),
         ("{{ 'a' | sha256 | truncate: 8, '' }}", "ca978112"),
     ],
 )

@@ -124,9 +124,11 @@ def _environment() -> Any:
         "jsonify": _json,
         "normalize_whitespace": lambda value: re.sub(r"\s+", " ", _text(value)),
         "number_of_words": lambda value: len(_text(value).split()),
+        "remove_last": lambda value, text="": _replaced_last(value, text, ""),
+        "replace_last": _replaced_last,
         "round": _round,
         "sha256": lambda value: hashlib.sha256(_text(value).encode()).hexdigest(),
-        "to_integer": lambda value: int(_number(value)),
+        "to_integer": _number,
         "truncate": _truncated,
         "xml_escape": environment.filters["escape"],
     }
@@ -241,6 +243,11 @@ def _truncated(value: Any, length: Any = 50, end: Any = "...") -> str:
     """A text that is not longer than so, with what stands for the rest of it."""
     text, size, end = _text(value), int(_number(length)), _text(end)
     return text if len(text) <= size else text[: max(0, size - len(end))] + end
+
+
+def _replaced_last(value: Any, text: Any, other: Any) -> str:
+    before, found, after = _text(value).rpartition(_text(text) or "\0")
+    return f"{before}{_text(other)}{after}" if found else after
 
 
 def _round(value: Any, digits: Any = 0) -> Any:
