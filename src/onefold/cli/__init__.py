@@ -18,6 +18,8 @@ from onefold.errors import InvalidWorkspace, OnefoldError
 def main() -> None:
     """The `onefold` command: errors are one sentence on standard error, and exit 1."""
     garbage.seldom()
+    # What numpy has for matrices starts a thread for each further processor, which is busy for 40 ms; we have none.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
         app()
     except OnefoldError as error:
