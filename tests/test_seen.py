@@ -218,10 +218,23 @@ def test_a_file_goes_once_it_is_on_disk_that_another_has_what_it_held(
     assert (ways, after) == ([2], 1), "fully synchronous for that, and no longer"
 
 
+def test_what_was_found_out_of_calls_is_on_disk_before_a_space_has_them(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(Inbox(file, durable=False)) as box:
+        ways: list[int] = []
+        monkeypatch.setattr(box, "_turn", _noting(box, ways))
+        box.claim([(digest("a"), 10 * DAY, 1, 0)])
+        box.note([], {}, [])
+    assert ways == [1, 2], "claims are written with the notes, at the latest"
+
+
 def _noting(box: Inbox, ways: list[int]) -> seen.Turn:
+    original = box._turn
+
     def turn() -> AbstractContextManager[sqlite3.Connection]:
         ways.extend(*box._db.execute("pragma synchronous"))
-        return box._turn()
+        return original()
 
     return turn
 

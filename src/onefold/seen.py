@@ -128,7 +128,8 @@ class Seen:
             number += size
         made, file = _one(parts), self._mark[1] + 1
         self._write(file, made)
-        with _on_disk(self._db), self._turn() as db:
+        # Files that are not named any more go: no power failure may bring their names back.
+        with on_disk(self._db), self._turn() as db:
             db.execute("insert into seen_file values (?, ?, ?, ?)", (self._what, file, number, int(made[2].max())))
             db.execute("delete from seen where what = ?", (self._what,))
             db.executemany("delete from seen_file where what = ? and id = ?", [(self._what, each) for each in gone])
@@ -172,8 +173,8 @@ class Seen:
 
 
 @contextmanager
-def _on_disk(db: sqlite3.Connection) -> Iterator[None]:
-    """What commits meanwhile is on disk then, so that files it no longer names may go."""
+def on_disk(db: sqlite3.Connection) -> Iterator[None]:
+    """What commits meanwhile is on disk then, with all that committed before."""
     (before,) = db.execute("pragma synchronous").fetchone()
     db.execute("pragma synchronous = full")
     try:
