@@ -246,5 +246,6 @@ def test_a_server_starts_what_is_due(tmp_path: Path) -> None:
     assert told == {("d/people", "schedule", "every 1s"), *after}
     assert all(run["status"] != "running" for run in workspace.runs())
     assert len(shop.profiles()) == 1
+    workspace.sync_profiles("production", "bi")  # `next` may have ended later
     assert workspace.check_profiles("production", "bi") == []
     workspace.close()
