@@ -141,7 +141,11 @@ def test_a_run_that_finds_most_rows_gone_stops_until_it_is_allowed(shop: Shop) -
     assert counts(shop.sync(allow_deletes=True), "deleted") == (109,)
 
 
-def test_a_dry_run_counts_the_same_and_changes_nothing_at_all(shop: Shop) -> None:
+@pytest.mark.parametrize("alone", [0, sync.ALONE])
+def test_a_dry_run_counts_the_same_and_changes_nothing_at_all(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, alone: int
+) -> None:
+    monkeypatch.setattr(sync, "ALONE", alone)
     dry = shop.sync(dry_run=True)
     assert shop.profiles() == []
     real = shop.sync()
