@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+import onefold
 from shop import Shop, command, mapping
 
 LINE = {
@@ -283,3 +284,35 @@ def test_a_variable_that_is_not_set_fails_its_own_mappings_only(tmp_path: Path, 
         ("failed", "missing_variable"),
         ("succeeded", None),
     ]
+
+
+def test_a_space_that_is_used_no_more_is_deleted_when_it_is_asked_for(tmp_path: Path, database: str) -> None:
+    shop = Shop(tmp_path / "shop", database)
+    shop.people((1, "a@x", "free"))
+    shop.apply()
+    shop.sync()
+    token = json.loads(command("token", "create", "production", "--json", cwd=shop.folder).stdout)
+    delete = ("space", "delete", "production", database)
+    assert "space production is in use" in command(*delete, "--yes", cwd=shop.folder).stderr
+    (shop.folder / "onefold.yaml").write_text('{"workspace": "shop"}')
+    assert "its data stays until `onefold space delete`" in command("apply", cwd=shop.folder).stdout
+    assert "add --yes to do it" in command(*delete, cwd=shop.folder).stderr
+    done = command(*delete, "--yes", "--json", cwd=shop.folder)
+    assert json.loads(done.stdout)["deleted"].startswith("production")
+    assert not list((shop.folder / ".onefold/spaces").glob("production*"))
+    assert "nothing was deleted" in command(*delete, "--yes", cwd=shop.folder).stderr
+    shop.apply()
+    workspace = onefold.open(shop.folder)
+    assert list(workspace.profiles("production")) == []
+    assert [each["revoked_at"] is None for each in workspace.tokens() if each["id"] == token["id"]] == [False]
+    workspace.close()
+
+
+@pytest.mark.parametrize("slug", ["../production", "production/../production", "", "Production"])
+def test_what_is_no_slug_names_no_space_to_delete(tmp_path: Path, slug: str) -> None:
+    shop = Shop(tmp_path / "shop")
+    shop.people((1, "a@x", "free"))
+    shop.apply()
+    shop.sync()
+    done = command("space", "delete", slug, "--yes", cwd=shop.folder)
+    assert (done.returncode, done.stderr) == (1, f"Error: no space is called {slug!r}\n")

@@ -973,6 +973,30 @@ class Workspace:
             with source.turn(keep=False):  # who moves a space wants all of it
                 return copy(source, target)
 
+    @needs(ADMIN)
+    def delete_space(self, slug: str, store: str = "sqlite", *, dry_run: bool = False) -> str:
+        """Delete what is kept of a space that is configured no more, or in another `store`; what that was.
+
+        Raises NotFound, StoreError.
+        """
+        from onefold import stores
+        from onefold.report import SLUG
+
+        if not SLUG.fullmatch(slug):
+            raise NotFound(f"no space is called {slug!r}")
+        used = [space.store for space in self.applied.spaces if space.slug == slug]
+        if any((each == "sqlite") == (store == "sqlite") for each in used):
+            why = f"space {slug} is in use; take it out of onefold.yaml, or give it another store, and apply that first"
+            raise StoreError(why, code="in_use")
+        engine = stores.engine(store, self.home / "spaces" / f"{slug}.db")
+        if not dry_run:
+            engine.delete()
+            for token in self.catalog.tokens() if not used else ():
+                if token.space == slug and token.revoked_at is None:
+                    self.catalog.revoke_token(token.id, now())
+            self.note("space delete", slug, [engine.name])
+        return engine.name
+
     # --- keeping it ----------------------------------------------------------------------------------
 
     @needs(ADMIN)

@@ -6,9 +6,9 @@ The event loop takes requests in and sends answers out; two threads read, each w
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from threading import Lock
 from time import monotonic, time_ns
 from urllib.parse import parse_qsl, unquote
@@ -248,6 +248,14 @@ class Spaces:
             raise
         idle.append(store)
 
+    def _forget(self, kept: Collection[tuple[str, str]]) -> None:
+        """Close the stores of other spaces: one that comes back may be another one."""
+        for key in [key for key in self._idle if key not in kept]:
+            stores = self._idle.pop(key)
+            with suppress(IndexError):  # another thread may take the last one, and closes it by itself in the end
+                while True:
+                    stores.pop().close()
+
     def _space(self, slug: str) -> tuple[Space, Rules]:
         with self._lock:
             if monotonic() - self._read_at >= FRESH:
@@ -257,6 +265,7 @@ class Spaces:
                     applied = self._workspace.again().applied
                     self._found = {space.slug: (space, Rules.of(space)) for space in applied.spaces}
                     self._version = version
+                    self._forget({(space.slug, space.store) for space in applied.spaces})
         if slug not in self._found:
             raise Refused(404, "not_found", f"the workspace has no space {slug!r} any more")
         return self._found[slug]

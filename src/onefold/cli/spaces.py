@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
 
 from onefold.cli.apps import space_app
 from onefold.cli.output import HERE, Folder, Json, dump, show, workspace
+from onefold.errors import OnefoldError
 
 
 @space_app.command("copy")
@@ -24,3 +26,25 @@ def space_copy(
         return
     show(f"{table:20} {rows:>12,}" for table, rows in copied.items() if rows)
     typer.echo(f"Copied and verified. To use the copy, write it as the `store` of space {space}, and apply.")
+
+
+@space_app.command("delete")
+def space_delete(
+    space: str,
+    store: Annotated[str, typer.Argument(metavar="STORE", help="Where it lies: postgresql://… or sqlite.")] = "sqlite",
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    folder: Folder = HERE,
+    as_json: Json = False,
+) -> None:
+    """Delete all that is kept of a space that is no longer in use. It cannot be undone."""
+    found = workspace(folder)
+    what = f"every profile, call and sync state of space {found.delete_space(space, store, dry_run=True)}, for ever"
+    if not yes:
+        if not sys.stdin.isatty():
+            raise OnefoldError(f"this deletes {what}; add --yes to do it", code="not_confirmed")
+        typer.confirm(f"Delete {what}?", abort=True)
+    deleted = found.delete_space(space, store)
+    if as_json:
+        dump({"deleted": deleted})
+    else:
+        typer.echo(f"Deleted space {deleted}.")

@@ -161,6 +161,9 @@ class Engine(Protocol):
 
     def lease(self, connection: Connection, name: str, *, wait: bool) -> AbstractContextManager[bool]: ...
 
+    def delete(self) -> None:
+        """Delete the space, whole. Raises StoreError, `not_there` where there is none."""
+
 
 def open(store: str, file: Path, schema: str | None = None) -> Store:  # noqa: A001 - always said as stores.open
     """The store of a space: `store` as in the workspace file, `file` where an embedded one lies; its stem is the slug.
@@ -168,13 +171,18 @@ def open(store: str, file: Path, schema: str | None = None) -> Store:  # noqa: A
     `schema` is where it lies in a database, if not in onefold_SLUG. It is created when it is not there yet. Raises
     StoreError.
     """
+    return Store(engine(store, file, schema))
+
+
+def engine(store: str, file: Path, schema: str | None = None) -> Engine:
+    """The database of a space, for what `open` is given. Raises StoreError."""
     if store == "sqlite":
         from onefold.stores import sqlite
 
-        return Store(sqlite.Engine(file))
+        return sqlite.Engine(file)
     from onefold.stores import postgres
 
-    return Store(postgres.Engine(store, file.stem, schema or f"onefold_{file.stem}"))
+    return postgres.Engine(store, file.stem, schema or f"onefold_{file.stem}")
 
 
 class Store:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
 from typing import Any
 
 from onefold import postgres, values
@@ -75,6 +75,23 @@ class Engine:
         self.name = f"{space} in PostgreSQL {found}"
 
     def connect(self) -> Connection:
+        return self._connected(self._prepare)
+
+    def delete(self) -> None:
+        from adbc_driver_manager import Error
+
+        ours = "select 1 as found from pg_tables where schemaname = $1 and tablename = 'meta'"
+        with closing(self._connected(lambda _: None)) as connection, connection.cursor() as cursor:
+            cursor.execute(ours, (self.schema,))
+            if not cursor.fetchall():
+                raise StoreError(f"there is no space {self.name}; nothing was deleted", code="not_there")
+            try:
+                cursor.execute(f"drop schema {values.quote(self.schema)} cascade")
+            except Error as error:
+                raise StoreError(f"space {self.name}: {sentence(str(error))}") from error
+
+    def _connected(self, prepare: Callable[[Any], None]) -> Connection:
+        """A connection; `prepare` has its first cursor. Raises StoreError."""
         try:
             import adbc_driver_postgresql.dbapi as driver
         except ImportError as error:
@@ -88,7 +105,7 @@ class Engine:
         try:
             connection = driver.connect(postgres.patient(self._url), autocommit=True)
             with connection.cursor() as cursor:
-                self._prepare(cursor)
+                prepare(cursor)
         except Error as error:
             if connection is not None:
                 connection.close()

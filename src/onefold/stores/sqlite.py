@@ -5,6 +5,7 @@ The file is opened through ADBC only: two copies of SQLite in one process must n
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -113,3 +114,10 @@ class Engine:
             yield True
         finally:
             lock.release()
+
+    def delete(self) -> None:
+        if not self.file.exists():
+            raise StoreError(f"there is no space {self.name}; nothing was deleted", code="not_there")
+        for ending in ("-wal", "-shm", ""):
+            self.file.with_name(f"{self.file.name}{ending}").unlink(missing_ok=True)
+        shutil.rmtree(self.file.with_suffix(".leases"), ignore_errors=True)
