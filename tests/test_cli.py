@@ -316,3 +316,12 @@ def test_what_is_no_slug_names_no_space_to_delete(tmp_path: Path, slug: str) -> 
     shop.sync()
     done = command("space", "delete", slug, "--yes", cwd=shop.folder)
     assert (done.returncode, done.stderr) == (1, f"Error: no space is called {slug!r}\n")
+
+
+def test_a_sync_of_nothing_says_so(tmp_path: Path) -> None:
+    shop = Shop(tmp_path / "shop")
+    shop.mappings = []
+    shop.apply()
+    done = command("sync", cwd=shop.folder)
+    assert (done.returncode, done.stdout) == (0, "There is no mapping to sync; add one to onefold.yaml, and apply.\n")
+    assert command("sync", "--json", cwd=shop.folder).stdout == ""

@@ -35,7 +35,7 @@ def sync(
     if not dry_run and space.differs:
         typer.echo("Warning: onefold.yaml differs from what was applied, which is used; see `onefold plan`", err=True)
     named: list[dict[str, Any]] = []
-    failed = False
+    failed = any_there = False
     with ExitStack() as stack:
         stack.enter_context(cancel.signals())
         shown = None if as_json else bars(stack)
@@ -50,13 +50,15 @@ def sync(
             cancel=cancel,
         )
         for outcome in outcomes:
-            failed |= outcome.status in ("failed", "cancelled")
+            any_there, failed = True, failed or outcome.status in ("failed", "cancelled")
             if as_json:
                 dump(outcome.line())
             else:
                 show(_outcome(outcome, dry_run=dry_run))
                 show(_named(named, outcome))
             named.clear()
+    if not any_there and not as_json:
+        typer.echo("There is no mapping to sync; add one to onefold.yaml, and apply.")
     sys.exit(1 if failed else 0)
 
 
