@@ -136,9 +136,9 @@ def test_every_rule_judges_runs_into_a_remote_region_by_what_was_acknowledged(
         """What is told after a sync of that many days ago."""
         with shop.workspace() as workspace:
             list(workspace.sync())
-            with workspace.catalog.transaction() as said:
+            with workspace.catalog._engine.begin() as connection:
                 late = days * 86_400_000_000
-                said.run(f"update run set started_at = started_at - {late},"
+                connection.exec_driver_sql(f"update run set started_at = started_at - {late},"
                                            f" finished_at = finished_at - {late}")  # fmt: skip
             notify.look(workspace)
             notify.deliver(workspace)
@@ -340,8 +340,8 @@ def test_a_message_that_cannot_be_sent_fails_no_sync_is_shown_and_tried_again(tm
         assert len(hooks.got) == 1, "not before its time"
         (message,) = workspace.catalog.unsent(notify.TRIES)
         workspace.catalog.tell({}, None, [])
-        with workspace.catalog.transaction() as said:
-            said.run("update message set tried_at = tried_at - 60000000")
+        with workspace.catalog._engine.begin() as connection:
+            connection.exec_driver_sql("update message set tried_at = tried_at - 60000000")
         notify.deliver(workspace)
         notify.deliver(workspace)
         assert not workspace.catalog.claim(message, now()), "what is sent is not sent twice"
@@ -354,8 +354,8 @@ def test_a_run_whose_process_was_killed_is_told_by_serve_once(tmp_path: Path, ho
     shop = Alerted(tmp_path / "shop", {"slug": "on-call", "webhook": {"url": hooks.url}})
     with shop.workspace() as workspace:
         workspace.catalog.start("killed", "d/people", "production", now(), "cli")
-        with workspace.catalog.transaction() as said:
-            said.run("update run set pid = 999999999")
+        with workspace.catalog._engine.begin() as connection:
+            connection.exec_driver_sql("update run set pid = 999999999")
         upkeep = Upkeep(workspace)
         upkeep.look()
         upkeep.look()
@@ -393,10 +393,10 @@ def test_what_a_killed_run_sent_counts_as_delivered(tmp_path: Path, hooks: Hooks
     shop = Alerted(tmp_path / "shop", alert)
     shop.sync()
     with shop.workspace() as workspace:
-        with workspace.catalog.transaction() as said:
+        with workspace.catalog._engine.begin() as connection:
             # As if the process had died before it could write how the run ended, and had been applied long ago.
-            said.run("update run set status = 'running', counts = null, pid = 999999999")
-            said.run("update configuration set applied_at = applied_at - 90000000000")
+            connection.exec_driver_sql("update run set status = 'running', counts = null, pid = 999999999")
+            connection.exec_driver_sql("update configuration set applied_at = applied_at - 90000000000")
         notify.look(workspace)
         notify.deliver(workspace)
     assert hooks.bodies == []
@@ -408,8 +408,8 @@ def test_serve_tells_that_nothing_was_delivered_and_that_it_is_again(tmp_path: P
     shop.sync()
     with shop.workspace() as workspace:
         notify.look(workspace)
-        with workspace.catalog.transaction() as said:
-            said.run("update run set started_at = started_at - 90000000000,"
+        with workspace.catalog._engine.begin() as connection:
+            connection.exec_driver_sql("update run set started_at = started_at - 90000000000,"
                                        " finished_at = finished_at - 90000000000")  # fmt: skip
     shop.sync()  # has nothing to deliver
     with shop.workspace() as workspace:

@@ -123,8 +123,8 @@ def test_a_catalog_is_copied_to_the_last_null(shop: Shop, tmp_path: Path) -> Non
         workspace.catalog.copy(copied)
         assert copied.runs() == workspace.catalog.runs()
         query = "select count(*) from run where counts is null and progress is null"
-        with copied.transaction() as said:
-            assert said.value(query) == 1
+        with copied.transaction() as connection:
+            assert connection.exec_driver_sql(query).scalar() == 1
     workspace.close()
 
 

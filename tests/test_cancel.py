@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 import onefold
+from onefold.catalog import RUN
 from onefold.roles import EDITOR, Who
 from onefold.runs import now
 from shop import Shop, command, mapping
@@ -113,8 +114,8 @@ def test_a_run_whose_process_was_killed_is_no_more_under_way_though_its_pid_live
 
     # Another process, this one, has got its pid.
     def change(**values: Any) -> None:
-        with workspace.catalog.transaction() as said:
-            said.update("run", values, "run_id = :run_id", run_id=run_id)
+        with workspace.catalog.transaction() as connection:
+            connection.execute(RUN.update().where(RUN.c.run_id == run_id).values(**values))
 
     change(pid=os.getpid())
     assert workspace.follow(run_id)["code"] == "interrupted"

@@ -43,13 +43,13 @@ LOADED = "import atexit, sys; atexit.register(lambda: print(*sys.modules)); from
 @pytest.mark.parametrize(
     ("words", "absent"),
     [
-        (("--help",), ("pyarrow", "numpy", "duckdb", "ruamel", "sqlite3", "pydantic", "sqlalchemy")),
-        (("runs",), ("pyarrow", "numpy", "duckdb", "pydantic", "sqlalchemy")),
-        (("plan",), ("pyarrow", "numpy", "duckdb", "pydantic", "sqlalchemy", "lark")),
-        (("sync", "profiles/customers"), ("pydantic", "sqlalchemy", "alembic", "scipy", "httpx2", "nicegui", "lark")),
+        (("--help",), ("pyarrow", "numpy", "duckdb", "ruamel", "sqlite3", "pydantic")),
+        (("runs",), ("pyarrow", "numpy", "duckdb", "pydantic")),
+        (("plan",), ("pyarrow", "numpy", "duckdb", "pydantic", "lark")),
+        (("sync", "profiles/customers"), ("pydantic", "alembic", "scipy", "httpx2", "nicegui", "lark")),
         (
             ("profiles-sync", "production", "out.duckdb"),
-            ("pydantic", "sqlalchemy", "alembic", "scipy", "httpx2", "lark"),
+            ("pydantic", "alembic", "scipy", "httpx2", "lark"),
         ),
     ],
 )

@@ -19,8 +19,8 @@ DAYS = 86_400_000_000
 def aged(shop: Shop, days: int) -> None:
     """Make all that happened so far so many days older."""
     workspace = onefold.open(shop.folder)
-    with workspace.catalog.transaction() as said:
-        said.run(f"update run set started_at = started_at - {days * DAYS}")
+    with workspace.catalog._engine.begin() as connection:
+        connection.exec_driver_sql(f"update run set started_at = started_at - {days * DAYS}")
     with workspace.space("production") as store:
         store.execute(f"update run set started_at = started_at - {days * DAYS}")
     workspace.close()
@@ -53,8 +53,8 @@ def test_old_runs_and_rejected_rows_go_and_profiles_and_usage_stay(
     assert lines == {"catalog: runs": 1, "catalog: messages of alerts": 0, "space production: rejected rows": 5,
                      "inbox: rejected calls": 0}  # fmt: skip
     assert [run["run_id"] for run in workspace.runs()] == [newest]
-    with workspace.catalog.transaction() as said:
-        assert said.value("select count(*) from recipe") == 1, "what no run ran goes with it"
+    with workspace.catalog.transaction() as connection:
+        assert connection.exec_driver_sql("select count(*) from recipe").scalar() == 1, "what no run ran goes with it"
     assert len(list(workspace.rejected(newest))) == 5
     assert (workspace.usage(), [view["traits"] for view in workspace.profiles("production")]) == before
     assert workspace.explain("production", "email:ada@x")["why"] == why, "what made a profile can still be told"

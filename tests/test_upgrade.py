@@ -39,8 +39,8 @@ def test_an_old_folder_is_opened_and_brought_up_to_date(old: Old) -> None:
     assert command("plan", cwd=old.folder).stdout == "No changes.\n"
     with old.workspace() as workspace:
         assert workspace.catalog.version() > 0
-        with workspace.catalog.transaction() as said:
-            assert said.value("select version_num from alembic_version") == HEAD
+        with workspace.catalog._engine.connect() as connection:
+            assert connection.exec_driver_sql("select version_num from alembic_version").scalar() == HEAD
         with workspace.space("production") as store:
             assert store._version() == len(stores.STEPS)
 
@@ -87,8 +87,8 @@ def test_a_space_takes_the_steps_it_lacks_and_keeps_what_it_has(
 
 
 def test_onefold_does_not_open_a_catalog_of_a_newer_version(old: Old) -> None:
-    with old.workspace() as workspace, workspace.catalog.transaction() as said:
-        said.run("update alembic_version set version_num = '9999'")
+    with old.workspace() as workspace, workspace.catalog._engine.begin() as connection:
+        connection.exec_driver_sql("update alembic_version set version_num = '9999'")
     said = command("runs", cwd=old.folder)
     assert (said.returncode, said.stderr) == (
         1,

@@ -14,20 +14,18 @@ from threading import Lock
 from time import monotonic
 from typing import Any
 
+import sqlalchemy as sa
+
 from onefold import users
 from onefold.catalog import Catalog
 from onefold.errors import LoginFailed, OnefoldError, TooManyAttempts
 from onefold.roles import ADMIN, Who
-from onefold.users import User
+from onefold.users import SESSION, USER, User
 
 MINUTE = 60_000_000  # µs
 # How long a session lasts: after its last use, and at all.
 UNUSED, LONGEST = 7 * 24 * 60 * MINUTE, 30 * 24 * 60 * MINUTE
 FREE = 5  # wrong passwords in a row before the first wait
-_WANTED = """
-    select s.created_at, s.used_at, s.expires_at, u.name, u.role
-    from session s join "user" u on u.id = s."user" where s.digest = :mine
-"""
 SLOWEST = 60.0  # seconds: a wait doubles from one second up to this
 FORGOTTEN = 3600.0  # seconds after which wrong passwords no longer count
 REMEMBERED = 10_000  # names and addresses
@@ -106,32 +104,35 @@ class Sessions:
     def _begin(self, user: User, address: str, at: int) -> Session:
         token = secrets.token_urlsafe(32)
         session = digest(token)
-        new = {"digest": session, "user": user.id, "created_at": at, "used_at": at, "expires_at": at + UNUSED,
-               "address": address}  # fmt: skip
-        with self._catalog.transaction() as said:
-            said.run("delete from session where expires_at < :at", at=at)
-            said.insert("session", [new])
-            said.update("user", {"used_at": at}, "id = :id", id=user.id)
+        with self._catalog.transaction() as connection:
+            connection.execute(SESSION.delete().where(SESSION.c.expires_at < at))
+            connection.execute(
+                SESSION.insert().values(
+                    digest=session, user=user.id, created_at=at, used_at=at, expires_at=at + UNUSED, address=address
+                )
+            )
+            connection.execute(USER.update().where(USER.c.id == user.id).values(used_at=at))
         who = Who(user.name, user.role, address=address, session=session)
         return Session(who, at + UNUSED, token)
 
     def find(self, token: str, address: str, at: int) -> Session | None:
         """The session of a cookie's value, unless it has ended. `at`: now, in µs."""
-        mine = digest(token)
-        with self._catalog.transaction() as said:
-            row = said.row(_WANTED, mine=mine)
-        if row is None or row["expires_at"] <= at:
+        mine = SESSION.c.digest == digest(token)
+        wanted = sa.select(SESSION, USER.c.name, USER.c.role).join(USER, USER.c.id == SESSION.c.user).where(mine)
+        with self._catalog.transaction() as connection:
+            row = connection.execute(wanted).first()
+        if row is None or row.expires_at <= at:
             return None
-        expires_at = min(at + UNUSED, row["created_at"] + LONGEST)
-        if at - row["used_at"] >= MINUTE:
-            with self._catalog.transaction() as said:
-                said.update("session", {"used_at": at, "expires_at": expires_at}, "digest = :mine", mine=mine)
-        return Session(Who(row["name"], row["role"], address=address, session=mine), expires_at)
+        expires_at = min(at + UNUSED, row.created_at + LONGEST)
+        if at - row.used_at >= MINUTE:
+            with self._catalog.transaction() as connection:
+                connection.execute(SESSION.update().where(mine).values(used_at=at, expires_at=expires_at))
+        return Session(Who(row.name, row.role, address=address, session=row.digest), expires_at)
 
     def end(self, session: str) -> None:
         """End a session, by its digest."""
-        with self._catalog.transaction() as said:
-            said.run("delete from session where digest = :session", session=session)
+        with self._catalog.transaction() as connection:
+            connection.execute(SESSION.delete().where(SESSION.c.digest == session))
 
     # --- the first user -------------------------------------------------------------------------------
 
@@ -160,8 +161,8 @@ class Sessions:
 
 def end_all(catalog: Catalog) -> None:
     """End the sessions that a catalog holds, as where it was made of a backup: whoever had one logs in again."""
-    with catalog.transaction() as said:
-        said.run("delete from session")
+    with catalog.transaction() as connection:
+        connection.execute(SESSION.delete())
 
 
 def digest(token: str) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import secrets
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+import sqlalchemy as sa
+
 from onefold import times
-from onefold.catalog import Catalog
+from onefold.catalog import METADATA, Catalog
 from onefold.errors import NotFound, OnefoldError
 from onefold.nearest import nearest
 from onefold.roles import ADMIN, ROLES
@@ -16,12 +18,30 @@ from onefold.roles import ADMIN, ROLES
 if TYPE_CHECKING:
     from argon2 import PasswordHasher
 
-    from onefold.database import Transaction
-
 SHORTEST, LONGEST = 12, 1000  # characters of a password
 NAME = 200  # characters of a name
-# `folded`, which has the name whatever its case, is left out.
-_USERS = 'select id, name, role, password, created_at, used_at from "user"'
+
+USER = sa.Table(
+    "user",
+    METADATA,
+    sa.Column("id", sa.String, primary_key=True),
+    sa.Column("name", sa.String, nullable=False),  # as typed: a name or an e-mail address
+    sa.Column("folded", sa.String, nullable=False, unique=True),  # the name, whatever its case
+    sa.Column("role", sa.String, nullable=False),
+    sa.Column("password", sa.String, nullable=False),
+    sa.Column("created_at", sa.BigInteger, nullable=False),
+    sa.Column("used_at", sa.BigInteger),  # the last login
+)
+SESSION = sa.Table(
+    "session",
+    METADATA,
+    sa.Column("digest", sa.String, primary_key=True),  # of the cookie's value, which is kept nowhere
+    sa.Column("user", sa.String, nullable=False, index=True),
+    sa.Column("created_at", sa.BigInteger, nullable=False),
+    sa.Column("used_at", sa.BigInteger, nullable=False),
+    sa.Column("expires_at", sa.BigInteger, nullable=False),
+    sa.Column("address", sa.String, nullable=False),
+)
 
 
 @dataclass(frozen=True)
@@ -29,11 +49,11 @@ class User:
     """A user. Times in µs since the epoch, UTC."""
 
     id: str
-    name: str  # as typed: a name or an e-mail address
+    name: str
     role: str
     password: str
     created_at: int
-    used_at: int | None  # the last login
+    used_at: int | None
 
     def view(self) -> dict[str, Any]:
         """A user as `onefold user list --json` prints it."""
@@ -52,20 +72,20 @@ def folded(name: str) -> str:
 
 def exist(catalog: Catalog) -> bool:
     """Whether there is a user."""
-    with catalog.transaction() as said:
-        return said.row('select 1 from "user" limit 1') is not None
+    with catalog.transaction() as connection:
+        return connection.execute(sa.select(USER.c.id).limit(1)).first() is not None
 
 
 def every(catalog: Catalog) -> list[User]:
     """All users, oldest first."""
-    with catalog.transaction() as said:
-        return [User(**row) for row in said.rows(f"{_USERS} order by created_at, id")]
+    with catalog.transaction() as connection:
+        return [_user(row) for row in connection.execute(sa.select(USER).order_by(USER.c.created_at, USER.c.id))]
 
 
 def find(catalog: Catalog, name: str) -> User | None:
-    with catalog.transaction() as said:
-        row = said.row(f"{_USERS} where folded = :folded", folded=folded(name))
-        return None if row is None else User(**row)
+    with catalog.transaction() as connection:
+        row = connection.execute(sa.select(USER).where(USER.c.folded == folded(name))).first()
+        return None if row is None else _user(row)
 
 
 def pick(catalog: Catalog, name: str) -> User:
@@ -84,12 +104,12 @@ def create(catalog: Catalog, name: str, role: str, password: str, at: int, *, fi
     if not name or len(name) > NAME or not name.isprintable():
         raise OnefoldError(f"a user's name has 1 to {NAME} characters, none of them invisible", code="invalid_name")
     user = User(f"usr_{secrets.token_hex(4)}", name, _role(role), hashed(password, name), at, None)
-    with catalog.transaction() as said:
-        taken = 'select 1 from "user"' if first else 'select 1 from "user" where folded = :folded'
-        if said.row(taken, **({} if first else {"folded": folded(name)})) is not None:
+    with catalog.transaction() as connection:
+        taken = USER.c.folded == folded(name) if not first else sa.true()
+        if connection.execute(sa.select(USER.c.id).where(taken).limit(1)).first() is not None:
             sentence = "there is a user already; log in" if first else f"there is a user {name!r} already"
             raise OnefoldError(sentence, code="user_exists")
-        said.insert("user", [{**asdict(user), "folded": folded(name)}])
+        connection.execute(USER.insert().values(**vars(user), folded=folded(name)))
     return user
 
 
@@ -103,28 +123,28 @@ def change(catalog: Catalog, name: str, *, role: str | None = None, password: st
     values = {} if role is None else {"role": _role(role)}
     if password is not None:
         values["password"] = hashed(password, user.name)
-    with catalog.transaction() as said:
+    with catalog.transaction() as connection:
         if values:
-            said.update("user", values, "id = :id", id=user.id)
-        _still_an_admin(said, user)
+            connection.execute(USER.update().where(USER.c.id == user.id).values(**values))
+        _still_an_admin(connection, user)
         if password is not None:
-            said.run('delete from session where "user" = :id and digest <> :keep', id=user.id, keep=keep)
+            connection.execute(SESSION.delete().where((SESSION.c.user == user.id) & (SESSION.c.digest != keep)))
     return user
 
 
 def remove(catalog: Catalog, name: str) -> User:
     """Remove a user and end their sessions. Raises NotFound, OnefoldError."""
     user = pick(catalog, name)
-    with catalog.transaction() as said:
-        said.run('delete from session where "user" = :id', id=user.id)
-        said.run('delete from "user" where id = :id', id=user.id)
-        _still_an_admin(said, user)
+    with catalog.transaction() as connection:
+        connection.execute(SESSION.delete().where(SESSION.c.user == user.id))
+        connection.execute(USER.delete().where(USER.c.id == user.id))
+        _still_an_admin(connection, user)
     return user
 
 
-def _still_an_admin(said: Transaction, user: User) -> None:
+def _still_an_admin(connection: sa.Connection, user: User) -> None:
     """Takes the change back where nobody would be left to change it."""
-    if user.role == ADMIN and said.row('select 1 from "user" where role = :role', role=ADMIN) is None:
+    if user.role == ADMIN and not connection.execute(sa.select(USER.c.id).where(USER.c.role == ADMIN)).first():
         raise OnefoldError(f"{user.name} is the only admin; make another one first", code="last_admin")
 
 
@@ -133,6 +153,10 @@ def _role(role: str) -> str:
         raise OnefoldError(f"{role!r} is no role{nearest(role, ROLES) or '; write ' + ', '.join(ROLES)}",
                            code="invalid_role")  # fmt: skip
     return role
+
+
+def _user(row: sa.Row[Any]) -> User:
+    return User(row.id, row.name, row.role, row.password, row.created_at, row.used_at)
 
 
 # --- passwords ----------------------------------------------------------------------------------------
