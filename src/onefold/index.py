@@ -102,7 +102,7 @@ class Held:
 
 # Reading a whole tier pays once a page in so many has been asked for, where a question costs as much as some pages; who
 # has asked for less than some is not counted.
-WORTH, QUESTION, SOME = 4, 8, 64
+WORTH, QUESTION, SOME = 4, 16, 64
 # So many entries are held at most, 16 bytes of memory each.
 MOST = 16_000_000
 
