@@ -151,7 +151,7 @@ class Tracking:
         self._keys = keys
         self._commits = commits
         self._metrics = metrics
-        self._statuses = {status: metrics.requests.labels(str(status)) for status in (200, 400, 401, 413, 429)}
+        self._statuses = {status: metrics.requests.labels(str(status)) for status in (200, 400, 401, 429)}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         status, headers, body = 200, _CORS, DONE
@@ -240,7 +240,7 @@ class Tracking:
 
 
 async def _read(receive: Receive, encoding: bytes) -> bytes:
-    """The body of a request, inflated. Raises Refused, 400 and 413."""
+    """The body of a request, inflated. Raises Refused, 400."""
     body: bytes = b""
     while True:
         message = await receive()
@@ -248,7 +248,7 @@ async def _read(receive: Receive, encoding: bytes) -> bytes:
             raise Refused(400, "incomplete", "the request ended before its body did")
         body += message.get("body", b"")
         if len(body) > BODY:
-            raise Refused(413, "too_large", f"the body has more than {BODY:,} bytes", {"connection": "close"})
+            raise Refused(400, "too_large", f"the body has more than {BODY:,} bytes", {"connection": "close"})
         if not message.get("more_body"):
             break
     encoding = encoding.strip().lower()
@@ -262,7 +262,7 @@ async def _read(receive: Receive, encoding: bytes) -> bytes:
     except zlib.error:
         raise Refused(400, "invalid_gzip", "the body is not gzip, though Content-Encoding says so") from None
     if len(found) > BODY:
-        raise Refused(413, "too_large", f"the body inflates to more than {BODY:,} bytes")
+        raise Refused(400, "too_large", f"the body inflates to more than {BODY:,} bytes")
     if not inflating.eof:
         raise Refused(400, "invalid_gzip", "the gzip body ends too early")
     return found
