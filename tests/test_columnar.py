@@ -8,12 +8,14 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from onefold import diff, state
+from onefold import columnar, diff, state
+from onefold.columnar import Column
 from onefold.config import IdentifierRule
 from onefold.rows import Mapped, Origin, Rows
 from onefold.rules import Rules
@@ -64,6 +66,7 @@ VALUE = (
     | st.sampled_from(["text", "ratio", "tags"]).map(lambda name: {"@template": f"<{{{{properties.{name}}}}}>"})
     | st.just({"@path": "$.properties.shape.b"})
     | st.just(path("numeric"))
+    | st.just({**path("text"), "_metadata": {"label": "Text"}})
     | st.just({"@if": {"exists": path("text"), "then": path("number"), "else": path("flag")}})
     | st.just({"@case": {"operator": "title", "value": path("text")}})
     | st.just({"nested": {"deep": path("price")}, "list": [path("text"), 1]})
@@ -156,6 +159,19 @@ def test_a_plain_mapping_goes_by_columns_and_an_odd_field_does_not_hold_up_the_o
     found, in_columns = mapped(staged([row]), "sendIdentify", fields, tmp_path, columns=True)
     assert in_columns
     assert found.calls.to_pylist()[0]["traits"] == '{"email":"1"}'
+
+
+def test_what_an_editor_notes_beside_a_directive_holds_nothing_up() -> None:
+    noted = [
+        {**given, "_metadata": {}} for given in (path("text"), {"@case": {"operator": "lower", "value": path("a")}})
+    ]
+    fields = {"engage_space": "wp", "user_id": noted[0], "traits": {"a": noted[0], "b": noted[1]}}
+    columns = [Column(name, f'"{name}"', duckdb.sqltype("VARCHAR")) for name in ("text", "a")]
+    plan = columnar.compile(
+        "sendIdentify", fields, columns, RULES, path="", epoch=1, received_at=NOW, events=frozenset()
+    )
+    assert plan is not None
+    assert not plan.computed.resolvers
 
 
 def test_what_cannot_be_said_in_columns_is_mapped_row_by_row(tmp_path: Path) -> None:

@@ -53,10 +53,17 @@ def test_each_exception_is_still_one(line: int) -> None:
         ({"@liquid": "x" * 1001}, "at most 1,000"),
         ({"@liquid": "{% for a in b %}{% endfor %}"}, "tags case, for"),
         ({"@liquid": "{{ a | upcas }}"}, "unknown filter 'upcas'; did you mean 'upcase'"),
-        ({"@replace": {"value": "a", "pattern": ""}}, "pattern is empty"),
+        ({"@replace": {"value": "a", "pattern": ""}}, "needs 'pattern'"),
         ({"@json": {"mode": "encode"}}, "needs 'value'"),
-        ({"@arrayPath": ["$.a", "x"]}, "shape of an item is an object"),
+        ({"@arrayPath": []}, "a list of a path and the shape of an item"),
+        ({"@arrayPath": [{"a": 1}]}, "the path is a text or a directive"),
         ({"@if": {"then": 1}}, "one of 'exists' and 'blank'"),
+        ({"@if": {"exists": False, "then": 1}}, "one of 'exists' and 'blank'"),
+        ({"@case": {"operator": 5, "value": {"@path": "$.a"}}}, "operator must be a text"),
+        ({"@case": {"operator": "lower", "value": 5}}, "value is a text or a directive"),
+        ({"@merge": {"objects": ["a"], "direction": "left"}}, "each of the objects is an object or a directive"),
+        ({"@transform": {"apply": 1, "mapping": {}}}, "apply is an object or a directive"),
+        ({"@literal": {"@pth": "$.a"}}, "did you mean '@path'"),
         ({"a": [{"@flatten": {"value": {}, "separator": 1}}]}, "separator must be a text"),
     ],
 )
@@ -130,6 +137,7 @@ def test_what_the_editor_of_the_field_notes_beside_a_directive_means_nothing() -
 
 def test_a_path_to_one_column_is_known_as_such() -> None:
     assert mapping.column({"@path": "$.properties.email"}) == "email"
+    assert mapping.column({"@path": "$.properties.email", "_metadata": {}}) == "email"
     assert mapping.column({"@path": "$.properties.a.b"}) is None
     assert mapping.column({"@template": "{{properties.email}}"}) is None
 
@@ -140,12 +148,12 @@ def test_the_paths_that_a_mapping_reads_are_known() -> None:
             "a": {"@path": "$.properties.x"},
             "b": {"@template": "{{ properties.y }}"},
             "c": {"@case": {"operator": "lower", "value": {"@path": "$.properties.z"}}},
-            "d": {"@literal": {"@path": "$.properties.not"}},
+            "d": {"@literal": {"@path": "$.properties.r"}},
             "e": {"@liquid": "{% assign a = properties.l[0] %}{{ a }}"},
             "f": {"@arrayPath": ["$.properties.items", {"not": {"@path": "$.sku"}}]},
         }
     )
-    assert found == [("properties", *rest) for rest in (("x",), ("y",), ("z",), ("l", "0"), ("items",))]
+    assert found == [("properties", *rest) for rest in (("x",), ("y",), ("z",), ("r",), ("l", "0"), ("items",))]
 
 
 def test_a_liquid_template_cannot_fill_the_memory_with_digits() -> None:
@@ -185,6 +193,9 @@ def test_no_directive_writes_nan_or_infinity_into_a_text(mapped: Any, odd: float
         mapping.resolve(mapped, {"odd": odd})
 
 
+EVENT = {"l": [1, 2], "$set": "key", "price [EUR]": 5, "n": {"a": [1], "b": {"c": 2}}}
+
+
 @pytest.mark.parametrize(
     ("mapped", "value"),
     [
@@ -197,10 +208,26 @@ def test_no_directive_writes_nan_or_infinity_into_a_text(mapped: Any, odd: float
         ({"@arrayPath": ["$.l", None]}, {"out": [1, 2]}),
         ({"@path": "$set"}, {"out": "key"}),
         ({"@path": "$['l'][1]"}, {"out": 2}),
+        ({"@path": "$"}, {}),
+        ({"@path": "$."}, {"out": EVENT}),
+        ({"@path": "$.price [EUR]"}, {"out": 5}),
+        ({"@template": "{{}} {{ price [EUR] }}{{ {l }}"}, {"out": "{{}} 5"}),
+        ({"@literal": {"@path": "$.l[0]"}}, {"out": 1}),
+        ({"@merge": {"objects": [{"a": 1, "0": 2}, {"@literal": "xy"}], "direction": "right"}},
+         {"out": {"a": 1, "0": "x", "1": "y"}}),
+        ({"@merge": {"objects": [{"@path": "$.l"}, {"@literal": 5}], "direction": "left"}}, {"out": {"0": 1, "1": 2}}),
+        ({"@arrayPath": ["$.l", "x", "y"]}, {"out": [1, 2]}),
+        ({"@replace": {"value": "abc", "pattern": "b", "pattern2": "c", "replacement2": 5}}, {"out": "ac"}),
+        ({"@replace": {"value": "abc", "pattern": "b", "replacement": "$$[$`$&$']"}}, {"out": "a$[abc]c"}),
+        ({"@replace": {"value": "", "pattern": "b"}}, {}),
+        ({"@flatten": {"value": {"@path": "$.n"}, "separator": ".", "omitArrays": 1}}, {"out": {"a": [1], "b.c": 2}}),
+        ({"@transform": {"apply": {"@path": "$.missing"}, "mapping": {"x": {"@path": "$.l"}}}}, {"out": {}}),
+        ({"@if": {"blank": {"@literal": [[None]]}, "then": 1, "else": 2}}, {"out": 2}),
+        ({"@if": {"blank": {"@literal": [None, None]}, "then": 1, "else": 2}}, {"out": 1}),
     ],
-)
-def test_odd_cases(mapped: Any, value: Any) -> None:
-    assert mapping.resolve({"out": mapped}, {"l": [1, 2], "$set": "key"}) == value
+)  # fmt: skip
+def test_odd_cases_are_as_in_the_field(mapped: Any, value: Any) -> None:
+    assert mapping.resolve({"out": mapped}, EVENT) == value
 
 
 def test_a_mapping_deeper_than_the_limit_is_refused() -> None:

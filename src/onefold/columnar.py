@@ -311,7 +311,7 @@ class _Compiler:
 
     def time(self, mapped: Any, received_at: int) -> str:
         """The time of the call in µs, not later than its receipt."""
-        if mapped is None or _path(mapped) == ("timestamp",):
+        if mapped is None or mapping.path(mapped) == ("timestamp",):
             return f"{int(received_at)}::bigint"
         leaf = self._native(mapped)
         if leaf is None or leaf.micros is None:
@@ -325,7 +325,7 @@ class _Compiler:
             return {}
         if isinstance(mapped, dict) and not any(key.startswith("@") for key in mapped):
             return {name: self.leaf(value) for name, value in mapped.items()}
-        if _path(mapped) == ("properties",):
+        if mapping.path(mapped) == ("properties",):
             return {name: self.leaf({"@path": f"$.properties.{name}"}) for name in self.columns if _simple(name)}
         raise _NotColumnar
 
@@ -360,12 +360,12 @@ class _Compiler:
 
     def _cased(self, mapped: Any) -> Leaf | None:
         """`@case` over a column of text; a row whose text is not ASCII takes its own way."""
-        if not isinstance(mapped, dict) or list(mapped) != ["@case"] or not isinstance(mapped["@case"], dict):
-            return None
-        options = mapped["@case"]
-        name = mapping.column(options.get("value"))
-        operator = options.get("operator")
-        if name not in self.columns or operator not in ("lower", "upper"):
+        match mapping.directive(mapped):
+            case ("@case", {"value": value, "operator": "lower" | "upper" as operator}):
+                name = mapping.column(value)
+            case _:
+                return None
+        if name not in self.columns:
             return None
         column = self.columns[name]
         if column.kind.id != "varchar" or str(column.kind) == "JSON":
@@ -406,13 +406,6 @@ class _Compiler:
         moment = f"({sql} at time zone 'UTC')" if kind.id == "timestamp with time zone" else f"{sql}::timestamp"
         self.tests.append(f"({sql} is null or {moment} between {_FIRST} and {_LAST})")
         return Leaf(written, f"trim({written}, '\"')", "time", micros=f"epoch_us({moment})")
-
-
-def _path(mapped: Any) -> tuple[str, ...] | None:
-    """The path of a mapping that is nothing else."""
-    if isinstance(mapped, dict) and list(mapped) == ["@path"] and isinstance(mapped["@path"], str):
-        return mapping.parts(mapped["@path"])
-    return None
 
 
 def _holds(kind: Any, names: tuple[str, ...]) -> bool:

@@ -59,24 +59,28 @@ def _children(item: dict[str, Any] | list[Any]) -> Iterable[Any]:
 
 
 def _resolver(mapping: Any) -> Resolver:
+    found = directive(mapping)
+    if found is not None:
+        name, options = found
+        if name not in DIRECTIVES:
+            raise InvalidMapping(f"unknown directive {name}{nearest(name, DIRECTIVES)}")
+        return DIRECTIVES[name](options)
     if isinstance(mapping, dict):
-        directives = [key for key in mapping if key.startswith("@")]
-        if not directives:
-            return _object({key: _resolver(value) for key, value in mapping.items()})
-        others = [key for key in mapping if key not in (directives[0], _REMARK)]
-        if others:
-            also = f"it also has {', '.join(others)}"
-            raise InvalidMapping(f"{directives[0]} must be the only key of its object; {also}")
-        return _directive(directives[0], mapping[directives[0]])
+        return _object({key: _resolver(value) for key, value in mapping.items()})
     if isinstance(mapping, list):
         return _array([_resolver(item) for item in mapping])
-    return lambda _: mapping
+    return _constant(mapping)
 
 
-def _directive(name: str, options: Any) -> Resolver:
-    if name not in DIRECTIVES:
-        raise InvalidMapping(f"unknown directive {name}{nearest(name, DIRECTIVES)}")
-    return DIRECTIVES[name](options)
+def directive(mapping: Any) -> tuple[str, Any] | None:
+    """The name and the options of a mapping that is a directive, None of any other. Raises InvalidMapping."""
+    found = [key for key in mapping if key.startswith("@")] if isinstance(mapping, dict) else []
+    if not found:
+        return None
+    others = [key for key in mapping if key not in (found[0], _REMARK)]
+    if others:
+        raise InvalidMapping(f"{found[0]} must be the only key of its object; it also has {', '.join(others)}")
+    return found[0], mapping[found[0]]
 
 
 def _object(fields: dict[str, Resolver]) -> Resolver:
@@ -106,7 +110,7 @@ def _options(name: str, options: Any, *required: str, **optional: type) -> dict[
     if not isinstance(options, dict):
         raise InvalidMapping(f"{name} takes an object with {', '.join(required)}")
     for key in required:
-        if key not in options:
+        if key not in options or (key in optional and not options[key]):
             raise InvalidMapping(f"{name} needs {key!r}")
     known = {*required, *optional}
     for key in options:
@@ -118,22 +122,31 @@ def _options(name: str, options: Any, *required: str, **optional: type) -> dict[
     return {key: value for key, value in options.items() if value is not None or optional.get(key, object) is object}
 
 
-def _value(options: dict[str, Any]) -> Resolver:
-    return _resolver(options["value"]) if "value" in options else _constant(UNDEFINED)
+def _shaped(what: str, kind: type, mapped: Any) -> Resolver:
+    """The resolver of a constant of some type, or of a directive. Raises InvalidMapping."""
+    if not isinstance(mapped, kind) and directive(mapped) is None:
+        raise InvalidMapping(f"{what} is {_KINDS[kind]} or a directive")
+    return _resolver(mapped)
 
 
-_KINDS: dict[type, str] = {str: "a text", bool: "true or false", object: "anything"}
+def _value(name: str, options: dict[str, Any]) -> Resolver | None:
+    """The value that a directive of texts is given; as in the field, an empty text is none. Raises InvalidMapping."""
+    return None if options.get("value", "") == "" else _shaped(f"{name}: value", str, options["value"])
+
+
+_KINDS: dict[type, str] = {str: "a text", bool: "true or false", dict: "an object"}
 
 
 # --- paths --------------------------------------------------------------------------------------------
 
-_ROOT = re.compile(r"^\$(\.|(?=\[)|$)")  # not the `$` of a key such as `$set`
-_PART = re.compile(r"[^.\[\]]+")
+_ROOT = re.compile(r"^\$(\.|(?=\[))")  # not the `$` of a key such as `$set`
+# As in the field: brackets hold a number or what is quoted; those of `price [EUR]` are of the key.
+_BETWEEN = re.compile(r"""\.|\[(?=["'\d])|(?<=["'\d])\]+""")
 
 
 def parts(path: str) -> tuple[str, ...]:
     """The keys of a path: `$.a['b'][0]` -> ("a", "b", "0")."""
-    return tuple(_unquoted(part) for part in _PART.findall(_ROOT.sub("", path)))
+    return tuple(_unquoted(part) for part in _BETWEEN.split(_ROOT.sub("", path)) if part)
 
 
 def _unquoted(part: str) -> str:
@@ -177,10 +190,15 @@ def _path(options: Any) -> Resolver:
 
 def column(mapping: Any) -> str | None:
     """`x` if a mapping is just the path `$.properties.x`, else None."""
-    if isinstance(mapping, dict) and list(mapping) == ["@path"] and isinstance(mapping["@path"], str):
-        keys = parts(mapping["@path"])
-        if len(keys) == 2 and keys[0] == "properties":
-            return keys[1]
+    keys = path(mapping)
+    return keys[1] if keys is not None and len(keys) == 2 and keys[0] == "properties" else None
+
+
+def path(mapping: Any) -> tuple[str, ...] | None:
+    """The keys of a mapping that is just a path, else None."""
+    match directive(mapping):
+        case ("@path", str() as found):
+            return parts(found)
     return None
 
 
@@ -198,7 +216,7 @@ def paths(mapping: Any) -> list[tuple[str, ...]]:
             if key == "@path" and isinstance(value, str):
                 found.append(parts(value))
             elif key == "@template" and isinstance(value, str):
-                found += [parts(match[1] or match[2]) for match in _PLACE.finditer(value)]
+                found += [parts(_placed(match)) for match in _PLACE.finditer(value)]
             elif key == "@arrayPath" and isinstance(value, list) and value:
                 # The item's shape reads the item, not the event.
                 found += [parts(value[0])] if isinstance(value[0], str) else paths(value[0])
@@ -206,14 +224,14 @@ def paths(mapping: Any) -> list[tuple[str, ...]]:
                 found += paths(value.get("apply"))
             elif key == "@liquid" and isinstance(value, str):
                 found += liquid.paths(value)
-            elif key != "@literal":
+            else:
                 found += paths(value)
     return found
 
 
 # --- text ---------------------------------------------------------------------------------------------
 
-_PLACE = re.compile(r"\{\{\{\s*([^{}]*?)\s*\}\}\}|\{\{\s*([^{}]*?)\s*\}\}")
+_PLACE = re.compile(r"\{\{\{([^}]+)\}\}\}|\{\{([^}]+)\}\}")
 
 
 def written(value: Any) -> str:
@@ -238,10 +256,14 @@ def _template(options: Any) -> Resolver:
     end = 0
     for match in _PLACE.finditer(options):
         pieces.append(_constant(options[end : match.start()]))
-        pieces.append(_get(match[1] or match[2] or ""))
+        pieces.append(_get(_placed(match)))
         end = match.end()
     pieces.append(_constant(options[end:]))
     return lambda event: "".join(written(piece(event)) for piece in pieces)
+
+
+def _placed(match: re.Match[str]) -> str:
+    return (match[1] or match[2]).strip()
 
 
 def _constant(value: Any) -> Resolver:
@@ -255,8 +277,10 @@ def _liquid(options: Any) -> Resolver:
 
 
 def _case(options: Any) -> Resolver:
-    options = _options("@case", options, "operator", value=object)
-    value, operator = _value(options), options["operator"]
+    options = _options("@case", options, "operator", operator=str, value=object)
+    value, operator = _value("@case", options), options["operator"]
+    if value is None:
+        return _constant(UNDEFINED)
 
     def resolved(event: Any) -> Any:
         found = value(event)
@@ -273,37 +297,47 @@ def _case(options: Any) -> Resolver:
 
 def _replace(options: Any) -> Resolver:
     options = _options(
-        "@replace", options, "pattern", value=object, replacement=str, pattern2=str, replacement2=str,
-        **{"global": bool, "ignorecase": bool},
+        "@replace", options, "pattern", value=object, pattern=str, replacement=str, pattern2=object,
+        replacement2=object, **{"global": bool, "ignorecase": bool},
     )  # fmt: skip
     steps = [(options["pattern"], options.get("replacement", ""))]
-    if options.get("pattern2"):
-        steps.append((options["pattern2"], options.get("replacement2", "")))
-    for text in (text for step in steps for text in step):
-        if not isinstance(text, str) or len(text) > MAX_PATTERN:
-            raise InvalidMapping(f"@replace: pattern and replacement are texts of at most {MAX_PATTERN} characters")
-    if not options["pattern"]:
-        raise InvalidMapping("@replace: pattern is empty; write the text to look for")
+    second = (options.get("pattern2"), "" if options.get("replacement2") is None else options["replacement2"])
+    if second[0] and all(isinstance(text, str) for text in second):  # as in the field: else there is no second
+        steps.append(second)
+    if any(len(text) > MAX_PATTERN for step in steps for text in step):
+        raise InvalidMapping(f"@replace: pattern and replacement are texts of at most {MAX_PATTERN} characters")
     flags = re.IGNORECASE if options.get("ignorecase", False) else 0
-    compiled = [(re.compile(re.escape(pattern), flags), replacement) for pattern, replacement in steps]
+    compiled = [(re.compile(re.escape(pattern), flags), _inserted(replacement)) for pattern, replacement in steps]
     count = 0 if options.get("global", True) else 1
-    if "value" not in options:
+    value = _value("@replace", options)
+    if value is None:
         return _constant(UNDEFINED)
-    value = _value(options)
 
     def resolved(event: Any) -> Any:
         found = value(event)
-        if found is None or found is UNDEFINED:
-            return ""
         if isinstance(found, bool | int | float):
             found = written(found)
         if not isinstance(found, str):
             return ""
         for pattern, replacement in compiled:
-            found = pattern.sub(lambda _, text=replacement: text, found, count=count)  # type: ignore[misc]  # a default in a lambda has no type
+            found = pattern.sub(replacement, found, count=count)
         return found
 
     return resolved
+
+
+_SPECIAL = re.compile(r"\$([$&`'])")
+
+
+def _inserted(replacement: str) -> Callable[[re.Match[str]], str]:
+    """What stands for a match. As in the field, `$&` is the match, $` and $' what is around it, and `$$` a `$`."""
+
+    def inserted(match: re.Match[str]) -> str:
+        text, (start, end) = match.string, match.span()
+        said = {"$": "$", "&": match[0], "`": text[:start], "'": text[end:]}
+        return _SPECIAL.sub(lambda special: said[special[1]], replacement)
+
+    return inserted if _SPECIAL.search(replacement) else lambda _: replacement
 
 
 # --- choices and shapes -------------------------------------------------------------------------------
@@ -311,7 +345,7 @@ def _replace(options: Any) -> Resolver:
 
 def _if(options: Any) -> Resolver:
     options = _options("@if", options, exists=object, blank=object, then=object, **{"else": object})
-    tests = [name for name in ("exists", "blank") if name in options]
+    tests = [name for name in ("exists", "blank") if options.get(name) not in (None, "", 0)]
     if len(tests) != 1:
         raise InvalidMapping("@if needs one of 'exists' and 'blank'")
     value = _resolver(options[tests[0]])
@@ -325,7 +359,7 @@ def _if(options: Any) -> Resolver:
 
     def blank(event: Any) -> Any:
         found = value(event)
-        is_blank = found is None or found is UNDEFINED or found is False or found == "" or found == 0
+        is_blank = found is UNDEFINED or found == 0 or (isinstance(found, list | str | None) and not written(found))
         # As in the field: `then` is for a value that is there, with either test.
         return no(event) if is_blank else yes(event)
 
@@ -333,16 +367,13 @@ def _if(options: Any) -> Resolver:
 
 
 def _array_path(options: Any) -> Resolver:
-    if not isinstance(options, list) or not 1 <= len(options) <= 2:
+    if not isinstance(options, list) or not options:
         raise InvalidMapping("@arrayPath takes a list of a path and the shape of an item")
-    if not isinstance(options[0], str | dict):
-        raise InvalidMapping("@arrayPath: the path is a text such as '$.properties.products'")
-    root = _get(options[0]) if isinstance(options[0], str) else _resolver(options[0])
-    if len(options) == 1 or options[1] in (None, {}):
-        return root  # no shape: the items as they are
-    if not isinstance(options[1], dict):
-        raise InvalidMapping("@arrayPath: the shape of an item is an object")
-    shape = _resolver(options[1])
+    path, item = options[0], options[1] if len(options) > 1 else None
+    root = _get(path) if isinstance(path, str) else _shaped("@arrayPath: the path", str, path)
+    if not isinstance(item, dict) or not item:
+        return root  # as in the field: the items as they are
+    shape = _resolver(item)
 
     def resolved(event: Any) -> Any:
         found = root(event)
@@ -359,42 +390,42 @@ def _merge(options: Any) -> Resolver:
         raise InvalidMapping(f"@merge has the direction {options['direction']!r}; use left or right")
     if not isinstance(options["objects"], list):
         raise InvalidMapping("@merge: objects must be a list")
-    objects = [_resolver(item) for item in options["objects"]]
+    objects = [_shaped("@merge: each of the objects", dict, item) for item in options["objects"]]
     if options["direction"] == "left":
         objects.reverse()
 
     def resolved(event: Any) -> Any:
         found: dict[str, Any] = {}
         for item in objects:
-            value = item(event)
-            if isinstance(value, dict):
-                found.update(value)
+            found |= _entries(item(event))
         return found
 
     return resolved
 
 
+def _entries(value: Any) -> dict[str, Any]:
+    """What an object holds by its keys, or a list or a text by its places; nothing is in anything else."""
+    if isinstance(value, dict):
+        return value
+    return {str(at): item for at, item in enumerate(value)} if isinstance(value, list | str) else {}
+
+
 def _transform(options: Any) -> Resolver:
     options = _options("@transform", options, "apply", "mapping")
-    apply, mapping = _resolver(options["apply"]), _resolver(options["mapping"])
-    return lambda event: mapping(_null(apply(event)))
+    apply, mapping = (_shaped(f"@transform: {key}", dict, options[key]) for key in ("apply", "mapping"))
+    return lambda event: mapping(apply(event))
 
 
 def _flatten(options: Any) -> Resolver:
-    options = _options("@flatten", options, "value", "separator", omitArrays=bool)
-    separator, omit = options["separator"], options.get("omitArrays", False)
-    if not isinstance(separator, str):
-        raise InvalidMapping("@flatten: separator must be a text")
-    value = _value(options)
+    options = _options("@flatten", options, "value", "separator", separator=str, omitArrays=object)
+    separator, value = options["separator"], _resolver(options["value"])
+    nested = dict if options.get("omitArrays") else dict | list
 
     def flat(found: Any, name: str, into: dict[str, Any]) -> None:
         prefix = f"{name}{separator}" if name else ""
-        if isinstance(found, dict):
-            for key, item in found.items():
+        if isinstance(found, nested):
+            for key, item in _entries(found).items():
                 flat(item, prefix + key, into)
-        elif isinstance(found, list) and not omit:
-            for at, item in enumerate(found):
-                flat(item, f"{prefix}{at}", into)
         elif found is not UNDEFINED:
             into[name] = found
 
@@ -408,7 +439,7 @@ def _flatten(options: Any) -> Resolver:
 
 def _json(options: Any) -> Resolver:
     options = _options("@json", options, "value", "mode")
-    mode, value = options["mode"], _value(options)
+    mode, value = options["mode"], _resolver(options["value"])
     if mode not in ("encode", "decode"):
         raise InvalidMapping(f"@json has the mode {mode!r}; use encode or decode")
 
@@ -458,7 +489,7 @@ def _without_nulls(value: Any) -> Any:
 DIRECTIVES: dict[str, Callable[[Any], Resolver]] = {
     "@path": _path,
     "@template": _template,
-    "@literal": _constant,
+    "@literal": _resolver,  # as in the field: a directive in it is one
     "@if": _if,
     "@case": _case,
     "@replace": _replace,
