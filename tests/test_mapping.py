@@ -103,11 +103,63 @@ def test_a_wrong_case_operator_is_noticed_when_it_meets_a_text() -> None:
         ("{{ ' a  b ' | normalize_whitespace }}{{ 'a b' | number_of_words }}{{ '7.9' | to_integer }}", " a b 27.9"),
         ("{{ 'aba' | replace_last: 'a', 'c' }}{{ 'abb' | remove_last: 'a' }}{{ 'b' | remove_last: 'a' }}", "abcbbb"),
         ("{{ 'a' | sha256 | truncate: 8, '' }}", "ca978112"),
+        ("{{ -2.5 | round }} {{ 1.005 | round: 2 }} {{ yes | round }} {{ 1234 | round: -2 }}", "-3 1.01 1 1200"),
+        ("{% assign x = f | plus: 1 %}{% if x == 3.5 %}number{% endif %}", "number"),
+        (
+            "{{ mixed | sum }} {{ 'x' | sum }} {{ l | push: 4 | shift | join }} {{ n | unshift: 1 | pop | size }}",
+            "2 0 1 2 4 0",
+        ),
+        ('{{ \'<a b="&amp;">\' | escape_once }} {{ "\'&" | escape }}', "&lt;a b=&#34;&amp;&#34;&gt; &#39;&amp;"),
+        (
+            "{{ '[a] é*' | uri_escape }} {{ '[a] é*' | cgi_escape }} {{ '*' | url_encode }}",
+            "[a]%20%C3%A9* %5Ba%5D+%C3%A9%2A *",
+        ),
+        ("{{ ' Åse_x 5' | slugify }} {{ 'Åse x' | slugify: 'ascii', true }} {{ l | inspect }}", "åse-x-5 se-x [3,1,2]"),
+        (
+            "{{ '2024-05-01T01:00:00+02:00' | date: '%d %H:%M %z' }} {{ '2024-01-31' | date_to_string }}",
+            "30 23:00 +0000 31 Jan 2024",
+        ),
+        ("{{ '2024-01-31' | date }}", "Wednesday, January 31, 2024 at 12:00 am +0000"),
+        ("{{ '2024-05-01T01:00:00+02:00' | date_to_xmlschema }}{{ n | date_to_rfc822 }}", "2024-04-30T23:00:00+00:00"),
     ],
 )
 def test_a_liquid_template_writes_values_as_they_are_written_everywhere(template: str, text: str) -> None:
     event = {"o": {"x": 1}, "l": [3, 1, 2], "f": 2.5, "n": None, "whole": 5.0, "yes": True, "mixed": [1, None, True]}
     assert mapping.resolve({"@liquid": template}, event) == text
+
+
+@pytest.mark.parametrize(
+    ("condition", "holds"),
+    [
+        ("text > 3", True),
+        ("text >= 3.7", True),
+        ("text < '30'", True),
+        ("name > 3", False),
+        ("name < 3", False),
+        ("yes >= 1", True),
+        ("n < 5", True),
+        ("missing < 5", False),
+        ("list > 0", False),
+        ("n == blank", True),
+        ("missing == blank", True),
+        ("no == blank", True),
+        ("zero == blank", False),
+        ("zero contains '0'", False),
+        ("name contains 'd'", True),
+    ],
+)
+def test_liquid_compares_values_as_in_the_field(condition: str, holds: bool) -> None:
+    event = {"text": "3.7", "name": "ada", "yes": True, "no": False, "n": None, "list": [1], "zero": 0}
+    template = {"@liquid": f"{{% if {condition} %}}yes{{% else %}}no{{% endif %}}"}
+    assert mapping.resolve(template, event) == ("yes" if holds else "no")
+
+
+def test_a_word_of_liquid_can_name_a_column() -> None:
+    template = (
+        "{{ row.empty }}{% if row.for == 1 %}{{ row.if | append: '.if' }}{% endif %}{{ (1..row.for) | join }}{{ 1.5 }}"
+    )
+    assert mapping.resolve({"@liquid": template}, {"row": {"empty": "e", "for": 1, "if": "i"}}) == "ei.if11.5"
+    assert mapping.paths({"@liquid": "{{ row.empty.size }}"}) == [("row", "empty", "size")]
 
 
 @pytest.mark.parametrize(
@@ -157,7 +209,7 @@ def test_the_paths_that_a_mapping_reads_are_known() -> None:
 
 
 def test_a_liquid_template_cannot_fill_the_memory_with_digits() -> None:
-    squared = "{% assign a = 99999999 %}" + "{% assign a=a|times:a %}" * 38
+    squared = "{% assign a = 99999999 %}" + "{% assign a=a|times:a %}" * 38 + "{{ a }}"
     with pytest.raises(InvalidMapping, match="too large"):
         mapping.resolve({"@liquid": squared}, {})
 
