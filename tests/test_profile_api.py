@@ -16,6 +16,7 @@ import uvicorn
 
 from onefold.api.access import Meter
 from onefold.api.answer import Refused
+from onefold.api.resources import Question
 from onefold.catalog import Token
 from reader import EVENTS, Asked, asking, stocked
 from shop import Shop, command
@@ -63,6 +64,21 @@ def test_traits_are_read_in_pages(asked: Asked) -> None:
 def test_include_picks_traits(asked: Asked) -> None:
     assert asked.read(f"{ADA}/traits?include=plan,nothing")["traits"] == {"plan": "pro"}
     assert set(asked.read(f"{ADA}/traits?include=plan&include=email")["traits"]) == {"plan", "email"}
+
+
+@pytest.mark.parametrize(
+    ("given", "names"),
+    [
+        ("a,b c", {"a", "b c"}),
+        ('"a, b",c', {"a, b", "c"}),
+        ('"say ""hi, you""","x"', {'say "hi, you"', "x"}),
+        ('5" disk,x "y, z"', {'5" disk', 'x "y', ' z"'}),
+        ('"open, x', {'"open', " x"}),
+        ("", None),
+    ],
+)
+def test_a_name_with_a_comma_stands_in_quotes(given: str, names: set[str] | None) -> None:
+    assert Question("users", "user_id", "1", "events", "", {"include": given}).names("include") == names
 
 
 def test_class_picks_computed_traits_of_which_there_are_none(asked: Asked) -> None:

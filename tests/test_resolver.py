@@ -192,8 +192,8 @@ def test_a_failure_of_ours_with_one_call_rejects_that_call_only(live: Live, monk
 def test_tracked_users_are_user_ids_and_anonymous_ids_never_seen_with_one(live: Live) -> None:
     put(live, track("1", anonymousId="x"), track("2", userId=None, anonymousId="x"))
     put(live, track("3", userId=None, anonymousId="y"), track("4", userId="eve"))
-    put(live, track("5", userId=7), source="app")
-    assert [(line["source"], line["tracked_users"]) for line in live.usage()] == [("app", 1), ("web", 3)]
+    put(live, track("5", userId=7), track("6", userId=True, anonymousId="z"), source="app")
+    assert [(line["source"], line["tracked_users"]) for line in live.usage()] == [("app", 2), ("web", 3)]
 
 
 # --- event sources ------------------------------------------------------------------------------------

@@ -190,6 +190,8 @@ def test_other_addresses_and_methods_have_a_sentence(web: TestClient) -> None:
     ("call", "why"),
     [
         ({"type": "track", "event": "x"}, "missing_user_or_anonymous_id"),
+        ({"type": "track", "event": "x", "userId": True, "anonymousId": False}, "missing_user_or_anonymous_id"),
+        ({"type": "group", "userId": "ada", "groupId": True}, "missing_group_id"),
         ({"type": "track", "userId": "ada"}, "invalid_field"),
         ({"type": "identify", "userId": {"a": 1}}, "invalid_field"),
         ({"type": "identify", "userId": "ada", "traits": [1]}, "invalid_field"),

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from onefold import canonical, times
 from onefold.errors import RowRejected
-from onefold.rules import Rules, identifiers
+from onefold.rules import Rules, identifiers, identifying
 from onefold.subscriptions import SUBSCRIPTION, statements
 
 IDENTIFIER = pa.struct([("collection", pa.string()), ("type", pa.string()), ("value", pa.string())])
@@ -66,7 +66,7 @@ def check(message: Mapping[str, Any], message_id: str) -> None:
             f"messageId has {len(message_id)} characters; at most {MAX_MESSAGE_ID} are accepted",
             ["message_id"],
         )
-    group_id = canonical.text(message.get("groupId", "")) or ""
+    group_id = identifying(message.get("groupId")) or ""
     if len(group_id) > MAX_GROUP_ID:
         raise RowRejected(
             "group_id_too_long",

@@ -86,16 +86,19 @@ def wrong(message: Any) -> RowRejected | None:
             return RowRejected("invalid_field", f"{name} must be a text", [name])
     if kind == "track" and not (isinstance(message.get("event"), str) and message["event"].strip()):
         return RowRejected("invalid_field", "a track call needs the name of its event", ["event"])
-    nobody = message.get("userId") in _NOBODY and message.get("anonymousId") in _NOBODY
-    if nobody and not (message.get("context") or {}).get("externalIds"):
-        sentence = "the call has neither a userId nor an anonymousId; one is needed"
+    somebody = any(_is_id(message.get(name)) for name in ("userId", "anonymousId"))
+    if not somebody and not (message.get("context") or {}).get("externalIds"):
+        sentence = "the call has neither a userId nor an anonymousId; one is needed, a text or a number"
         return RowRejected("missing_user_or_anonymous_id", sentence)
     return None
 
 
 _OBJECTS = ("traits", "properties", "context", "integrations")
 _TEXTS = ("userId", "anonymousId", "groupId", "messageId", "name", "event")
-_NOBODY = (None, "")
+
+
+def _is_id(value: Any) -> bool:
+    return value not in (None, "") and not isinstance(value, bool)
 
 
 def check(message: Any) -> None:

@@ -93,15 +93,20 @@ def identifiers(message: Mapping[str, Any], rules: Rules) -> list[dict[str, str]
     found: dict[tuple[str, str, str], None] = {}
     seen: set[tuple[str, str]] = set()
     for collection, kind, value in _standard(message, rules):
-        if value is None or (collection, kind) in seen or isinstance(value, bool):
+        if value is None or (collection, kind) in seen:
             continue
-        written = value if type(value) is str else canonical.text(value)
+        written = identifying(value)
         if written:
             seen.add((collection, kind))
             found[collection, kind, written] = None
     for item in _external_ids(message):
         found[item] = None
     return [{"collection": collection, "type": kind, "value": value} for collection, kind, value in found]
+
+
+def identifying(value: Any) -> str | None:
+    """The text of what can identify, a text or a number; None of anything else. Raises InvalidValue."""
+    return value if type(value) is str else None if isinstance(value, bool) else canonical.text(value)
 
 
 def _standard(message: Mapping[str, Any], rules: Rules) -> list[tuple[str, str, Any]]:
@@ -147,7 +152,7 @@ def _external_ids(message: Mapping[str, Any]) -> Iterator[Identifier]:
     for item in items if isinstance(items, list) else []:
         if not isinstance(item, dict) or item.get("encoding", "none") != "none":
             continue
-        kind, value = item.get("type"), canonical.text(item.get("id"))
+        kind, value = item.get("type"), identifying(item.get("id"))
         if not value or not isinstance(kind, str) or not TYPE.fullmatch(kind):
             continue
         collection = ACCOUNTS if kind == "group_id" else item.get("collection", USERS)

@@ -32,7 +32,7 @@ from onefold.claims import DAY
 from onefold.errors import OnefoldError, RowRejected, ValueRefused
 from onefold.events import Selected, check, event, wrong
 from onefold.inbox import Inbox, Refused, Request
-from onefold.rules import Rules
+from onefold.rules import Rules, identifying
 from onefold.seen import digest
 from onefold.tracked import ALONE, KNOWN, USER, Persons
 
@@ -205,7 +205,7 @@ def _own(window: _Window, rules: Rules, request: Request, place: int, message: A
         return
     window.origins.append((request, place, "", message, arrival))
     month = _month(request.received_at // DAY)
-    user, anonymous = canonical.text(message.get("userId")), canonical.text(message.get("anonymousId"))
+    user, anonymous = identifying(message.get("userId")), identifying(message.get("anonymousId"))
     if user:
         window.persons[month, request.source, USER].add(user)
     if anonymous:

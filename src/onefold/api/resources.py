@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from onefold.stores import Store
 CLASSES = ("audience", "computed_trait")
 # How many events are read at once where it is not known how many are wanted.
 PAGE = 500
+_NAME = re.compile(r'(?:^|,)(?:"((?:[^"]|"")*)"(?=,|\Z)|([^,]*))')
 
 
 @dataclass(frozen=True)
@@ -60,8 +62,11 @@ class Question:
     query: dict[str, str]
 
     def names(self, name: str) -> set[str] | None:
-        """A comma-separated list; None if it was not given."""
-        return set(self.query[name].split(",")) if self.query.get(name) else None
+        """A comma-separated list, in which a name may stand in quotes; None if it was not given."""
+        given = self.query.get(name)
+        if not given:
+            return None
+        return {found[2] if found[1] is None else found[1].replace('""', '"') for found in _NAME.finditer(given)}
 
     def flag(self, name: str) -> bool:
         return self.word(name, ("false", "true")) == "true"
