@@ -32,6 +32,26 @@ def test_an_action_makes_the_call_of_the_field_or_rejects_with_its_code(line: in
         assert list(rejected.value.fields) == vector["fields"]
 
 
+@pytest.mark.parametrize(
+    ("given", "value"),
+    [
+        ({"user_id": ["u1"]}, {"user_id": "u1"}),
+        ({"user_id": [5]}, {"user_id": "5"}),
+        ({"user_id": [None], "timestamp": ["2024-01-01"]}, {"timestamp": "2024-01-01"}),
+        ({"timestamp": "", "traits": "", "consent": ""}, {}),
+    ],
+)
+def test_a_list_of_one_is_what_it_holds_and_an_empty_text_is_none(given: Any, value: Any) -> None:
+    fields = segment_profiles.ACTIONS["sendIdentify"].fields
+    assert segment_profiles.checked(fields, {"engage_space": "wp", **given}) == {"engage_space": "wp", **value}
+
+
+@pytest.mark.parametrize("given", [{"user_id": ["u1", "u2"]}, {"user_id": [{}]}, {"traits": [{"a": 1}]}])
+def test_a_list_of_several_or_of_an_object_is_no_text(given: Any) -> None:
+    with pytest.raises(RowRejected):
+        segment_profiles.checked(segment_profiles.ACTIONS["sendIdentify"].fields, {"engage_space": "wp", **given})
+
+
 def identify(**properties: Any) -> list[dict[str, Any]]:
     fields = {
         "engage_space": "wp",
@@ -86,7 +106,7 @@ def test_what_was_found_is_said_in_words(value: Any, sentence: str) -> None:
 
 def test_long_values_are_shortened_in_sentences() -> None:
     with pytest.raises(RowRejected) as rejected:
-        identify(id=["x" * 1000])
+        identify(id=["x" * 1000, "y"])
     assert len(str(rejected.value)) < 120
 
 

@@ -316,7 +316,7 @@ class _Compiler:
         leaf = self._native(mapped)
         if leaf is None or leaf.micros is None:
             leaf = self.computed.add(mapping.compile(mapped))
-            self.tests.append(f"({leaf.json} is null or {leaf.json} = 'null' or {leaf.micros} is not null)")
+            self.tests.append(f"({leaf.json} is null or {leaf.json} in ('null', '\"\"') or {leaf.micros} is not null)")
         return f"least(coalesce({leaf.micros}, {int(received_at)}), {int(received_at)})::bigint"
 
     def object(self, mapped: Any) -> dict[str, Leaf]:

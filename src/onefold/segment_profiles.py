@@ -206,7 +206,9 @@ def checked(fields: tuple[Field, ...], found: Mapping[str, Any]) -> dict[str, An
     wrong: dict[str, str] = {}
     for field in fields:
         value = found.get(field.key)
-        if value is None or value is mapping.UNDEFINED or (value == "" and field.type == "string"):
+        if field.type in ("string", "datetime") and isinstance(value, list) and len(value) == 1:
+            value = value[0]  # as in the field: a list of one text is that text
+        if value is None or value is mapping.UNDEFINED or value == "":
             if field.required:
                 wrong[field.key] = f"{field.key} is required and has no value"
             continue
@@ -217,7 +219,7 @@ def checked(fields: tuple[Field, ...], found: Mapping[str, Any]) -> dict[str, An
             continue
         if value is None:
             wrong[field.key] = f"{field.key} is {_short(found[field.key])}; {_ACCEPTED[field.type]}"
-        elif value != "" or field.type != "string":
+        else:
             values[field.key] = value
     if wrong:
         raise RowRejected("invalid_field", "; ".join(wrong.values()), sorted(wrong))
