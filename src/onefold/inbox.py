@@ -275,11 +275,12 @@ class Inbox:
         """Keep what was found out of some calls: those rejected; the persons seen; those that a mapping made (seq,
         place, DEST/MAPPING). Raises OnefoldError."""
         with self._settling():
+            tallies = self._tracked.sift(persons)
             # With the message ids that were claimed before: the space that has the calls never asks for them again.
             with seen.on_disk(self._db), self._turn() as db:
                 marks = ", ".join("?" * 11)
                 db.executemany(f"insert or replace into rejected values ({marks})", [astuple(item) for item in refused])
-                self._tracked.add(persons)
+                self._tracked.add(tallies)
                 if sent:
                     db.execute(_SENT, (msgspec.json.encode(sent).decode(),))
             self._tracked.settle(persons)

@@ -108,12 +108,16 @@ class Seen:
         row, file = self._mark
         self._db.execute("insert into seen values (?, ?, ?)", (self._what, row + 1, new.tobytes()))
         self._mark = (row + 1, file)
-        while self._fresh and self._fresh[-1].shape[1] <= RATIO * new.shape[1]:
-            new = _one((self._fresh.pop(), new))
         self._fresh.append(new)
 
     def settle(self, now: int) -> None:
-        """Make a file of what is in rows if that is much, and let go of what is too old. Raises OSError."""
+        """After a transaction: make a file of what is in rows if that is much, and let go of what is too old.
+
+        Raises OSError.
+        """
+        self._fresh.sort(key=lambda there: there.shape[1], reverse=True)
+        while len(self._fresh) > 1 and self._fresh[-2].shape[1] <= RATIO * self._fresh[-1].shape[1]:
+            self._fresh[-2:] = [_one(self._fresh[-2:])]
         number = sum(there.shape[1] for there in self._fresh)
         if number < FRESH:
             return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from time import time_ns
 
@@ -23,6 +23,7 @@ _OTHER = {ALONE: KNOWN, KNOWN: ALONE}
 # Who was seen: ids, by month, source and what they are.
 Of = tuple[str, str, str]
 Persons = dict[Of, set[str]]
+Tally = tuple[Of, Numbers, int]  # what is to be remembered of some, and how many more are counted
 SCHEMA = """
     create table tracked (month text not null, source text not null, persons integer not null,
         primary key (month, source)) without rowid
@@ -36,10 +37,19 @@ class Tracked:
         self._db, self._seen = db, Seen(db, turn, home, KIND, KEPT)
         self._counted: Persons = {}  # by us
 
-    def add(self, persons: Persons) -> None:
-        """Count those who were not seen in their month, in a transaction of the caller's."""
-        for of, ids in persons.items():
-            self._count(of, ids - self._counted.get(of, set()))
+    def sift(self, persons: Persons) -> list[Tally]:
+        """Who of these is to be remembered, and how many more there are then. Raises OSError, sqlite3.Error."""
+        return [self._sifted(of, ids - self._counted.get(of, set()), persons) for of, ids in persons.items()]
+
+    def add(self, tallies: Iterable[Tally]) -> None:
+        """Count them, in a transaction of the caller's."""
+        for (month, source, _), new, counted in tallies:
+            self._seen.add(new)
+            self._db.execute(
+                "insert into tracked (month, source, persons) values (?, ?, ?)"
+                " on conflict do update set persons = persons + excluded.persons",
+                (month, source, counted),
+            )
 
     def settle(self, persons: Persons) -> None:
         """After it. Raises OSError, OnefoldError."""
@@ -49,22 +59,26 @@ class Tracked:
             self._counted.setdefault(of, set()).update(ids)
         self._seen.settle(_now())
 
-    def _count(self, of: Of, ids: Collection[str]) -> None:
+    def _sifted(self, of: Of, ids: Collection[str], persons: Persons) -> Tally:
         month, source, what = of
         digests = [digest(each) for each in ids]
         keys = _keys(of, digests)
-        new = np.ones(len(digests), bool)
-        new[self._seen.find(keys)[0]] = False
+        new = ~self._there(keys)
         counted = int(new.sum())
         if what in _OTHER:
-            both = len(self._seen.find(_keys((month, source, _OTHER[what]), digests)[:, new])[0])
-            counted = -both if what == KNOWN else counted - both
-        self._seen.add(seen.entries(keys[:, new], _now(), 0))
-        self._db.execute(
-            "insert into tracked (month, source, persons) values (?, ?, ?)"
-            " on conflict do update set persons = persons + excluded.persons",
-            (month, source, counted),
-        )
+            both = self._there(_keys((month, source, _OTHER[what]), digests))
+            if what == ALONE:  # nor are those counted that came with a user id in the same window
+                beside = persons.get((month, source, KNOWN), set())
+                both |= np.array([each in beside for each in ids], bool)
+            shared = int((both & new).sum())
+            counted = -shared if what == KNOWN else counted - shared
+        return of, seen.entries(keys[:, new], _now(), 0), counted
+
+    def _there(self, keys: Numbers) -> Numbers:
+        """Which keys were seen."""
+        found = np.zeros(keys.shape[1], bool)
+        found[self._seen.find(keys)[0]] = True
+        return found
 
 
 def _keys(of: Of, ids: Sequence[bytes]) -> Numbers:
