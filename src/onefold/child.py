@@ -9,8 +9,9 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from threading import Thread
 
-# How far the server's children stand behind it where processors are short, on the scale of `nice`.
-BEHIND = 5
+# How far the server's children stand behind it where processors are short, on the scale of `nice`: the resolver, and
+# commands, which nobody waits for within a second.
+RESOLVER, COMMAND = 5, 10
 
 _under_way: set[subprocess.Popen[bytes]] = set()
 
@@ -23,7 +24,7 @@ def start(words: Sequence[str], ended: Callable[[], None]) -> int:
         stdout=subprocess.DEVNULL,
     )
 
-    stand_behind(process.pid)
+    stand_behind(process.pid, COMMAND)
 
     def wait() -> None:
         process.wait()
@@ -35,10 +36,10 @@ def start(words: Sequence[str], ended: Callable[[], None]) -> int:
     return process.pid
 
 
-def stand_behind(pid: int) -> None:
+def stand_behind(pid: int, steps: int) -> None:
     """Let a child, and what it will start, wait for processors where the server needs them to answer."""
     with suppress(OSError):  # it is over already, or this system does not allow it: then all are alike
-        os.setpriority(os.PRIO_PROCESS, pid, os.getpriority(os.PRIO_PROCESS, 0) + BEHIND)
+        os.setpriority(os.PRIO_PROCESS, pid, os.getpriority(os.PRIO_PROCESS, 0) + steps)
 
 
 def stop(patience: float) -> None:

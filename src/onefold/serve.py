@@ -45,7 +45,7 @@ class Resolving:
         process = subprocess.Popen(self._words, stdin=subprocess.PIPE)  # noqa: S603 - this same program
         assert process.stdin is not None
         os.set_blocking(process.stdin.fileno(), False)
-        child.stand_behind(process.pid)
+        child.stand_behind(process.pid, child.RESOLVER)
         return process
 
     def _watch(self) -> None:
