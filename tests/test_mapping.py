@@ -275,6 +275,7 @@ EVENT = {"l": [1, 2], "$set": "key", "price [EUR]": 5, "n": {"a": [1], "b": {"c"
         ({"@flatten": {"value": {"@path": "$.n"}, "separator": ".", "omitArrays": 1}}, {"out": {"a": [1], "b.c": 2}}),
         ({"@transform": {"apply": {"@path": "$.missing"}, "mapping": {"x": {"@path": "$.l"}}}}, {"out": {}}),
         ({"@if": {"blank": {"@literal": [[None]]}, "then": 1, "else": 2}}, {"out": 2}),
+        ({"@if": {"exists": {"@path": "$.missing"}, "else": {}}}, {"out": {}}),
         ({"@if": {"blank": {"@literal": [None, None]}, "then": 1, "else": 2}}, {"out": 1}),
     ],
 )  # fmt: skip

@@ -101,6 +101,8 @@ def test_a_name_may_be_written_with_backslashes_as_the_editor_of_the_field_does(
         ("properties.2fa = true", {"2fa": True}, True),
         ("properties['a b'] = 1.5", {"a b": 1.5}, True),
         ('properties.n = "5"', {"n": 5}, False),
+        ("properties.n != true", {"n": True}, True),
+        ("properties.n != true", {"n": "true"}, False),
         ('match(properties.t, "a?c*z")', {"t": "abc\nyz"}, True),
         ('match(properties.t, "*ab*ab")', {"t": "ab"}, False),
         ('match(properties.t, "*a?b*b")', {"t": "aaabb"}, True),
@@ -109,6 +111,21 @@ def test_a_name_may_be_written_with_backslashes_as_the_editor_of_the_field_does(
 )
 def test_conditions_on_columns(text: str, row: dict[str, Any], matches: bool) -> None:
     assert trigger.parse(text).matches({"properties": row}) is matches
+
+
+@pytest.mark.parametrize(
+    ("text", "matches"),
+    [
+        ('event = "new" and match(type, "x*")', True),
+        ('!contains(type, "track") and event = "new"', True),
+        ('event = "old" or contains(type, "track")', False),
+        ('event = "old" or (event = "new" and contains(type, "x"))', True),
+        ('contains(type, "track")', False),
+        ('event = "new" and (contains(type, "track"))', False),
+    ],
+)
+def test_a_function_of_the_type_is_passed_over_as_in_the_field(text: str, matches: bool) -> None:
+    assert trigger.parse(text).matches({"type": "track", "event": "new"}) is matches
 
 
 CONDITIONS = st.sampled_from([(f"properties.{key} = {value}", key, value) for key in "ab" for value in (0, 1)])
@@ -135,6 +152,7 @@ def test_any_text_is_a_trigger_or_refused_as_one(text: str) -> None:
         ('event = "new" and (name = "a" or contains(name, "b"))', False),
         ('event = "new" or event = "updated" and name = "a"', True),
         ('event = "new" and (contains(name, "b") or name = "a")', True),
+        ('event = "new" and match(type, "t*")', True),
     ],
 )
 def test_a_trigger_that_reads_otherwise_than_it_looks_is_known(text: str, ambiguous: bool) -> None:

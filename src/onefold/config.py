@@ -345,8 +345,9 @@ def _ambiguous(report: Report, workspace: Workspace, file: str) -> Iterator[str]
             if trigger.parse(mapping.trigger).ambiguous:
                 path = ("destinations", at, "mappings", index, "trigger")
                 sentence = (
-                    "conditions side by side have one operator, the last one, and a parenthesis ends at the first ')';"
-                    " use one operator, and functions last in a parenthesis (docs/workspace-file.md, Triggers)"
+                    "conditions side by side have one operator, the last one, a parenthesis ends at the first ')', and"
+                    " functions of type are passed over; use one operator, functions last in a parenthesis, and"
+                    " type = (docs/workspace-file.md, Triggers)"
                 )
                 yield f"{file}: {Problem(document.dotted(path), sentence, report.line(path))}"
 

@@ -351,7 +351,7 @@ def _if(options: Any) -> Resolver:
     value = _resolver(options[tests[0]])
     yes = _resolver(options["then"]) if "then" in options else _constant(UNDEFINED)
     # As in the field: an `else` of false, 0 or "" is none.
-    no = _resolver(options["else"]) if options.get("else") else _constant(UNDEFINED)
+    no = _resolver(options["else"]) if options.get("else") not in (None, "", 0) else _constant(UNDEFINED)
 
     def exists(event: Any) -> Any:
         found = value(event)

@@ -1,8 +1,9 @@
 """Triggers: a small query language over events, FQL (reference, section 4).
 
-Triggers are read as the field's own engine reads them, so that one copied here selects the same events. Two of its
-habits surprise: a group has one operator, the last that stands in it (`a or b and c` is `a and b and c`); and a
-parenthesis closes at the first `)`, be it that of a function. `ambiguous` tells where that makes a difference.
+Triggers are read as the field's own engine reads them, so that one copied here selects the same events. Three of its
+habits surprise: a group has one operator, the last that stands in it (`a or b and c` is `a and b and c`); a parenthesis
+closes at the first `)`, be it that of a function; and a function of `type` is passed over, as if it were not there.
+`ambiguous` tells where that makes a difference.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ class Trigger:
 
     @property
     def ambiguous(self) -> bool:
-        """Whether it would mean something else if `and` bound tighter and parentheses closed where they are."""
+        """Whether one of the habits above makes it mean something else than it says."""
         return _ambiguous(self._tree, nested=False)
 
     def events(self) -> frozenset[str]:
@@ -239,11 +240,17 @@ _CLOSE = object()
 
 
 def _ambiguous(start: Any, *, nested: bool) -> bool:
-    """Two operators side by side, or a function that is not the last inside a parenthesis."""
+    """Two operators side by side, a function that is not the last inside a parenthesis, or one of `type`."""
     operators = {str(child) for child in start.children if getattr(child, "type", "") == "OPERATION"}
     early = nested and any(_is(child, "function") for child in start.children[:-1])
     groups = [child.children[0] for child in start.children if _is(child, "group")]
-    return len(operators) > 1 or early or any(_ambiguous(group, nested=True) for group in groups)
+    passed = any(map(_is_passed_over, start.children))
+    return len(operators) > 1 or early or passed or any(_ambiguous(group, nested=True) for group in groups)
+
+
+def _is_passed_over(node: Any) -> bool:
+    """Whether it is a function of the type of a call."""
+    return _is(node, "function") and _path_of(next(node.find_data("path")))[0] == "type"
 
 
 def _stream(start: Any) -> Iterator[Any]:
@@ -272,8 +279,10 @@ def _grouped(stream: Iterator[Any], *, nested: bool) -> Any:
             items.append(_grouped(stream, nested=True))
         elif getattr(part, "type", "") == "OPERATION":
             operator = str(part)
-        else:
+        elif not _is_passed_over(part):
             items.append(part)
+    if not items:
+        return Group("or", ())  # it says nothing at all, and selects nothing
     return items[0] if len(items) == 1 else Group(operator, tuple(items))
 
 
@@ -327,7 +336,7 @@ def _comparison(tree: Any) -> Test:
         return lambda event: (read(event) in (mapping.UNDEFINED, None)) is equal
 
     if isinstance(wanted, bool) and not equal:
-        return lambda _: True  # as in the field: `!=` says nothing about booleans
+        return lambda event: read(event) != str(token)  # as in the field: `!=` says nothing about booleans
 
     def same(event: Mapping[str, Any]) -> bool:
         found = read(event)
@@ -370,8 +379,6 @@ def _function(tree: Any) -> Test:
     *negations, name, path, pattern = tree.children
     read, wanted = mapping.reader(_path_of(path)), _unquoted(str(pattern))
     holds = len(negations) % 2 == 0
-    if _path_of(path) == ("type",):
-        return lambda _: False  # as in the field: functions are not for the type of a call
     if name == "contains":
         return lambda event: isinstance(found := read(event), str) and (wanted in found) is holds
     glob = _glob(wanted)
