@@ -13,6 +13,7 @@ from playwright.sync_api import expect
 
 import onefold
 from onefold import starter
+from onefold.web.columns import read_by
 from test_alerts import Hooks
 from walk import HOSTILE, PASSWORD, ROWS, Browser, opened, walk
 
@@ -495,6 +496,15 @@ def test_hostile_names_and_values_are_shown_as_text_on_every_screen(walked: Brow
         assert "}}49" not in text, path
         if path in own or path in ("/sources", "/spaces", "/destinations", "/models", "/debugger", "/settings/alerts"):
             assert HOSTILE in text, path
+
+
+def test_the_columns_that_a_mapping_reads_are_known_whatever_their_names() -> None:
+    fields = [
+        {"@path": "$.properties.price [EUR]"},
+        {"a": {"@path": "properties.list[0].b"}},
+        {"@path": "$.properties"},
+    ]
+    assert read_by(fields) == ["price [EUR]", "list"]
 
 
 def test_nothing_of_all_this_failed_in_the_server_and_no_request_left_the_host(walked: Browser) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from onefold import config
 from onefold.errors import OnefoldError
+from onefold.mapping import parts
 from onefold.web import kit, words
 from onefold.web.edit import Change
 from onefold.web.kit import column, el
@@ -109,8 +110,9 @@ def read_by(fields: Any) -> list[str]:
     def walk(value: Any) -> None:
         if isinstance(value, dict):
             said = value.get("@path")
-            if isinstance(said, str) and said.startswith("$.properties."):
-                found[said.removeprefix("$.properties.").split(".")[0].split("[")[0]] = None
+            keys = parts(said) if isinstance(said, str) else ()
+            if keys[:1] == ("properties",) and len(keys) > 1:
+                found[keys[1]] = None
             for one in value.values():
                 walk(one)
         elif isinstance(value, list):
