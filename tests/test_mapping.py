@@ -119,6 +119,10 @@ def test_a_wrong_case_operator_is_noticed_when_it_meets_a_text() -> None:
             "{{ '2024-05-01T01:00:00+02:00' | date: '%d %H:%M %z' }} {{ '2024-01-31' | date_to_string }}",
             "30 23:00 +0000 31 Jan 2024",
         ),
+        (
+            "{{ 'abc' | slice: -2, 2 }}{{ 'a' | slice: -2, 2 }} {{ l | slice: 1, 2 | join }} {{ 'abc' | slice: 1 }}",
+            "bc 1 2 b",
+        ),
         ("{{ '2024-01-31' | date }}", "Wednesday, January 31, 2024 at 12:00 am +0000"),
         ("{{ '2024-05-01T01:00:00+02:00' | date_to_xmlschema }}{{ n | date_to_rfc822 }}", "2024-04-30T23:00:00+00:00"),
     ],

@@ -204,6 +204,7 @@ def _filters(date: Any) -> dict[str, Callable[..., Any]]:
         "round": _round,
         "sha256": lambda value: hashlib.sha256(_text(value).encode()).hexdigest(),
         "shift": lambda items: _items(items)[1:],
+        "slice": _slice,
         "slugify": _slug,
         "sum": lambda items, key=None: _short(sum(_number(_of(item, key)) for item in _items(items))),
         "to_integer": _number,
@@ -326,6 +327,14 @@ def _dated(original: Callable[..., str]) -> Callable[..., Any]:
 
 def _escaped(signs: str, value: Any) -> str:
     return re.sub(signs, lambda sign: _ESCAPED[sign[0]], _text(value))
+
+
+def _slice(value: Any, begin: Any, length: Any = 1) -> Any:
+    """Some letters of a text, or items of a list; none from before its beginning."""
+    items = value if isinstance(value, list | tuple | range) else _text(value)
+    start, size = int(_number(begin)), int(_number(length))
+    start += len(items) if start < 0 else 0
+    return items[start : start + size] if start >= 0 and size >= 0 else items[:0]
 
 
 def _slug(value: Any, mode: Any = "default", cased: Any = None) -> str:
