@@ -108,7 +108,7 @@ def measure(folder: Path, rows: int, seconds: float, rate: int) -> Iterator[Meas
         yield busy.read("Profile API", 10, 16, [Target("≥ 2,000 requests/s", "rows_per_s", 2_000), quick])
         yield busy.track("live calls", rate, seconds)
         run_id = busy.sync()
-        yield busy.track("live calls, beside a sync of as many new rows", rate, seconds, run_id)
+        yield busy.track("live calls, beside a first sync", rate, seconds, run_id)
         run_id = busy.sync(full=True)
         found = busy.read("Profile API, beside a sync of all rows", 10, 4, [quick])
         if busy.judged and not busy.runs(run_id):
