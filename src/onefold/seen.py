@@ -27,15 +27,15 @@ SCHEMA = (
     " newest integer not null, primary key (what, id))",
 )
 TABLES = ("seen", "seen_file")
+BYTES = 32  # of an entry
 # How many entries there are of each kind.
-NUMBERS = """
+NUMBERS = f"""
     select what, sum(number) from (
-        select what, length(entries) / 32 as number from seen union all select what, number from seen_file
+        select what, length(entries) / {BYTES} as number from seen union all select what, number from seen_file
     ) group by 1 order by 1
 """
 FOLDER = "seen"
 Turn = Callable[[], AbstractContextManager[sqlite3.Connection]]
-BYTES = 32  # of an entry
 # Entries that are in rows at most, those that a file has once it takes in no more, and how much larger than what is
 # new a file is that is left as it is.
 FRESH, FULL, RATIO = 1 << 18, 1 << 22, 2

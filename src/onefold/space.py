@@ -278,19 +278,8 @@ def load(store: Store, segments: Sequence[int]) -> dict[int, Segment]:
     """Some segments, whole. Raises StoreError."""
     if not len(segments):
         return {}
-    asked = np.array(segments, np.int64)
-    these = store.engine.dialect.within.format("s.segment", _ASKED)
-    return _segments(store, asked, store.ask(asked, f"select {_COLUMNS} from segment s where {these}"))
-
-
-def _segments(store: Store, numbers: Numbers, rows: pa.Table) -> dict[int, Segment]:
-    """Segments of these numbers, of which some have rows of their own; the others are in the log."""
-    segments = _of_rows(rows)
-    others = np.setdiff1d(numbers, rows["segment"].to_numpy()) if rows.num_rows else numbers
-    if len(others):
-        births = log.births(store, others)
-        segments |= _of_births(births, store.secret, store.names("identifier_type"))
-    return segments
+    found, born = _rows_of(store, _COLUMNS, segments)
+    return _of_rows(found) | born
 
 
 # What may be null is selected with coalesce: the driver types a column by its first rows.
